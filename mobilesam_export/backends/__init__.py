@@ -1,0 +1,30 @@
+"""One module for each runtime; the file's name is the name that targets use.
+
+Every backend has the same members:
+
+    SUFFIX                              of its files, with the dot
+    unavailable() -> str                why files cannot be run here; "" if they can
+    versions() -> dict                  of the tools that write the files
+    parse_options(table) -> Options     the target's [convert] table, checked
+    convert(graph, options, recipe, contract, metadata, path)       write one file
+    load(path, spec) -> Session         make a file ready to run
+
+`reference` is PyTorch itself: it has no files, only `load`.
+"""
+
+import importlib
+import importlib.util
+from types import ModuleType
+
+from mobilesam_export.errors import TargetError
+
+
+def get_backend(name: str) -> ModuleType:
+    """The backend of this name.
+
+    Raises:
+        TargetError: there is no such backend.
+    """
+    if not name.isidentifier() or not importlib.util.find_spec(f"{__name__}.{name}"):
+        raise TargetError(f"no backend {name!r}; a backend is a module of {__name__}")
+    return importlib.import_module(f"{__name__}.{name}")

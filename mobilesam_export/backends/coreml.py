@@ -1,0 +1,211 @@
+"""Core ML packages (ML Programs), by coremltools, run by Core ML on macOS.
+
+coremltools converts on any platform. Core ML itself, which runs the files, is part of macOS.
+"""
+
+import json
+import platform
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mobilesam_export.contract import Array, Contract, GraphSpec, Session
+from mobilesam_export.errors import BackendError, ConversionError, TargetError
+from mobilesam_export.graphs import Graph
+from mobilesam_export.model import PIXEL_MEAN
+from mobilesam_export.quiet import quiet
+from mobilesam_export.target import Recipe
+
+SUFFIX = ".mlpackage"
+DEPLOYMENT_TARGETS = ("iOS16", "iOS17", "iOS18")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The [convert] table of a target of this backend."""
+
+    minimum_deployment_target: str
+
+
+def parse_options(table: Mapping[str, Any]) -> Options:
+    """Check the [convert] table.
+
+    Raises:
+        TargetError: an unknown key, or a system that the packages are not made for.
+    """
+    if set(table) != {"minimum_deployment_target"}:
+        raise TargetError(
+            "[convert] of a coreml target takes minimum_deployment_target = NAME, "
+            f"found {dict(table)}"
+        )
+    if table["minimum_deployment_target"] not in DEPLOYMENT_TARGETS:
+        raise TargetError(
+            f"minimum_deployment_target is {table['minimum_deployment_target']!r}; "
+            f"expected one of: {', '.join(DEPLOYMENT_TARGETS)}"
+        )
+    return Options(table["minimum_deployment_target"])
+
+
+def unavailable() -> str:
+    """Why packages cannot be run here, or "" on a Mac."""
+    system = platform.system()
+    return "" if system == "Darwin" else f"Core ML runs on macOS only, and this is {system}"
+
+
+def versions() -> dict[str, str]:
+    """Tools that decide the bytes of a package."""
+    return {name: version(name) for name in ("torch", "coremltools")}
+
+
+def convert(
+    graph: Graph,
+    options: Options,
+    recipe: Recipe,
+    contract: Contract,
+    metadata: Mapping[str, str],
+    path: Path,
+) -> None:
+    """Write one graph as an .mlpackage folder.
+
+    Raises:
+        ConversionError: torch or coremltools refused the graph.
+        TargetError: the recipe is none of this backend's.
+    """
+    if contract.dynamic or contract.form.pixels != "image":
+        raise TargetError('a coreml target has pixels = "image" and prompt = "slots"')
+    with quiet():
+        import coremltools as ct
+    try:
+        with quiet(), torch.no_grad():
+            program = torch.export.export(graph.module, _example_inputs(graph, contract))
+            model = ct.convert(
+                program.run_decompositions({}),
+                inputs=_inputs(graph.spec, contract),
+                outputs=[ct.TensorType(name=s.name, dtype=np.float32) for s in graph.spec.outputs],
+                convert_to="mlprogram",
+                minimum_deployment_target=getattr(ct.target, options.minimum_deployment_target),
+                compute_precision=_precision(recipe),
+                skip_model_load=True,  # there is nothing to load it with but on a Mac
+            )
+            _describe(model, graph.spec, metadata)
+            model.save(str(path))
+    except (ValueError, RuntimeError, TypeError, NotImplementedError) as exc:
+        raise ConversionError(f"coremltools could not convert the {graph.spec.name}: {exc}") from exc
+    _make_reproducible(path)
+
+
+def load(path: Path, spec: GraphSpec) -> Session:
+    """Open a package with Core ML, on all compute units.
+
+    Raises:
+        BackendError: this is not a Mac, or Core ML does not load it.
+    """
+    if reason := unavailable():
+        raise BackendError(f"cannot run {path.name}: {reason}")
+    with quiet():
+        import coremltools as ct
+    from PIL import Image
+
+    try:
+        model = ct.models.MLModel(str(path))
+    except Exception as exc:  # Core ML's errors come as bare exceptions
+        raise BackendError(f"Core ML cannot load {path}: {exc}") from exc
+
+    def run(inputs: dict[str, Array]) -> dict[str, Array]:
+        values: dict[str, Any] = dict(inputs)
+        if "image" in values:
+            values["image"] = Image.fromarray(np.asarray(values["image"][0], np.uint8))
+        try:
+            outputs = model.predict(values)
+        except Exception as exc:  # as above
+            raise BackendError(f"Core ML failed on {path.name}: {exc}") from exc
+        return {item.name: np.asarray(outputs[item.name]) for item in spec.outputs}
+
+    return Session(run, f"Core ML on macOS {platform.mac_ver()[0]}")
+
+
+def _example_inputs(graph: Graph, contract: Contract) -> tuple[torch.Tensor, ...]:
+    if graph.spec.name == "decoder":
+        return graph.example_inputs()
+    # Core ML turns its image input into this before the program sees it.
+    return (torch.zeros(1, 3, contract.image_size, contract.image_size),)
+
+
+def _inputs(spec: GraphSpec, contract: Contract) -> list[Any]:
+    import coremltools as ct
+
+    side = contract.image_size
+    if spec.name == "encoder":
+        return [
+            ct.ImageType(
+                name="image",
+                shape=(1, 3, side, side),
+                color_layout=ct.colorlayout.RGB,
+                scale=1.0,  # a scalar; the three divisors are in the first convolution
+                bias=[-mean for mean in PIXEL_MEAN],
+            )
+        ]
+    return [ct.TensorType(name=s.name, shape=s.shape, dtype=np.float32) for s in spec.inputs]
+
+
+def _precision(recipe: Recipe) -> Any:  # noqa: ANN401 coremltools is untyped
+    import coremltools as ct
+
+    kinds = (recipe.weights, recipe.activations)
+    if kinds == ("float32", "float32"):
+        return ct.precision.FLOAT32
+    if kinds != ("float16", "float16"):
+        raise TargetError("a coreml recipe has float32 or float16 for weights and activations")
+    keep = set(recipe.keep_float32)
+    return ct.transform.FP16ComputePrecision(op_selector=lambda op: not _leads_to(op, keep))
+
+
+def _leads_to(op: Any, kinds: set[str]) -> bool:  # noqa: ANN401 coremltools is untyped
+    """Whether this operation is of one of `kinds` or its result goes into one."""
+    waiting, seen = [op], set()
+    while waiting:
+        op = waiting.pop()
+        if op.op_type in kinds:
+            return True
+        for output in op.outputs:
+            for child in output.child_ops:
+                if child not in seen:
+                    seen.add(child)
+                    waiting.append(child)
+    return False
+
+
+def _describe(model: Any, spec: GraphSpec, metadata: Mapping[str, str]) -> None:  # noqa: ANN401
+    model.short_description = metadata["description"]
+    model.author = metadata["author"]
+    model.license = metadata["license"]
+    model.version = metadata["version"]
+    for item in spec.inputs:
+        model.input_description[item.name] = item.meaning
+    for item in spec.outputs:
+        model.output_description[item.name] = item.meaning
+    for key, value in metadata.items():
+        model.user_defined_metadata[key] = value
+
+
+def _make_reproducible(path: Path) -> None:
+    """Replace the random names in a package's manifest, and write its maps in a fixed order."""
+    manifest_path = path / "Manifest.json"
+    manifest = json.loads(manifest_path.read_text())
+    entries = manifest["itemInfoEntries"]
+    names = {key: str(uuid.uuid5(uuid.NAMESPACE_URL, item["path"])) for key, item in entries.items()}
+    manifest["itemInfoEntries"] = {names[key]: item for key, item in entries.items()}
+    manifest["rootModelIdentifier"] = names[manifest["rootModelIdentifier"]]
+    manifest_path.write_text(json.dumps(manifest, indent=4, sort_keys=True) + "\n")
+
+    with quiet():
+        from coremltools.proto import Model_pb2
+    spec_path = path / "Data" / "com.apple.CoreML" / "model.mlmodel"
+    spec = Model_pb2.Model.FromString(spec_path.read_bytes())
+    spec_path.write_bytes(spec.SerializeToString(deterministic=True))

@@ -1,0 +1,267 @@
+"""ONNX files, by torch's exporter, run by ONNX Runtime.
+
+torch writes a clean graph of the export form as it is: nothing is simplified or fused here,
+because offline optimizers have been seen to change what MobileSAM computes (see README).
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mobilesam_export.contract import Array, Contract, GraphSpec, Session, TensorSpec
+from mobilesam_export.errors import BackendError, ConversionError, TargetError
+from mobilesam_export.graphs import Graph
+from mobilesam_export.quiet import quiet
+from mobilesam_export.target import Recipe
+
+SUFFIX = ".onnx"
+IR_VERSION = 10  # what ONNX Runtime 1.18 and newer read
+DTYPES = {"float32": 1, "uint8": 2}  # onnx.TensorProto's numbers
+
+# SAM's post-processing: to S x S, crop the padding, to the picture's size. `{side}` is S.
+UPSCALE = """
+upscale (float[1,1,L,L] low_res_masks, float[2] orig_im_size) => (float[1,1,height,width] masks)
+<float up_side = {{{side}.0}}, float up_half = {{0.5}}, int64[2] up_square = {{{side}, {side}}},
+ int64[2] up_origin = {{0, 0}}, int64[2] up_axes = {{2, 3}}>
+{{
+    up_longest = ReduceMax <keepdims = 0> (orig_im_size)
+    up_scale = Div(up_side, up_longest)
+    up_scaled = Mul(orig_im_size, up_scale)
+    up_rounded = Add(up_scaled, up_half)
+    up_resized = Cast <to = 7> (up_rounded)
+    up_full = Resize <mode = "linear", axes = [2, 3]> (low_res_masks, , , up_square)
+    up_cropped = Slice(up_full, up_origin, up_resized, up_axes)
+    up_size = Cast <to = 7> (orig_im_size)
+    masks = Resize <mode = "linear", axes = [2, 3]> (up_cropped, , , up_size)
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The [convert] table of a target of this backend."""
+
+    opset: int
+
+
+def parse_options(table: Mapping[str, Any]) -> Options:
+    """Check the [convert] table.
+
+    Raises:
+        TargetError: an unknown key, or an opset that torch cannot write.
+    """
+    if set(table) != {"opset"} or not isinstance(table["opset"], int):
+        raise TargetError(f"[convert] of an onnx target takes opset = NUMBER, found {dict(table)}")
+    if not 18 <= table["opset"] <= 23:
+        raise TargetError(f"opset is {table['opset']}; torch's exporter writes 18 to 23")
+    return Options(table["opset"])
+
+
+def unavailable() -> str:
+    """ONNX Runtime is a dependency: files can always be run."""
+    return ""
+
+
+def versions() -> dict[str, str]:
+    """Tools that decide the bytes of a file."""
+    return {name: version(name) for name in ("torch", "onnx", "onnxscript")}
+
+
+def convert(
+    graph: Graph,
+    options: Options,
+    recipe: Recipe,
+    contract: Contract,
+    metadata: Mapping[str, str],
+    path: Path,
+) -> None:
+    """Write one graph as an ONNX file.
+
+    Raises:
+        ConversionError: torch's exporter or onnx's checker refused the graph.
+        TargetError: `keep_float32` names no module of the graph.
+    """
+    import onnx
+
+    module = _in_precision(graph, recipe)
+    # Outputs that only ONNX can compute are added below.
+    added = {"masks", "orig_im_size"}
+    inputs = [spec.name for spec in graph.spec.inputs if spec.name not in added]
+    outputs = ["image_embeddings"]
+    if graph.spec.name == "decoder":
+        outputs = ["low_res_masks", "iou_predictions"]
+    try:
+        with quiet():
+            program = torch.onnx.export(
+                module,
+                graph.example_inputs(),
+                dynamo=True,
+                opset_version=options.opset,
+                input_names=inputs,
+                output_names=outputs,
+                dynamic_shapes=_dynamic_shapes(graph.spec, contract, added),
+                verbose=False,
+            )
+            assert program is not None  # noqa: S101 for mypy: dynamo=True returns one
+            model = program.model_proto
+    except torch.onnx.errors.OnnxExporterError as exc:
+        raise ConversionError(f"torch.onnx could not export the {graph.spec.name}: {exc}") from exc
+    if contract.dynamic and graph.spec.name == "decoder":
+        _add_upscaling(model, contract.image_size)
+    _describe(model, graph.spec, metadata)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except onnx.checker.ValidationError as exc:
+        raise ConversionError(f"the {graph.spec.name} is not valid ONNX: {exc}") from exc
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def load(path: Path, spec: GraphSpec) -> Session:
+    """Open a file with ONNX Runtime's CPU provider.
+
+    Raises:
+        BackendError: ONNX Runtime does not load it, or its interface is not `spec`.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as exc:  # onnxruntime's errors share no public base class
+        raise BackendError(f"ONNX Runtime cannot load {path}: {_first_line(exc)}") from exc
+    found = {item.name for item in (*session.get_inputs(), *session.get_outputs())}
+    expected = {item.name for item in (*spec.inputs, *spec.outputs)}
+    if found != expected:
+        raise BackendError(f"{path} is not a {spec.name}: its tensors are {sorted(found)}")
+
+    def run(inputs: dict[str, Array]) -> dict[str, Array]:
+        names = [item.name for item in session.get_outputs()]
+        try:
+            return dict(zip(names, session.run(names, inputs), strict=True))
+        except Exception as exc:  # as above
+            raise BackendError(f"ONNX Runtime failed on {path.name}: {_first_line(exc)}") from exc
+
+    def largest(inputs: dict[str, Array]) -> tuple[str, float]:
+        return largest_activation(path, inputs)
+
+    return Session(run, f"ONNX Runtime {onnxruntime.__version__}, CPU", largest)
+
+
+def largest_activation(path: Path, inputs: dict[str, Array]) -> tuple[str, float]:
+    """The float16 tensor with the largest absolute value, before rounding, and that value.
+
+    ONNX Runtime's CPU computes float16 nodes in float32 where it has no float16 kernel, and then
+    an overflow that a GPU or NPU would hit does not show in its outputs. It shows here.
+
+    Returns:
+        A tensor's name and its value; ("", 0.0) where no tensor is float16.
+    """
+    import onnx
+    import onnxruntime
+
+    model = onnx.shape_inference.infer_shapes(onnx.load(path))
+    half = [
+        info.name
+        for info in model.graph.value_info
+        if info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
+    ]
+    if not half:
+        return "", 0.0
+    del model.graph.output[:]
+    for name in half:
+        chain = [("Cast", {"to": 1}), ("Abs", {}), ("ReduceMax", {"keepdims": 0})]
+        source = name
+        for kind, attributes in chain:
+            target = f"{name}/{kind}"
+            model.graph.node.append(onnx.helper.make_node(kind, [source], [target], **attributes))
+            source = target
+        model.graph.output.append(onnx.helper.make_tensor_value_info(source, 1, []))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    peaks = [float(value) for value in session.run(None, inputs)]
+    index = int(np.argmax(peaks))  # argmax takes NaN for the largest, which is right here
+    return half[index], peaks[index]
+
+
+def _in_precision(graph: Graph, recipe: Recipe) -> nn.Module:
+    """The module in the recipe's type, but for the classes that stay float32."""
+    if (recipe.weights, recipe.activations) == ("float32", "float32"):
+        return graph.module
+    if (recipe.weights, recipe.activations) != ("float16", "float16"):
+        raise TargetError("an onnx recipe has float32 or float16 for both weights and activations")
+    module = copy.deepcopy(graph.module).half()
+    classes = {type(part).__name__ for part in module.modules()}
+    for part in module.modules():
+        if type(part).__name__ in recipe.keep_float32:
+            part.float()
+    if not classes & set(recipe.keep_float32):
+        raise TargetError(
+            f"keep_float32 = {list(recipe.keep_float32)} names no module of the {graph.spec.name}; "
+            f"it has: {', '.join(sorted(classes))}"
+        )
+    return module
+
+
+def _dynamic_shapes(
+    spec: GraphSpec, contract: Contract, added: set[str]
+) -> list[dict[int, Any]] | None:
+    if not contract.dynamic:
+        return None
+    limits = {"height": contract.image_size, "width": contract.image_size}
+    dims: dict[str, Any] = {}
+
+    def axes(item: TensorSpec) -> dict[int, Any]:
+        names = {i: axis for i, axis in enumerate(item.shape) if isinstance(axis, str)}
+        for name in names.values():
+            dims.setdefault(name, torch.export.Dim(name, min=1, max=limits.get(name, 1024)))
+        return {i: dims[name] for i, name in names.items()}
+
+    return [axes(item) for item in spec.inputs if item.name not in added]
+
+
+def _add_upscaling(model: Any, side: int) -> None:  # noqa: ANN401 onnx.ModelProto is untyped
+    """Append SAM's post-processing, whose output size is an input, to a decoder."""
+    import onnx
+
+    upscaling = onnx.parser.parse_graph(UPSCALE.format(side=side))
+    graph = model.graph
+    graph.node.extend(upscaling.node)
+    graph.initializer.extend(upscaling.initializer)
+    graph.input.append(upscaling.input[1])
+    outputs = [upscaling.output[0], *reversed(graph.output)]  # SAM's order: masks, iou, low_res
+    del graph.output[:]
+    graph.output.extend(outputs)
+
+
+def _describe(model: Any, spec: GraphSpec, metadata: Mapping[str, str]) -> None:  # noqa: ANN401
+    """Say what the file is, and remove the exporter's notes on this machine's source files."""
+    graph = model.graph
+    model.ir_version = IR_VERSION
+    model.producer_name = "mobilesam-export"
+    model.producer_version = metadata["version"]
+    model.doc_string = metadata["description"]
+    del model.metadata_props[:], graph.metadata_props[:]
+    for part in (*graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    for item in (*graph.input, *graph.output):
+        meanings = {tensor.name: tensor.meaning for tensor in (*spec.inputs, *spec.outputs)}
+        item.doc_string = meanings[item.name]
+    graph.name = f"mobilesam_{spec.name}"
+    graph.doc_string = ""
+    for key, value in sorted(metadata.items()):
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+
+
+def _first_line(exc: Exception) -> str:
+    return str(exc).strip().splitlines()[0][:300]

@@ -1,0 +1,76 @@
+"""PyTorch in float32: what every other backend is compared with.
+
+Takes the inputs of a bundle's contract and gives them to the plain model by their meaning,
+through none of the code that exports.
+"""
+
+import numpy as np
+import torch
+
+from mobilesam_export import prompts
+from mobilesam_export.contract import (
+    BACKGROUND,
+    FOREGROUND,
+    Array,
+    Contract,
+    Session,
+)
+from mobilesam_export.model import PIXEL_MEAN, PIXEL_STD, Sam
+
+
+def load(sam: Sam, contract: Contract) -> tuple[Session, Session]:
+    """The model as an encoder and a decoder session with the contract's inputs and outputs."""
+    runtime = f"PyTorch {torch.__version__}, CPU, float32"
+
+    def encode(inputs: dict[str, Array]) -> dict[str, Array]:
+        (pixels,) = inputs.values()
+        return {"image_embeddings": sam.encode(normalize(pixels, sam.image_size)).numpy()}
+
+    def decode(inputs: dict[str, Array]) -> dict[str, Array]:
+        masks, iou = sam.decode(**_prompt(inputs))
+        outputs: dict[str, Array] = {"low_res_masks": masks.numpy(), "iou_predictions": iou.numpy()}
+        return _sam_outputs(inputs, outputs, contract) if contract.dynamic else outputs
+
+    return Session(encode, runtime), Session(decode, runtime)
+
+
+def normalize(pixels: Array, side: int) -> torch.Tensor:
+    """(H, W, 3) or (1, S, S, 3) RGB 0..255 -> (1, 3, S, S), normalised and then zero-padded."""
+    image = np.zeros((side, side, 3), np.float32)
+    rgb = pixels.reshape(pixels.shape[-3:]).astype(np.float32)
+    normalized = (rgb - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_STD)
+    image[: rgb.shape[0], : rgb.shape[1]] = normalized
+    return torch.from_numpy(image).permute(2, 0, 1)[None].contiguous()
+
+
+def _prompt(inputs: dict[str, Array]) -> dict[str, torch.Tensor | None]:
+    """Slots or SAM's padded points -> what `Sam.decode` takes, which pads by itself."""
+    coords = torch.from_numpy(np.asarray(inputs["point_coords"]))[0]
+    labels = torch.from_numpy(np.asarray(inputs["point_labels"]))[0]
+    clicks = (labels == FOREGROUND) | (labels == BACKGROUND)
+    corners = labels > FOREGROUND
+    masked = bool(np.ravel(inputs["has_mask_input"])[0])
+    return {
+        "image_embeddings": torch.from_numpy(np.asarray(inputs["image_embeddings"])),
+        "point_coords": coords[clicks][None] if clicks.any() else None,
+        "point_labels": labels[clicks][None] if clicks.any() else None,
+        "box": coords[corners].reshape(1, 4) if corners.any() else None,
+        "mask_input": torch.from_numpy(np.asarray(inputs["mask_input"])) if masked else None,
+    }
+
+
+def _sam_outputs(
+    inputs: dict[str, Array], outputs: dict[str, Array], contract: Contract
+) -> dict[str, Array]:
+    """Choose and upscale as SAM's ONNX decoder does, by the number of points it was given."""
+    iou = outputs["iou_predictions"]
+    few = inputs["point_labels"].shape[1] <= 2
+    index = 1 + int(np.argmax(iou[0, 1:])) if few else 0
+    low_res = outputs["low_res_masks"][:, index : index + 1]
+    height, width = (int(side) for side in inputs["orig_im_size"])
+    full = prompts.upscale(low_res[0, 0], (height, width), contract.image_size)
+    return {
+        "masks": full[None, None],
+        "iou_predictions": iou[:, index : index + 1],
+        "low_res_masks": low_res,
+    }

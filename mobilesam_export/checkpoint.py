@@ -1,0 +1,322 @@
+"""Checkpoints: official | seeded[:SALT] | a file -> state dict with provenance.
+
+A file is read without running code from it, unwrapped, and compared key by key with MobileSAM
+before anything else happens, so that a wrong file is named for what it is.
+"""
+
+import hashlib
+import os
+import pickle
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mobilesam_export import download
+from mobilesam_export.errors import CheckpointError
+from mobilesam_export.model import Sam
+
+SOURCES = "official, seeded, seeded:SALT or the path of a .pt, .pth or .safetensors file"
+WRAPPERS = ("model", "state_dict", "model_state_dict")
+OFFICIAL_LICENSE = "Apache-2.0 (MobileSAM, https://github.com/ChaoningZhang/MobileSAM)"
+SEEDED_LICENSE = "Apache-2.0 (mobilesam-export; not trained)"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where weights come from; goes into the manifest and into every file.
+
+    Attributes:
+        source: "official", "seeded:SALT", or the name of a file (never its folder).
+        file_sha256: hash of the file, empty for weights that come from a rule.
+        weights_sha256: hash of names and float32 values, the same for every container.
+        license: of the weights, as far as known.
+        trained: whether masks can be expected to mean anything.
+    """
+
+    source: str
+    file_sha256: str
+    weights_sha256: str
+    license: str
+    trained: bool
+
+    def describe(self) -> dict[str, str]:
+        """The same as strings, for metadata fields of files."""
+        return {key: str(value) for key, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A complete MobileSAM state dict (439 entries, float32) and where it comes from."""
+
+    state_dict: Mapping[str, Tensor]
+    provenance: Provenance
+
+
+def load_checkpoint(source: str) -> Checkpoint:
+    """Load and check a checkpoint.
+
+    Args:
+        source: one of SOURCES. `$MOBILESAM_CHECKPOINT`, a path, replaces the download of
+            "official".
+
+    Raises:
+        CheckpointError: it cannot be found, fetched or read, or is not MobileSAM.
+    """
+    if source == "seeded" or source.startswith("seeded:"):
+        return _seeded(source)
+    if source == "official":
+        override = os.environ.get("MOBILESAM_CHECKPOINT")
+        if not override:
+            return _official(download.fetch(download.OFFICIAL))
+        source = override
+    return _from_file(Path(source))
+
+
+def _official(path: Path) -> Checkpoint:
+    state_dict = _checked(_read(path), str(path))
+    sha256 = download.OFFICIAL.sha256
+    return _checkpoint(state_dict, "official", sha256, OFFICIAL_LICENSE, trained=True)
+
+
+def _from_file(path: Path) -> Checkpoint:
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise CheckpointError(f"checkpoint {path} {what}; expected {SOURCES}")
+    state_dict = _checked(_read(path), str(path))
+    sha256 = download.file_sha256(path)
+    if sha256 == download.OFFICIAL.sha256:
+        return _checkpoint(state_dict, "official", sha256, OFFICIAL_LICENSE, trained=True)
+    return _checkpoint(state_dict, path.name, sha256, "that of the given checkpoint", trained=True)
+
+
+def _seeded(source: str) -> Checkpoint:
+    salt = source.partition(":")[2] or "0"
+    if not (salt.isascii() and salt.isdigit() and int(salt) < 2**32):
+        raise CheckpointError(f"the salt of {source!r} is not a whole number from 0 to 2**32 - 1")
+    state_dict = seeded_state_dict(int(salt))
+    return _checkpoint(state_dict, f"seeded:{int(salt)}", "", SEEDED_LICENSE, trained=False)
+
+
+def _checkpoint(
+    state_dict: dict[str, Tensor], source: str, file_sha256: str, license_: str, *, trained: bool
+) -> Checkpoint:
+    weights = weights_sha256(state_dict)
+    return Checkpoint(state_dict, Provenance(source, file_sha256, weights, license_, trained))
+
+
+def seeded_state_dict(salt: int = 0) -> dict[str, Tensor]:
+    """Weights that depend only on names, shapes and `salt`: the same on every machine.
+
+    They are not trained. Shapes, latency and numerical parity can be checked with them, mask
+    quality cannot.
+    """
+    expected = Sam().state_dict()
+    return {name: _seeded_tensor(name, value, salt) for name, value in expected.items()}
+
+
+def _seeded_tensor(name: str, like: Tensor, salt: int) -> Tensor:
+    if not like.is_floating_point():  # batch counters, which nothing reads
+        return torch.tensor(1000, dtype=like.dtype)
+    # numpy's legacy generator is frozen: its streams will not change with versions.
+    random = np.random.RandomState((zlib.crc32(name.encode()) + salt) & 0xFFFFFFFF)
+    z = random.standard_normal(like.numel()).reshape(tuple(like.shape))
+    return torch.from_numpy(_seeded_values(name, z).astype(np.float32))
+
+
+def _seeded_values(name: str, z: np.ndarray) -> np.ndarray:
+    leaf, vector = name.rpartition(".")[2], z.ndim == 1
+    if leaf == "running_var":
+        return 0.5 + np.abs(z)
+    if leaf == "attention_biases":
+        return 0.5 * z
+    if vector and leaf == "weight":  # scale of a normalisation layer
+        return 1 + 0.1 * z
+    if vector:  # biases and running means
+        return 0.1 * z
+    learned_token = len(z) <= 4 and z.ndim == 2 and ("embed" in name or "token" in name)
+    if learned_token or leaf == "positional_encoding_gaussian_matrix":
+        return z
+    transposed = z.ndim == 4 and "output_upscaling" in name
+    fan_in = z.shape[0] if transposed else int(np.prod(z.shape[1:]))
+    return z / np.sqrt(fan_in)
+
+
+def weights_sha256(state_dict: Mapping[str, Tensor]) -> str:
+    """Hash of names and values, whatever file format and order they came in."""
+    digest = hashlib.sha256()
+    for name in sorted(state_dict):
+        digest.update(name.encode())
+        digest.update(state_dict[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """Read a file of unknown kind, without running code from it, down to name -> tensor."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+        content = _read_pickle(path) if head[:2] == b"PK" or head[:1] == b"\x80" else None
+        content = load_file(path) if content is None else content
+    except OSError as exc:
+        raise CheckpointError(f"cannot read checkpoint {path}: {exc.strerror or exc}") from exc
+    except safetensors.SafetensorError as exc:
+        raise CheckpointError(f"cannot read checkpoint {path}: {_what_else(head)}") from exc
+    return _unwrap(content, path)
+
+
+def _read_pickle(path: Path) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as exc:
+        raise CheckpointError(
+            f"checkpoint {path} holds more than tensors (a pickle with code in it) and was not "
+            "run; save its state_dict() with torch.save or safetensors"
+        ) from exc
+    except (RuntimeError, EOFError, ValueError, KeyError) as exc:
+        raise CheckpointError(
+            f"cannot read checkpoint {path}: damaged or cut short ({path.stat().st_size:,} bytes)"
+        ) from exc
+
+
+def _what_else(head: bytes) -> str:
+    if not head:
+        return "the file is empty"
+    if head.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the file itself; run `git lfs pull`"
+    if head.lstrip()[:1] == b"<":
+        return "a web page, not a checkpoint; download the raw file"
+    return "neither a PyTorch file nor safetensors, or cut short"
+
+
+def _unwrap(content: object, path: Path) -> dict[str, Tensor]:
+    while isinstance(content, dict):
+        inner = [content[key] for key in WRAPPERS if isinstance(content.get(key), dict)]
+        if not inner:
+            break
+        content = inner[0]
+    if not (isinstance(content, dict) and content):
+        raise CheckpointError(f"checkpoint {path} holds no state dict: {type(content).__name__}")
+    odd = [key for key, value in content.items() if not isinstance(value, Tensor)]
+    if odd:
+        raise CheckpointError(f"checkpoint {path}: {odd[0]!r} is not a tensor")
+    prefixed = all(str(key).startswith("module.") for key in content)  # torch's DataParallel
+    return {str(k).removeprefix("module.") if prefixed else str(k): v for k, v in content.items()}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How a state dict differs from MobileSAM's."""
+
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    reshaped: tuple[str, ...]  # "name: (found) instead of (expected)"
+    not_finite: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.unexpected or self.reshaped or self.not_finite)
+
+    def summary(self) -> str:
+        """One line: how many of each kind, and the first of each."""
+        parts = [
+            f"{len(names)} {kind} (first: {names[0]})"
+            for kind, names in (
+                ("missing keys", self.missing),
+                ("unexpected keys", self.unexpected),
+                ("keys of another shape", self.reshaped),
+                ("keys with NaN or infinity", self.not_finite),
+            )
+            if names
+        ]
+        return ", ".join(parts)
+
+
+def compare_state_dict(state_dict: Mapping[str, Tensor]) -> Difference:
+    """Compare names, shapes and finiteness with what MobileSAM needs."""
+    expected = Sam().state_dict()
+    shared = [name for name in expected if name in state_dict]
+    return Difference(
+        missing=tuple(name for name in expected if name not in state_dict),
+        unexpected=tuple(name for name in state_dict if name not in expected),
+        reshaped=tuple(
+            f"{name}: {tuple(state_dict[name].shape)} instead of {tuple(expected[name].shape)}"
+            for name in shared
+            if state_dict[name].shape != expected[name].shape
+        ),
+        not_finite=tuple(n for n in shared if not bool(state_dict[n].isfinite().all())),
+    )
+
+
+def recognize(state_dict: Mapping[str, Tensor]) -> str:
+    """Name the model that a state dict belongs to, by keys that only it has."""
+    stem = state_dict.get("image_encoder.features.0.0.c.weight")
+    if stem is not None:  # both are RepViT; EdgeSAM's is the m1 with 24 channels in its stem
+        fused = "image_encoder.fuse_stage2.weight" in state_dict
+        return "EdgeSAM" if fused or len(stem) == 24 else "RepViT-SAM"
+    position = state_dict.get("image_encoder.pos_embed")
+    if position is not None:  # SAM's ViTs differ in width
+        return {768: "SAM ViT-B", 1024: "SAM ViT-L", 1280: "SAM ViT-H"}.get(
+            position.shape[-1], "a SAM with another ViT"
+        )
+    if any(name.startswith("image_encoder.trunk.") for name in state_dict):
+        return "SAM 2"
+    if any(name.startswith("vision_encoder.") for name in state_dict):
+        return "a SAM of the transformers library"
+    if any("attention_biases" in name for name in state_dict):
+        return "MobileSAM" if not compare_state_dict(state_dict) else "a TinyViT"
+    return "no model known here"
+
+
+def _checked(state_dict: dict[str, Tensor], where: str) -> dict[str, Tensor]:
+    difference = compare_state_dict(state_dict)
+    if difference:
+        raise CheckpointError(
+            f"{where} is not MobileSAM but {recognize(state_dict)}: {difference.summary()}; "
+            "see `mobilesam-export checkpoint inspect`"
+        )
+    return {
+        name: value.float() if value.is_floating_point() else value
+        for name, value in state_dict.items()
+    }
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What `checkpoint inspect` reports."""
+
+    path: str
+    model: str
+    entries: int
+    parameters: int
+    dtypes: tuple[str, ...]
+    file_sha256: str
+    official: bool
+    difference: Difference
+
+
+def inspect_checkpoint(path: Path) -> Inspection:
+    """Say what a file is, MobileSAM or not.
+
+    Raises:
+        CheckpointError: it cannot be read at all.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} is not a file")
+    state_dict = _read(path)
+    sha256 = download.file_sha256(path)
+    return Inspection(
+        path=str(path),
+        model=recognize(state_dict),
+        entries=len(state_dict),
+        parameters=sum(value.numel() for value in state_dict.values()),
+        dtypes=tuple(sorted({str(v.dtype).removeprefix("torch.") for v in state_dict.values()})),
+        file_sha256=sha256,
+        official=sha256 == download.OFFICIAL.sha256,
+        difference=compare_state_dict(state_dict),
+    )

@@ -1,0 +1,161 @@
+"""The graph contract: names, shapes, types and meaning of every tensor. numpy only, no torch.
+
+S is the side of the square input, N the number of prompt slots.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobilesam_export.target import GraphForm
+
+Array = NDArray[np.generic]
+
+# Bytes nearest to the model's zero (the means 123.675, 116.28, 103.53): what padding looks like.
+FILL = (124, 116, 104)
+FOREGROUND, BACKGROUND, TOP_LEFT, BOTTOM_RIGHT, EMPTY = 1.0, 0.0, 2.0, 3.0, -1.0
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a graph; a str in `shape` is a dynamic axis."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """The interface of one file."""
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
+class Contract:
+    """The interface of both files of a bundle.
+
+    Attributes:
+        image_size: S, a multiple of 64 from 256 up.
+        points: N, the number of prompt slots; ignored where `form.prompt` is "sam".
+        form: the export form.
+    """
+
+    image_size: int
+    points: int
+    form: GraphForm
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether the decoder takes any number of points, with SAM's own ONNX names."""
+        return self.form.prompt == "sam"
+
+    @property
+    def encoder(self) -> GraphSpec:
+        """The image encoder's interface."""
+        return GraphSpec("encoder", (self._image(),), (self._embeddings(),))
+
+    @property
+    def decoder(self) -> GraphSpec:
+        """The prompt encoder's and mask decoder's interface, one graph."""
+        side = self.image_size // 4
+        count: int | str = "num_points" if self.dynamic else self.points
+        empty = '-1 "not a point"' if self.dynamic else "-1 an empty slot"
+        inputs = [
+            self._embeddings(),
+            TensorSpec(
+                "point_coords",
+                (1, count, 2),
+                "float32",
+                f"x then y, in pixels of the {self.image_size} x {self.image_size} input",
+            ),
+            TensorSpec(
+                "point_labels",
+                (1, count),
+                "float32",
+                "1 foreground, 0 background, 2 the box's top-left and 3 its bottom-right corner, "
+                + empty,
+            ),
+            TensorSpec(
+                "mask_input",
+                (1, 1, side, side),
+                "float32",
+                "mask logits of an earlier prediction, or zeros",
+            ),
+            TensorSpec("has_mask_input", (1,), "float32", "1 if mask_input is used, else 0"),
+        ]
+        return GraphSpec("decoder", tuple(inputs + self._sizes()), tuple(self._masks(side)))
+
+    def _image(self) -> TensorSpec:
+        side = self.image_size
+        if self.form.pixels == "sam":
+            return TensorSpec(
+                "input_image",
+                ("height", "width", 3),
+                "float32",
+                f"RGB 0..255, longest side resized to {side}, not padded",
+            )
+        dtype = "float32" if self.form.pixels == "float32" else "uint8"
+        meaning = (
+            f"RGB 0..255, longest side resized to {side}, placed top left, "
+            f"the rest filled with {FILL}"
+        )
+        if self.form.pixels == "image":
+            meaning += "; an image input of Core ML: pass a CVPixelBuffer"
+        return TensorSpec("image", (1, side, side, 3), dtype, meaning)
+
+    def _embeddings(self) -> TensorSpec:
+        side = self.image_size // 16
+        return TensorSpec(
+            "image_embeddings",
+            (1, 256, side, side),
+            "float32",
+            "what the encoder found; compute it once per picture",
+        )
+
+    def _sizes(self) -> list[TensorSpec]:
+        if not self.dynamic:
+            return []
+        return [TensorSpec("orig_im_size", (2,), "float32", "height, width of the picture")]
+
+    def _masks(self, side: int) -> list[TensorSpec]:
+        count = 1 if self.dynamic else 4
+        low_res = TensorSpec(
+            "low_res_masks",
+            (1, count, side, side),
+            "float32",
+            "mask logits, foreground above 0"
+            + ("" if self.dynamic else "; 0 the single-mask answer, 1..3 the multi-mask ones"),
+        )
+        iou = TensorSpec("iou_predictions", (1, count), "float32", "predicted IoU of each mask")
+        if not self.dynamic:
+            return [low_res, iou]
+        full = TensorSpec(
+            "masks",
+            (1, 1, "height", "width"),
+            "float32",
+            "the same logits at the picture's size",
+        )
+        return [full, iou, low_res]
+
+
+@dataclass(frozen=True)
+class Session:
+    """A loaded file that can be run.
+
+    Attributes:
+        run: input arrays by name -> output arrays by name. Raises BackendError.
+        runtime: what runs it, with its version, for reports.
+        largest: input arrays -> name and absolute value of the largest float16 activation, for
+            runtimes that can tell.
+    """
+
+    run: Callable[[dict[str, Array]], dict[str, Array]]
+    runtime: str
+    largest: Callable[[dict[str, Array]], tuple[str, float]] | None = None

@@ -1,0 +1,95 @@
+"""TinyViT's transformer stages on channel-last maps, for ONNX Runtime and TFLite.
+
+Every tensor has at most four dimensions and no shape is read while tracing. Maps are
+(1, H, W, C); windows are (windows, tokens, C).
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mobilesam_export.graphs import folding
+from mobilesam_export.model import tiny_vit
+
+
+class Block(nn.Module):
+    """(1, H, W, C) -> same."""
+
+    bias: Tensor
+
+    def __init__(self, block: tiny_vit.TinyViTBlock, side: int, gelu: str) -> None:
+        super().__init__()
+        attention = folding.fold_attention(block.attn)
+        self.heads, tokens, _ = attention.bias.shape
+        self.window, self.side, self.gelu = block.window, side, gelu
+        self.windows = -(-side // block.window)  # per row
+        self.padded = self.windows * block.window
+        self.width = attention.q.shape[0]
+        self.tokens = tokens
+        self.q = folding.linear(attention.q, attention.q_bias)
+        self.k = folding.linear(attention.k)
+        self.v = folding.linear(attention.v)
+        self.proj = folding.linear(attention.proj, attention.proj_bias)
+        self.register_buffer("bias", attention.bias.float()[None])  # (1, heads, tokens, tokens)
+        self.local_conv = folding.fold_batch_norm(block.local_conv)
+        self.fc1 = folding.linear(*folding.fold_norm(block.mlp.norm, block.mlp.fc1))
+        self.fc2 = block.mlp.fc2
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self._attend(F.layer_norm(x, (self.width,)))
+        x = self.local_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        hidden = F.gelu(self.fc1(F.layer_norm(x, (self.width,))), approximate=self.gelu)
+        return x + self.fc2(hidden)
+
+    def _attend(self, x: Tensor) -> Tensor:
+        x = self._partition(x)
+        q = self._split_heads(self.q(x)).permute(0, 2, 1, 3)  # (windows, heads, tokens, C / heads)
+        k = self._split_heads(self.k(x)).permute(0, 2, 3, 1)  # (windows, heads, C / heads, tokens)
+        v = self._split_heads(self.v(x)).permute(0, 2, 1, 3)
+        y = (q @ k + self.bias).softmax(-1) @ v
+        y = y.permute(0, 2, 1, 3).reshape(self.windows**2, self.tokens, self.width)
+        return self._crop_and_project(y)
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        shape = (self.windows**2, self.tokens, self.heads, self.width // self.heads)
+        return x.reshape(shape)
+
+    def _partition(self, x: Tensor) -> Tensor:  # (1, H, W, C) -> (windows, tokens, C)
+        # Merging the last two axes makes this one transpose of a rank-4 tensor.
+        extra = self.padded - self.side
+        x = F.pad(x, (0, 0, 0, extra, 0, extra)) if extra else x
+        rows = (self.windows, self.window, self.windows, self.window * self.width)
+        x = x.reshape(rows).permute(0, 2, 1, 3)
+        return x.reshape(self.windows**2, self.tokens, self.width)
+
+    def _crop_and_project(self, x: Tensor) -> Tensor:  # (windows, tokens, C) -> (1, H, W, C)
+        rows = (self.windows, self.windows, self.window, self.window * self.width)
+        x = x.reshape(rows).permute(0, 2, 1, 3).reshape(1, self.padded, self.padded, self.width)
+        return self.proj(x[:, : self.side, : self.side])  # type: ignore[no-any-return]
+
+
+class Stage(nn.Module):
+    """(1, C, H, W) -> (1, C, H, W) through channel-last blocks."""
+
+    def __init__(self, stage: tiny_vit.Stage, side: int, gelu: str) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(Block(block, side, gelu) for block in stage.blocks))  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+
+
+class LayerNorm2d(nn.Module):
+    """LayerNorm over the channels of (1, C, H, W), as one real LayerNorm.
+
+    The official arithmetic (mean, pow, sqrt, division) is mistaken for RMSNorm by
+    onnxruntime.transformers' optimizer and stays in pieces in coremltools.
+    """
+
+    def __init__(self, norm: tiny_vit.LayerNorm2d) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = self.weight.shape
+        y = F.layer_norm(x.permute(0, 2, 3, 1), shape, self.weight, self.bias, self.eps)
+        return y.permute(0, 3, 1, 2)

@@ -1,0 +1,105 @@
+"""Exact algebra on weights that leaves less for a graph to do. Sums are taken in float64."""
+
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from mobilesam_export.model import tiny_vit
+
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
+
+
+def fold_batch_norm(pair: tiny_vit.Conv2dBN) -> nn.Conv2d:
+    """One convolution with bias that computes what convolution and batch norm compute."""
+    conv, norm = pair.c, pair.bn
+    assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)  # noqa: S101 for mypy
+    variance, mean = norm.running_var, norm.running_mean
+    assert variance is not None and mean is not None  # noqa: S101 for mypy
+    scale = norm.weight.double() / (variance.double() + norm.eps).sqrt()
+    weight = conv.weight.double() * scale[:, None, None, None]
+    bias = norm.bias.double() - mean.double() * scale
+    return _conv(weight, bias, stride=conv.stride[0], groups=conv.groups)
+
+
+def fold_pixel_std(conv: nn.Conv2d, std: tuple[float, ...]) -> nn.Conv2d:
+    """Let the first convolution take pixels that are centred but not divided by `std`.
+
+    Only the scale can move into it. Its input is zero-padded after normalisation, so a mean
+    folded into its bias would be subtracted from the border as well.
+    """
+    weight = conv.weight.double() / torch.tensor(std, dtype=torch.float64)[:, None, None]
+    bias = conv.bias
+    assert bias is not None  # noqa: S101 for mypy
+    return _conv(weight, bias.double(), stride=conv.stride[0], groups=conv.groups)
+
+
+def fold_norm(norm: nn.LayerNorm, linear: nn.Linear) -> tuple[Tensor, Tensor]:
+    """Weight (out, in) and bias (out) of `linear` after a LayerNorm without scale and bias."""
+    weight = linear.weight.double()
+    bias = linear.bias.double() + weight @ norm.bias.double()
+    return weight * norm.weight.double(), bias
+
+
+class AttentionWeights(NamedTuple):
+    """Window attention on tokens normalised without scale and bias. float64, C channels."""
+
+    q: Tensor  # (C, C), carries 1 / sqrt(C / heads)
+    q_bias: Tensor  # (C)
+    k: Tensor  # (C, C), needs no bias
+    v: Tensor  # (C, C), needs no bias
+    proj: Tensor  # (C, C)
+    proj_bias: Tensor  # (C), carries the bias of v
+    bias: Tensor  # (heads, tokens, tokens)
+
+
+def fold_attention(attention: tiny_vit.Attention) -> AttentionWeights:
+    """Split q, k and v, fold the norm and the scale, and get rid of the biases of k and v.
+
+    A constant added to every key adds the same to all logits of a query, which softmax
+    ignores; a constant added to every value comes out of the average unchanged, so `proj` can
+    add it. A padded token, whose normalised value is zero, then has k = v = 0 exactly as a
+    window that was zero-padded after these projections, and that is the cheap place to pad.
+    """
+    heads, width = attention.heads, attention.proj.in_features
+    weight, bias = fold_norm(attention.norm, attention.qkv)
+    weights = weight.view(heads, 3, width // heads, width).transpose(0, 1).reshape(3, width, width)
+    q_bias, _, v_bias = bias.view(heads, 3, width // heads).transpose(0, 1).reshape(3, width)
+    proj = attention.proj.weight.double()
+    scale = (width // heads) ** -0.5
+    return AttentionWeights(
+        q=weights[0] * scale,
+        q_bias=q_bias * scale,
+        k=weights[1],
+        v=weights[2],
+        proj=proj,
+        proj_bias=attention.proj.bias.double() + proj @ v_bias,
+        bias=attention.bias().double(),
+    )
+
+
+def linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
+    """nn.Linear in float32 with this weight (out, in) and bias (out)."""
+    width_out, width_in = weight.shape
+    layer = nn.Linear(width_in, width_out, bias=bias is not None)
+    return _filled(layer, weight, bias)
+
+
+def pointwise(weight: Tensor, bias: Tensor | None = None) -> nn.Conv2d:
+    """The same as `linear`, as a 1x1 convolution for channel-first maps."""
+    width_out, width_in = weight.shape
+    layer = nn.Conv2d(width_in, width_out, 1, bias=bias is not None)
+    return _filled(layer, weight[:, :, None, None], bias)
+
+
+def _conv(weight: Tensor, bias: Tensor, stride: int, groups: int) -> nn.Conv2d:
+    width_out, width_in, kernel, _ = weight.shape
+    layer = nn.Conv2d(width_in * groups, width_out, kernel, stride, kernel // 2, groups=groups)
+    return _filled(layer, weight, bias)
+
+
+def _filled(layer: Layer, weight: Tensor, bias: Tensor | None) -> Layer:
+    layer.weight = nn.Parameter(weight.float().contiguous(), requires_grad=False)
+    if bias is not None:
+        layer.bias = nn.Parameter(bias.float(), requires_grad=False)
+    return layer

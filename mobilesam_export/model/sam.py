@@ -1,0 +1,65 @@
+"""The whole MobileSAM: image encoder, prompt encoder and mask decoder."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from mobilesam_export.model.mask_decoder import MaskDecoder
+from mobilesam_export.model.prompt_encoder import PromptEncoder
+from mobilesam_export.model.tiny_vit import TinyViT
+
+# RGB on the scale 0..255; the values of ImageNet that SAM was trained with.
+PIXEL_MEAN = (123.675, 116.28, 103.53)
+PIXEL_STD = (58.395, 57.12, 57.375)
+
+
+class Sam(nn.Module):
+    """MobileSAM for square inputs of side `image_size`.
+
+    Parameter names are those of the official checkpoint, so that it loads strictly. Weights
+    do not depend on the image size.
+    """
+
+    def __init__(self, image_size: int = 1024) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.image_encoder = TinyViT()
+        self.prompt_encoder = PromptEncoder(image_size)
+        self.mask_decoder = MaskDecoder()
+
+    def encode(self, image: Tensor) -> Tensor:
+        """(1, 3, S, S) float32, normalised RGB -> (1, 256, S/16, S/16) float32."""
+        return self.image_encoder(image)  # type: ignore[no-any-return]
+
+    def decode(
+        self,
+        image_embeddings: Tensor,
+        point_coords: Tensor | None = None,
+        point_labels: Tensor | None = None,
+        box: Tensor | None = None,
+        mask_input: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """One prompt -> logits (1, 4, S/4, S/4) and predicted IoU (1, 4), float32.
+
+        Args:
+            image_embeddings: (1, 256, S/16, S/16) float32, from `encode`.
+            point_coords: (1, N, 2) float32, x and y in pixels of the S x S input.
+            point_labels: (1, N), 1 foreground, 0 background.
+            box: (1, 4) float32, x0, y0, x1, y1 in the same pixels.
+            mask_input: (1, 1, S/4, S/4) float32 logits, e.g. of an earlier prediction.
+        """
+        sparse, dense = self.prompt_encoder(point_coords, point_labels, box, mask_input)
+        image_pe = self.prompt_encoder.image_pe()
+        return self.mask_decoder(image_embeddings, image_pe, sparse, dense)  # type: ignore[no-any-return]
+
+
+def build_sam(state_dict: Mapping[str, Tensor], image_size: int = 1024) -> Sam:
+    """Build the model from a checkpoint's state dict, strictly, ready for inference.
+
+    Raises:
+        RuntimeError: a key is missing, unexpected or of another shape. `checkpoint.py` checks
+            that first, with a message for users.
+    """
+    sam = Sam(image_size)
+    sam.load_state_dict(state_dict, strict=True)
+    return sam.eval().requires_grad_(False)

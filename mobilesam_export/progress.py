@@ -1,0 +1,58 @@
+"""Progress on stderr, so that stdout holds results only."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+# Bound now: `quiet` redirects sys.stderr while a converter runs and a spinner must go on.
+console = Console(file=sys.stderr, highlight=False)
+
+
+@contextlib.contextmanager
+def step(text: str) -> Iterator[None]:
+    """Show what is being done while it is done; one line per step where there is no terminal."""
+    if console.is_terminal:
+        with console.status(text):
+            yield
+    else:
+        console.print(text, soft_wrap=True)
+        yield
+
+
+class BytesBar:
+    """A progress bar with the four members that pooch asks of one."""
+
+    def __init__(self, bar: Progress, name: str, size: int) -> None:
+        self._bar = bar
+        self._task = bar.add_task(name, total=size)
+
+    @property
+    def total(self) -> float:
+        """Bytes expected."""
+        return self._bar.tasks[0].total or 0
+
+    @total.setter
+    def total(self, size: float) -> None:
+        self._bar.update(self._task, total=size)
+
+    def update(self, size: int) -> None:
+        """Note that `size` more bytes have come."""
+        self._bar.advance(self._task, size)
+
+    def reset(self) -> None:
+        """Start again from nothing."""
+        self._bar.reset(self._task)
+
+    def close(self) -> None:
+        """pooch is done; the context manager ends the display."""
+
+
+@contextlib.contextmanager
+def bytes_bar(name: str, size: int) -> Iterator[BytesBar]:
+    """A bar for a download of `size` bytes, on stderr, gone when it is done."""
+    columns = ("[progress.description]{task.description}", BarColumn(), DownloadColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+        yield BytesBar(bar, name, size)

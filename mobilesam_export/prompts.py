@@ -1,0 +1,203 @@
+"""Pictures and prompts to graph inputs, and graph outputs back to masks, as SAM's predictor does.
+
+Coordinates are x, y in pixels of the picture, from its top-left corner. S is the side of the
+square input.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from mobilesam_export.contract import (
+    BACKGROUND,
+    BOTTOM_RIGHT,
+    EMPTY,
+    FILL,
+    FOREGROUND,
+    TOP_LEFT,
+    Array,
+    Contract,
+)
+from mobilesam_export.errors import PictureError, UsageError
+
+Picture = NDArray[np.uint8]  # (height, width, 3) RGB
+MAX_PIXELS = 200_000_000  # a 600 MB array; beyond that a small file can fill the memory
+WHITE = (255, 255, 255, 255)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the user points at.
+
+    Attributes:
+        points: x, y and whether it is foreground, of each click.
+        box: x0, y0, x1, y1.
+        mask_input: (1, 1, S/4, S/4) float32 logits of an earlier prediction.
+    """
+
+    points: tuple[tuple[float, float, bool], ...] = ()
+    box: tuple[float, float, float, float] | None = None
+    mask_input: Array | None = None
+
+    @property
+    def slots(self) -> int:
+        """How many prompt slots this takes."""
+        return len(self.points) + (0 if self.box is None else 2)
+
+    @property
+    def single_click(self) -> bool:
+        """Whether it is ambiguous: one click wants the best of three, anything more one answer."""
+        return len(self.points) == 1 and self.box is None
+
+
+def load_picture(path: Path) -> Picture:
+    """Read a picture as a viewer would show it: EXIF rotation applied, transparency on white.
+
+    Raises:
+        PictureError: there is no such file, it is no picture, is broken or has over MAX_PIXELS.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                limit = f"{MAX_PIXELS // 1_000_000} megapixels"
+                raise PictureError(f"picture {path} is {width} x {height}; at most {limit}")
+            return np.array(_as_rgb(ImageOps.exif_transpose(image)))
+    except Image.DecompressionBombError as exc:
+        raise PictureError(f"picture {path} is too large to be read: {exc}") from exc
+    except Image.UnidentifiedImageError as exc:
+        raise PictureError(f"{path} is not a picture of a known format (PNG, JPEG, ...)") from exc
+    except OSError as exc:
+        raise PictureError(f"cannot read picture {path}: {exc.strerror or exc}") from exc
+    except (SyntaxError, ValueError) as exc:  # what Pillow raises for some broken files
+        raise PictureError(f"picture {path} is broken: {exc}") from exc
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits of grey, which convert() would clip at 255
+        grey = np.clip(np.asarray(image).astype(np.float64) / 257, 0, 255).round()
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    if "A" in image.getbands() or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, WHITE), layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def resized_size(height: int, width: int, side: int) -> tuple[int, int]:
+    """Height and width after the longest side is resized to `side`, rounded half up, at least 1."""
+    scale = side / max(height, width)
+    return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+
+def encoder_inputs(picture: Picture, contract: Contract) -> dict[str, Array]:
+    """The encoder's input for a picture: resized by Pillow's antialiased bilinear filter."""
+    side = contract.image_size
+    height, width = resized_size(*picture.shape[:2], side)
+    image = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
+    resized = np.asarray(image)
+    if contract.form.pixels == "sam":
+        return {"input_image": resized.astype(np.float32)}
+    square = np.empty((1, side, side, 3), np.uint8)
+    square[:] = FILL
+    square[0, :height, :width] = resized
+    dtype = contract.encoder.inputs[0].dtype
+    return {"image": square.astype(dtype)}
+
+
+def decoder_inputs(
+    prompt: Prompt, embeddings: Array, size: tuple[int, int], contract: Contract
+) -> dict[str, Array]:
+    """The decoder's inputs for a prompt on a picture of this (height, width).
+
+    Raises:
+        UsageError: the prompt is empty, outside the picture, or takes too many slots.
+    """
+    check_prompt(prompt, size, contract)
+    side = contract.image_size
+    slots = _labeled_points(prompt)
+    height, width = resized_size(*size, side)
+    scale = np.array([width / size[1], height / size[0], 1])
+    filled = np.array(slots, np.float64).reshape(-1, 3) * scale
+    # SAM's own decoder is told to pad a prompt without a box; ours has empty slots.
+    missing = int(prompt.box is None) if contract.dynamic else contract.points - len(filled)
+    filled = np.concatenate([filled, np.tile([0, 0, EMPTY], (missing, 1))]).astype(np.float32)
+    mask = prompt.mask_input
+    inputs: dict[str, Array] = {
+        "image_embeddings": embeddings,
+        "point_coords": np.ascontiguousarray(filled[None, :, :2]),
+        "point_labels": np.ascontiguousarray(filled[None, :, 2]),
+        "mask_input": np.zeros((1, 1, side // 4, side // 4), np.float32) if mask is None else mask,
+        "has_mask_input": np.array([mask is not None], np.float32),
+    }
+    if contract.dynamic:
+        inputs["orig_im_size"] = np.array(size, np.float32)
+    return inputs
+
+
+def _labeled_points(prompt: Prompt) -> list[tuple[float, float, float]]:
+    slots = [(x, y, FOREGROUND if inside else BACKGROUND) for x, y, inside in prompt.points]
+    if prompt.box is not None:
+        x0, y0, x1, y1 = prompt.box
+        slots += [(x0, y0, TOP_LEFT), (x1, y1, BOTTOM_RIGHT)]
+    return slots
+
+
+def check_prompt(prompt: Prompt, size: tuple[int, int], contract: Contract) -> None:
+    """Refuse what cannot be meant; see `decoder_inputs`."""
+    height, width = size
+    if not prompt.slots and prompt.mask_input is None:
+        raise UsageError("nothing to segment: give at least one --point X,Y or a --box X0,Y0,X1,Y1")
+    corners = [] if prompt.box is None else [prompt.box[:2], prompt.box[2:]]
+    for x, y in [(x, y) for x, y, _ in prompt.points] + corners:
+        if not (0 <= x <= width and 0 <= y <= height):
+            raise UsageError(f"{x:g},{y:g} is outside the picture, which is {width} x {height}")
+    if prompt.box is not None:
+        x0, y0, x1, y1 = prompt.box
+        if not (x0 < x1 and y0 < y1):
+            raise UsageError(
+                f"box {x0:g},{y0:g},{x1:g},{y1:g} is empty; expected X0,Y0,X1,Y1 with X0 < X1, Y0 < Y1"
+            )
+    if not contract.dynamic and prompt.slots > contract.points:
+        raise UsageError(
+            f"the prompt takes {prompt.slots} slots (a box takes two) and this decoder has "
+            f"{contract.points}; export with --points {prompt.slots} or more"
+        )
+
+
+def chosen_index(prompt: Prompt, iou_predictions: Array) -> int:
+    """Which of the four masks answers the prompt: one click the best of 1..3, otherwise 0."""
+    if not prompt.single_click:
+        return 0
+    return 1 + int(np.argmax(np.ravel(iou_predictions)[1:]))
+
+
+def upscale(low_res_mask: Array, size: tuple[int, int], side: int) -> NDArray[np.float32]:
+    """(S/4, S/4) logits -> (height, width) logits, bilinear by way of S x S, padding cropped."""
+    import torch
+    import torch.nn.functional as F
+
+    height, width = resized_size(*size, side)
+    logits = torch.from_numpy(np.asarray(low_res_mask, np.float32))[None, None]
+    full = F.interpolate(logits, (side, side), mode="bilinear", align_corners=False)
+    cropped = full[:, :, :height, :width]
+    result: NDArray[np.float32] = F.interpolate(
+        cropped, size, mode="bilinear", align_corners=False
+    )[0, 0].numpy()
+    return result
+
+
+def final_mask(
+    prompt: Prompt, outputs: Mapping[str, Array], size: tuple[int, int], contract: Contract
+) -> NDArray[np.bool_]:
+    """(height, width) bool mask that answers the prompt."""
+    if contract.dynamic:  # chosen and upscaled in the graph
+        logits = outputs["masks"][0, 0]
+    else:
+        index = chosen_index(prompt, outputs["iou_predictions"])
+        logits = upscale(outputs["low_res_masks"][0, index], size, contract.image_size)
+    mask: NDArray[np.bool_] = np.asarray(logits > 0)
+    return mask

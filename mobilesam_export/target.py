@@ -1,0 +1,206 @@
+"""Targets: `targets/*.toml` or a user's own file -> frozen dataclasses. Unknown keys are errors.
+
+A target says which backend writes the files, in which export form, and with which recipes.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from mobilesam_export.errors import TargetError
+
+LAYOUTS = ("channel-last", "channel-first")
+PIXELS = ("uint8", "float32", "image", "sam")
+PROMPTS = ("slots", "sam")
+GELUS = ("none", "tanh")  # torch's words; "none" is the exact form
+PRECISIONS = ("float32", "float16")
+
+Table = TypeVar("Table")
+
+
+@dataclass(frozen=True)
+class GraphForm:
+    """How the graphs are written down, whatever the weights.
+
+    Attributes:
+        layout: where the channels are in TinyViT's transformer stages.
+        pixels: what the encoder takes. "uint8" or "float32" (1, S, S, 3); "image" a Core ML
+            image of S x S; "sam" (H, W, 3) float32 with H, W <= S. RGB 0..255 in each case.
+        prompt: "slots" (a fixed number, each filled or neutral) or "sam" (any number, with
+            SAM's own ONNX names).
+        gelu: "none" (exact) or "tanh".
+    """
+
+    layout: str
+    pixels: str
+    prompt: str
+    gelu: str = "none"
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("layout", LAYOUTS),
+            ("pixels", PIXELS),
+            ("prompt", PROMPTS),
+            ("gelu", GELUS),
+        ):
+            _check_choice(f"graph.{name}", getattr(self, name), allowed)
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far an exported file may be from float32 PyTorch, over all verification prompts.
+
+    Attributes:
+        embedding_psnr_db: least peak signal-to-noise ratio of the image embedding, in dB, the
+            peak being the largest absolute value of the reference.
+        logits_max_abs_error: most by which a mask logit may differ.
+        iou_max_abs_error: most by which a predicted IoU may differ.
+        mask_iou: least intersection over union of the chosen mask at the picture's size.
+    """
+
+    embedding_psnr_db: float
+    logits_max_abs_error: float
+    iou_max_abs_error: float
+    mask_iou: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the numbers in the files are.
+
+    Attributes:
+        weights: type in which weights are stored.
+        activations: type in which the file computes.
+        tolerance: what `verify` holds the files to.
+        keep_float32: what stays float32 all the same, in the backend's own words.
+    """
+
+    weights: str
+    activations: str
+    tolerance: Tolerance
+    keep_float32: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_choice("weights", self.weights, PRECISIONS)
+        _check_choice("activations", self.activations, PRECISIONS)
+
+
+@dataclass(frozen=True)
+class Target:
+    """One kind of file for one kind of runtime.
+
+    Attributes:
+        name: the file's stem, which is also the subcommand's name.
+        description: one line for `--help` and the README.
+        backend: name of a module in `mobilesam_export.backends`.
+        default_recipe: name of the recipe used when none is asked for.
+        graph: the export form.
+        convert: options of the backend, checked there.
+        recipes: by name.
+    """
+
+    name: str
+    description: str
+    backend: str
+    default_recipe: str
+    graph: GraphForm
+    recipes: Mapping[str, Recipe]
+    convert: Mapping[str, Any] = field(default_factory=dict)
+
+    def recipe(self, name: str | None) -> tuple[str, Recipe]:
+        """The recipe of this name, or the default one.
+
+        Raises:
+            TargetError: there is none of that name.
+        """
+        name = name or self.default_recipe
+        if name not in self.recipes:
+            known = ", ".join(self.recipes)
+            raise TargetError(f"target {self.name} has no recipe {name!r}; it has: {known}")
+        return name, self.recipes[name]
+
+
+def builtin_targets() -> list[str]:
+    """Names of the targets that come with the package, sorted."""
+    folder = resources.files("mobilesam_export.targets")
+    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name[-5:] == ".toml")
+
+
+def load_target(name: str) -> Target:
+    """Read a target by name, or from the path of a user's own `.toml`.
+
+    Raises:
+        TargetError: no such target; not TOML; a key is unknown, missing or of a wrong value.
+    """
+    if name in builtin_targets():
+        source = resources.files("mobilesam_export.targets") / f"{name}.toml"
+        return parse_target(name, source.read_text(encoding="utf-8"))
+    path = Path(name)
+    if path.suffix != ".toml":
+        known = ", ".join(builtin_targets())
+        raise TargetError(f"no target {name!r}; there are: {known}, or a path to a .toml file")
+    try:
+        return parse_target(path.stem, path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise TargetError(f"cannot read target {path}: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise TargetError(f"cannot read target {path}: not UTF-8 text") from exc
+
+
+def parse_target(name: str, text: str) -> Target:
+    """Parse one target file; see `load_target`."""
+    where = f"target {name}"
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise TargetError(f"{where}: not valid TOML: {exc}") from exc
+    recipes = table.pop("recipe", {})
+    if not isinstance(recipes, dict) or not recipes:
+        raise TargetError(f"{where}: needs at least one [recipe.NAME] table")
+    table["recipes"] = {
+        key: _parse(Recipe, value, f"{where}, recipe {key}") for key, value in recipes.items()
+    }
+    target = _parse(Target, {"name": name, **table}, where)
+    _check_choice(f"{where}: default_recipe", target.default_recipe, tuple(recipes))
+    return target
+
+
+def _parse(kind: type[Table], table: object, where: str) -> Table:
+    """Make one dataclass of one TOML table, and of the tables in it."""
+    if not isinstance(table, dict):
+        raise TargetError(f"{where}: expected a table, found {table!r}")
+    hints = get_type_hints(kind)
+    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    for key in table:
+        if key not in known:
+            raise TargetError(f"{where}: unknown key {key!r}; known keys: {', '.join(known)}")
+    for key, info in known.items():
+        if key not in table and info.default is MISSING and info.default_factory is MISSING:
+            raise TargetError(f"{where}: missing key {key!r}")
+    values = {key: _value(hints[key], item, f"{where}, {key}") for key, item in table.items()}
+    try:
+        return kind(**values)
+    except TargetError as exc:
+        raise TargetError(f"{where}: {exc}") from exc
+
+
+def _value(hint: Any, value: object, where: str) -> Any:  # noqa: ANN401 what a TOML holds
+    if hint in (GraphForm, Tolerance):
+        return _parse(hint, value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint == tuple[str, ...]:
+        if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+            raise TargetError(f"{where}: expected a list of strings, found {value!r}")
+        return tuple(value)
+    if hint in (str, float, int) and not isinstance(value, hint):
+        raise TargetError(f"{where}: expected {hint.__name__}, found {value!r}")
+    return value
+
+
+def _check_choice(what: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise TargetError(f"{what} is {value!r}; expected one of: {', '.join(allowed)}")

@@ -1,0 +1,1 @@
+"""The targets that come with mobilesam-export: one TOML file each."""
