@@ -77,7 +77,7 @@ def _picture_case(
     name: str, picture: Picture, sessions: Sequence[Session], contract: Contract
 ) -> PictureCase:
     encoder, decoder = sessions
-    size = picture.shape[:2]
+    size = prompts.picture_size(picture)
     embeddings = encoder.run(prompts.encoder_inputs(picture, contract))["image_embeddings"]
     slots = 6 if contract.dynamic else contract.points
 
@@ -88,8 +88,10 @@ def _picture_case(
 
     cases = [answer(*item) for item in verification_prompts(*size, slots).items()]
     earlier = cases[0].outputs["low_res_masks"]
-    index = 0 if contract.dynamic else prompts.chosen_index(
-        cases[0].prompt, cases[0].outputs["iou_predictions"]
+    index = (
+        0
+        if contract.dynamic
+        else prompts.chosen_index(cases[0].prompt, cases[0].outputs["iou_predictions"])
     )
     refined = replace(cases[0].prompt, mask_input=earlier[:, index : index + 1])
     cases.append(answer(MASK_PROMPT, refined))

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import safetensors
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -130,7 +131,7 @@ def _seeded_tensor(name: str, like: Tensor, salt: int) -> Tensor:
     return torch.from_numpy(_seeded_values(name, z).astype(np.float32))
 
 
-def _seeded_values(name: str, z: np.ndarray) -> np.ndarray:
+def _seeded_values(name: str, z: NDArray[np.float64]) -> NDArray[np.float64]:
     leaf, vector = name.rpartition(".")[2], z.ndim == 1
     if leaf == "running_var":
         return 0.5 + np.abs(z)
@@ -145,7 +146,7 @@ def _seeded_values(name: str, z: np.ndarray) -> np.ndarray:
         return z
     transposed = z.ndim == 4 and "output_upscaling" in name
     fan_in = z.shape[0] if transposed else int(np.prod(z.shape[1:]))
-    return z / np.sqrt(fan_in)
+    return z / float(np.sqrt(fan_in))
 
 
 def weights_sha256(state_dict: Mapping[str, Tensor]) -> str:

@@ -5,13 +5,13 @@ S is the side of the square input, N the number of prompt slots.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from mobilesam_export.target import GraphForm
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 # Bytes nearest to the model's zero (the means 123.675, 116.28, 103.53): what padding looks like.
 FILL = (124, 116, 104)

@@ -47,7 +47,7 @@ class BytesBar:
         self._bar.reset(self._task)
 
     def close(self) -> None:
-        """pooch is done; the context manager ends the display."""
+        """Pooch is done; the context manager ends the display."""
 
 
 @contextlib.contextmanager

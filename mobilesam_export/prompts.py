@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mobilesam_export.contract import (
     BACKGROUND,
@@ -69,7 +69,7 @@ def load_picture(path: Path) -> Picture:
             return np.array(_as_rgb(ImageOps.exif_transpose(image)))
     except Image.DecompressionBombError as exc:
         raise PictureError(f"picture {path} is too large to be read: {exc}") from exc
-    except Image.UnidentifiedImageError as exc:
+    except UnidentifiedImageError as exc:
         raise PictureError(f"{path} is not a picture of a known format (PNG, JPEG, ...)") from exc
     except OSError as exc:
         raise PictureError(f"cannot read picture {path}: {exc.strerror or exc}") from exc
@@ -87,6 +87,12 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def picture_size(picture: Picture) -> tuple[int, int]:
+    """(height, width)."""
+    height, width, _ = picture.shape
+    return height, width
+
+
 def resized_size(height: int, width: int, side: int) -> tuple[int, int]:
     """Height and width after the longest side is resized to `side`, rounded half up, at least 1."""
     scale = side / max(height, width)
@@ -96,7 +102,7 @@ def resized_size(height: int, width: int, side: int) -> tuple[int, int]:
 def encoder_inputs(picture: Picture, contract: Contract) -> dict[str, Array]:
     """The encoder's input for a picture: resized by Pillow's antialiased bilinear filter."""
     side = contract.image_size
-    height, width = resized_size(*picture.shape[:2], side)
+    height, width = resized_size(*picture_size(picture), side)
     image = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
     resized = np.asarray(image)
     if contract.form.pixels == "sam":
@@ -159,7 +165,8 @@ def check_prompt(prompt: Prompt, size: tuple[int, int], contract: Contract) -> N
         x0, y0, x1, y1 = prompt.box
         if not (x0 < x1 and y0 < y1):
             raise UsageError(
-                f"box {x0:g},{y0:g},{x1:g},{y1:g} is empty; expected X0,Y0,X1,Y1 with X0 < X1, Y0 < Y1"
+                f"box {x0:g},{y0:g},{x1:g},{y1:g} is empty; "
+                "expected X0,Y0,X1,Y1 with X0 < X1 and Y0 < Y1"
             )
     if not contract.dynamic and prompt.slots > contract.points:
         raise UsageError(

@@ -1,6 +1,7 @@
 """Seeded pictures of shapes: something to verify and calibrate on that belongs to nobody."""
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from mobilesam_export.prompts import Picture
@@ -33,7 +34,7 @@ def scene(seed: int, height: int, width: int) -> Picture:
     return np.clip(noisy.round(), 0, 255).astype(np.uint8)
 
 
-def _outline(random: np.random.Generator) -> np.ndarray:
+def _outline(random: np.random.Generator) -> NDArray[np.float64]:
     """Corners of a polygon or of something round, (n, 2) in units of the picture."""
     corners = int(random.choice([3, 4, 5, 48]))
     angles = 2 * np.pi * np.arange(corners) / corners + random.uniform(0, 2 * np.pi)

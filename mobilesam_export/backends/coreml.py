@@ -96,7 +96,9 @@ def convert(
             _describe(model, graph.spec, metadata)
             model.save(str(path))
     except (ValueError, RuntimeError, TypeError, NotImplementedError) as exc:
-        raise ConversionError(f"coremltools could not convert the {graph.spec.name}: {exc}") from exc
+        raise ConversionError(
+            f"coremltools could not convert the {graph.spec.name}: {exc}"
+        ) from exc
     _make_reproducible(path)
 
 
@@ -154,7 +156,7 @@ def _inputs(spec: GraphSpec, contract: Contract) -> list[Any]:
     return [ct.TensorType(name=s.name, shape=s.shape, dtype=np.float32) for s in spec.inputs]
 
 
-def _precision(recipe: Recipe) -> Any:  # noqa: ANN401 coremltools is untyped
+def _precision(recipe: Recipe) -> Any:
     import coremltools as ct
 
     kinds = (recipe.weights, recipe.activations)
@@ -166,7 +168,7 @@ def _precision(recipe: Recipe) -> Any:  # noqa: ANN401 coremltools is untyped
     return ct.transform.FP16ComputePrecision(op_selector=lambda op: not _leads_to(op, keep))
 
 
-def _leads_to(op: Any, kinds: set[str]) -> bool:  # noqa: ANN401 coremltools is untyped
+def _leads_to(op: Any, kinds: set[str]) -> bool:
     """Whether this operation is of one of `kinds` or its result goes into one."""
     waiting, seen = [op], set()
     while waiting:
@@ -181,7 +183,7 @@ def _leads_to(op: Any, kinds: set[str]) -> bool:  # noqa: ANN401 coremltools is 
     return False
 
 
-def _describe(model: Any, spec: GraphSpec, metadata: Mapping[str, str]) -> None:  # noqa: ANN401
+def _describe(model: Any, spec: GraphSpec, metadata: Mapping[str, str]) -> None:
     model.short_description = metadata["description"]
     model.author = metadata["author"]
     model.license = metadata["license"]
@@ -199,7 +201,9 @@ def _make_reproducible(path: Path) -> None:
     manifest_path = path / "Manifest.json"
     manifest = json.loads(manifest_path.read_text())
     entries = manifest["itemInfoEntries"]
-    names = {key: str(uuid.uuid5(uuid.NAMESPACE_URL, item["path"])) for key, item in entries.items()}
+    names = {
+        key: str(uuid.uuid5(uuid.NAMESPACE_URL, item["path"])) for key, item in entries.items()
+    }
     manifest["itemInfoEntries"] = {names[key]: item for key, item in entries.items()}
     manifest["rootModelIdentifier"] = names[manifest["rootModelIdentifier"]]
     manifest_path.write_text(json.dumps(manifest, indent=4, sort_keys=True) + "\n")

@@ -109,7 +109,7 @@ def convert(
                 dynamic_shapes=_dynamic_shapes(graph.spec, contract, added),
                 verbose=False,
             )
-            assert program is not None  # noqa: S101 for mypy: dynamo=True returns one
+            assert program is not None
             model = program.model_proto
     except torch.onnx.errors.OnnxExporterError as exc:
         raise ConversionError(f"torch.onnx could not export the {graph.spec.name}: {exc}") from exc
@@ -228,7 +228,7 @@ def _dynamic_shapes(
     return [axes(item) for item in spec.inputs if item.name not in added]
 
 
-def _add_upscaling(model: Any, side: int) -> None:  # noqa: ANN401 onnx.ModelProto is untyped
+def _add_upscaling(model: Any, side: int) -> None:
     """Append SAM's post-processing, whose output size is an input, to a decoder."""
     import onnx
 
@@ -242,7 +242,7 @@ def _add_upscaling(model: Any, side: int) -> None:  # noqa: ANN401 onnx.ModelPro
     graph.output.extend(outputs)
 
 
-def _describe(model: Any, spec: GraphSpec, metadata: Mapping[str, str]) -> None:  # noqa: ANN401
+def _describe(model: Any, spec: GraphSpec, metadata: Mapping[str, str]) -> None:
     """Say what the file is, and remove the exporter's notes on this machine's source files."""
     graph = model.graph
     model.ir_version = IR_VERSION

@@ -4,6 +4,8 @@ Takes the inputs of a bundle's contract and gives them to the plain model by the
 through none of the code that exports.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -37,13 +39,13 @@ def load(sam: Sam, contract: Contract) -> tuple[Session, Session]:
 def normalize(pixels: Array, side: int) -> torch.Tensor:
     """(H, W, 3) or (1, S, S, 3) RGB 0..255 -> (1, 3, S, S), normalised and then zero-padded."""
     image = np.zeros((side, side, 3), np.float32)
-    rgb = pixels.reshape(pixels.shape[-3:]).astype(np.float32)
-    normalized = (rgb - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_STD)
-    image[: rgb.shape[0], : rgb.shape[1]] = normalized
+    rgb: Array = pixels.reshape(pixels.shape[-3:]).astype(np.float32)
+    mean, std = np.array(PIXEL_MEAN, np.float32), np.array(PIXEL_STD, np.float32)
+    image[: rgb.shape[0], : rgb.shape[1]] = (rgb - mean) / std
     return torch.from_numpy(image).permute(2, 0, 1)[None].contiguous()
 
 
-def _prompt(inputs: dict[str, Array]) -> dict[str, torch.Tensor | None]:
+def _prompt(inputs: dict[str, Array]) -> dict[str, Any]:
     """Slots or SAM's padded points -> what `Sam.decode` takes, which pads by itself."""
     coords = torch.from_numpy(np.asarray(inputs["point_coords"]))[0]
     labels = torch.from_numpy(np.asarray(inputs["point_labels"]))[0]

@@ -48,12 +48,12 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.local_conv(x + self._attend(channel_norm(x)))
-        return x + self.fc2(F.gelu(self.fc1(channel_norm(x)), approximate=self.gelu))  # type: ignore[no-any-return]
+        return x + self.fc2(F.gelu(self.fc1(channel_norm(x)), approximate=self.gelu))
 
     def _attend(self, x: Tensor) -> Tensor:
         # Zero-padding after qkv is exact for k and v (see fold_attention); padded queries are
         # cropped away below.
-        q, k, v = self._partition(self.qkv(x)).split(self.width, dim=1)
+        q, k, v = torch.split(self._partition(self.qkv(x)), self.width, dim=1)
         q, k, v = self._split_heads(q), self._split_heads(k), self._split_heads(v)
         weights = (q.transpose(2, 3) @ k + self.bias).softmax(-1)  # (windows, heads, q, k)
         y = v @ weights.transpose(2, 3)  # (windows, heads, C / heads, tokens)
@@ -76,7 +76,7 @@ class Block(nn.Module):
         x = x.reshape(rows).permute(0, 2, 1, 3)
         x = x.reshape(self.windows, self.width, self.window, self.padded).permute(1, 0, 2, 3)
         x = x.reshape(1, self.width, self.padded, self.padded)
-        return self.proj(x[:, :, : self.side, : self.side])  # type: ignore[no-any-return]
+        return self.proj(x[:, :, : self.side, : self.side])
 
 
 class Stage(nn.Module):
@@ -87,7 +87,7 @@ class Stage(nn.Module):
         self.blocks = nn.Sequential(*(Block(block, side, gelu) for block in stage.blocks))  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(x)  # type: ignore[no-any-return]
+        return self.blocks(x)
 
 
 class LayerNorm2d(nn.Module):

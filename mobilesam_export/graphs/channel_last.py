@@ -64,7 +64,7 @@ class Block(nn.Module):
     def _crop_and_project(self, x: Tensor) -> Tensor:  # (windows, tokens, C) -> (1, H, W, C)
         rows = (self.windows, self.windows, self.window, self.window * self.width)
         x = x.reshape(rows).permute(0, 2, 1, 3).reshape(1, self.padded, self.padded, self.width)
-        return self.proj(x[:, : self.side, : self.side])  # type: ignore[no-any-return]
+        return self.proj(x[:, : self.side, : self.side])
 
 
 class Stage(nn.Module):
@@ -75,7 +75,7 @@ class Stage(nn.Module):
         self.blocks = nn.Sequential(*(Block(block, side, gelu) for block in stage.blocks))  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+        return self.blocks(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class LayerNorm2d(nn.Module):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mobilesam_export.graphs.channel_last import LayerNorm2d
-from mobilesam_export.model import Sam, mask_decoder, prompt_encoder
+from mobilesam_export.model import Sam, mask_decoder, prompt_encoder, tiny_vit
 
 HEADS = mask_decoder.HEADS
 EMPTY_SLOT = -1.0
@@ -39,7 +39,7 @@ class PointTokens(nn.Module):
         self.register_buffer("codes", torch.arange(4, dtype=torch.float32))
 
     def forward(self, coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """(1, N, 2) and (1, N) -> tokens (1, N, C), all 0 if empty, and one-hot labels (1, N, 4)."""
+        """(1, N, 2) and (1, N) -> tokens (1, N, C), 0 if empty, and one-hot labels (1, N, 4)."""
         labeled = one_hot(labels, self.codes)
         valid = labeled.sum(-1, keepdim=True)  # (1, N, 1)
         turns = ((coords + 0.5) * (2 / self.image_size) - 1) @ self.gaussian
@@ -61,7 +61,7 @@ class MaskPrompt(nn.Module):
 
     def forward(self, mask_input: Tensor, has_mask_input: Tensor) -> Tensor:
         given = has_mask_input.to(self.no_mask.dtype).reshape(1, 1, 1, 1)
-        return self.layers(mask_input.to(given.dtype)) * given + self.no_mask * (1 - given)  # type: ignore[no-any-return]
+        return self.layers(mask_input.to(given.dtype)) * given + self.no_mask * (1 - given)
 
 
 class Attention(nn.Module):
@@ -84,7 +84,7 @@ class Attention(nn.Module):
         if key_mask is not None:
             logits = logits + key_mask
         y = (logits.softmax(-1) @ v).permute(0, 2, 1, 3)
-        return self.out(y.reshape(1, self.queries, self.inner))  # type: ignore[no-any-return]
+        return self.out(y.reshape(1, self.queries, self.inner))
 
 
 class TwoWayBlock(nn.Module):
@@ -118,20 +118,28 @@ class TwoWayBlock(nn.Module):
 class HyperNetworks(nn.Module):
     """The four MLPs that make a mask's kernel of its token, as batched products."""
 
+    weight0: Tensor
+    weight1: Tensor
+    weight2: Tensor
+    bias0: Tensor
+    bias1: Tensor
+    bias2: Tensor
+
     def __init__(self, decoder: mask_decoder.MaskDecoder) -> None:
         super().__init__()
         mlps = decoder.output_hypernetworks_mlps
         for depth in range(3):
-            layers = [mlp.layers[depth] for mlp in mlps]  # type: ignore[union-attr,index]
-            weight = torch.stack([layer.weight.detach().T for layer in layers])  # (4, in, out)
-            bias = torch.stack([layer.bias.detach()[None] for layer in layers])  # (4, 1, out)
+            layers = [mlp.get_submodule(f"layers.{depth}") for mlp in mlps]
+            weight = torch.stack([x.get_parameter("weight").detach().T for x in layers])
+            bias = torch.stack([x.get_parameter("bias").detach()[None] for x in layers])
+            # (4, in, out) and (4, 1, out)
             self.register_buffer(f"weight{depth}", weight.contiguous())
             self.register_buffer(f"bias{depth}", bias)
 
     def forward(self, tokens: Tensor) -> Tensor:  # (4, 1, C) -> (4, 1, 32)
         x = F.relu(tokens @ self.weight0 + self.bias0)
         x = F.relu(x @ self.weight1 + self.bias1)
-        return x @ self.weight2 + self.bias2  # type: ignore[no-any-return]
+        return x @ self.weight2 + self.bias2
 
 
 class MaskTransformer(nn.Module):
@@ -219,7 +227,7 @@ class SlotDecoder(nn.Module):
         mask = ((1 - visible) * MASKED)[:, None, None]  # (1, 1, 1, T)
         prompt = torch.cat([prompt, self.not_a_point], dim=1)
         dense = self.mask_prompt(mask_input, has_mask_input)
-        return self.transformer(image_embeddings, prompt, dense, mask)  # type: ignore[no-any-return]
+        return self.transformer(image_embeddings, prompt, dense, mask)
 
 
 class SamDecoder(nn.Module):
@@ -270,5 +278,5 @@ class SamDecoder(nn.Module):
 def _with_real_norms(layers: nn.Sequential) -> nn.Sequential:
     """The same layers with each LayerNorm2d in its export form."""
     return nn.Sequential(
-        *(LayerNorm2d(x) if isinstance(x, mask_decoder.LayerNorm2d) else x for x in layers)
+        *(LayerNorm2d(x) if isinstance(x, tiny_vit.LayerNorm2d) else x for x in layers)
     )

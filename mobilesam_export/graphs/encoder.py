@@ -73,12 +73,11 @@ class Encoder(nn.Module):
         super().__init__()
         form = LAYOUTS[layout]
         encoder, side = sam.image_encoder, sam.image_size
-        inputs = {"image": nn.Identity, "sam": lambda: SamPixelsInput(side)}
-        self.pixels = inputs.get(pixels, PixelsInput)()
+        self.pixels = _pixels_input(pixels, side)
         self.stem = _stem(encoder.patch_embed, gelu)
         body: list[nn.Module] = []
         for stage, stride in zip(encoder.layers, tiny_vit.STRIDES, strict=True):
-            assert isinstance(stage, tiny_vit.Stage)  # noqa: S101 for mypy
+            assert isinstance(stage, tiny_vit.Stage)
             if stride == tiny_vit.STRIDES[0]:
                 body += [Bottleneck(block, gelu) for block in stage.blocks]  # type: ignore[arg-type]
             else:
@@ -88,20 +87,26 @@ class Encoder(nn.Module):
         self.body = nn.Sequential(*body)
         self.neck = nn.Sequential(
             encoder.neck[0],
-            form.LayerNorm2d(encoder.neck[1]),  # type: ignore[arg-type]
+            form.LayerNorm2d(encoder.neck[1]),
             encoder.neck[2],
-            form.LayerNorm2d(encoder.neck[3]),  # type: ignore[arg-type]
+            form.LayerNorm2d(encoder.neck[3]),
         )
 
     def forward(self, image: Tensor) -> Tensor:
         x = self.pixels(image).to(self.neck[0].weight.dtype)
-        return self.neck(self.body(self.stem(x))).to(torch.float32)  # type: ignore[no-any-return]
+        return self.neck(self.body(self.stem(x))).to(torch.float32)
+
+
+def _pixels_input(pixels: str, side: int) -> nn.Module:
+    if pixels == "image":
+        return nn.Identity()
+    return SamPixelsInput(side) if pixels == "sam" else PixelsInput()
 
 
 def _stem(embed: tiny_vit.PatchEmbed, gelu: str) -> nn.Sequential:
     first, _, second = embed.seq
-    assert isinstance(first, tiny_vit.Conv2dBN)  # noqa: S101 for mypy
-    assert isinstance(second, tiny_vit.Conv2dBN)  # noqa: S101 for mypy
+    assert isinstance(first, tiny_vit.Conv2dBN)
+    assert isinstance(second, tiny_vit.Conv2dBN)
     scaled = folding.fold_pixel_std(folding.fold_batch_norm(first), PIXEL_STD)
     return nn.Sequential(scaled, nn.GELU(gelu), folding.fold_batch_norm(second))
 

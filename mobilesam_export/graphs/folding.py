@@ -13,9 +13,9 @@ Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 def fold_batch_norm(pair: tiny_vit.Conv2dBN) -> nn.Conv2d:
     """One convolution with bias that computes what convolution and batch norm compute."""
     conv, norm = pair.c, pair.bn
-    assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)  # noqa: S101 for mypy
     variance, mean = norm.running_var, norm.running_mean
-    assert variance is not None and mean is not None  # noqa: S101 for mypy
+    assert variance is not None
+    assert mean is not None
     scale = norm.weight.double() / (variance.double() + norm.eps).sqrt()
     weight = conv.weight.double() * scale[:, None, None, None]
     bias = norm.bias.double() - mean.double() * scale
@@ -30,7 +30,7 @@ def fold_pixel_std(conv: nn.Conv2d, std: tuple[float, ...]) -> nn.Conv2d:
     """
     weight = conv.weight.double() / torch.tensor(std, dtype=torch.float64)[:, None, None]
     bias = conv.bias
-    assert bias is not None  # noqa: S101 for mypy
+    assert bias is not None
     return _conv(weight, bias.double(), stride=conv.stride[0], groups=conv.groups)
 
 

@@ -27,11 +27,11 @@ class Attention(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # (1, length, C) each
         q, k, v = (_heads(x) for x in (self.q_proj(q), self.k_proj(k), self.v_proj(v)))
         y = F.scaled_dot_product_attention(q, k, v)  # (1, heads, length, inner / heads)
-        return self.out_proj(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        return self.out_proj(y.transpose(1, 2).flatten(2))
 
 
 def _heads(x: Tensor) -> Tensor:  # (1, length, inner) -> (1, heads, length, inner / heads)
-    return x.unflatten(2, (HEADS, -1)).transpose(1, 2)
+    return x.view(1, x.shape[1], HEADS, -1).transpose(1, 2)
 
 
 class TransformerMlp(nn.Module):
@@ -43,7 +43,7 @@ class TransformerMlp(nn.Module):
         self.lin2 = nn.Linear(2048, EMBEDDING_WIDTH)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.lin2(F.relu(self.lin1(x)))  # type: ignore[no-any-return]
+        return self.lin2(F.relu(self.lin1(x)))
 
 
 class TwoWayAttentionBlock(nn.Module):
@@ -93,9 +93,7 @@ class TwoWayTransformer(nn.Module):
         tokens = token_pe
         for layer in self.layers:
             tokens, image = layer(tokens, image, token_pe, image_pe)
-        tokens = tokens + self.final_attn_token_to_image(
-            tokens + token_pe, image + image_pe, image
-        )
+        tokens = tokens + self.final_attn_token_to_image(tokens + token_pe, image + image_pe, image)
         return self.norm_final_attn(tokens), image
 
 
@@ -110,7 +108,7 @@ class Mlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.layers[0](x))
         x = F.relu(self.layers[1](x))
-        return self.layers[2](x)  # type: ignore[no-any-return]
+        return self.layers[2](x)
 
 
 class MaskDecoder(nn.Module):

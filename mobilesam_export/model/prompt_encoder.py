@@ -32,7 +32,7 @@ class PositionEmbeddingRandom(nn.Module):
         """Features of the centres of a side x side grid: (1, 256, side, side)."""
         centers = (torch.arange(side, dtype=torch.float32) + 0.5) / side
         y, x = torch.meshgrid(centers, centers, indexing="ij")
-        return self(torch.stack([x, y], dim=-1)).permute(2, 0, 1)[None]  # type: ignore[no-any-return]
+        return self(torch.stack([x, y], dim=-1)).permute(2, 0, 1)[None]
 
 
 class PromptEncoder(nn.Module):
@@ -63,7 +63,7 @@ class PromptEncoder(nn.Module):
 
     def point_tables(self) -> Tensor:
         """(4, 256), the learned part of a token by label: 0, 1, 2 (top left), 3 (bottom right)."""
-        return torch.cat([table.weight for table in self.point_embeddings])
+        return torch.cat([table(torch.tensor([0])) for table in self.point_embeddings])
 
     def forward(
         self,
@@ -94,4 +94,4 @@ class PromptEncoder(nn.Module):
         return sparse, self.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(-1, -1, side, side)
 
     def _positions(self, coords: Tensor) -> Tensor:
-        return self.pe_layer((coords + 0.5) / self.image_size)  # type: ignore[no-any-return]
+        return self.pe_layer((coords + 0.5) / self.image_size)

@@ -29,7 +29,7 @@ class Sam(nn.Module):
 
     def encode(self, image: Tensor) -> Tensor:
         """(1, 3, S, S) float32, normalised RGB -> (1, 256, S/16, S/16) float32."""
-        return self.image_encoder(image)  # type: ignore[no-any-return]
+        return self.image_encoder(image)
 
     def decode(
         self,
@@ -50,7 +50,7 @@ class Sam(nn.Module):
         """
         sparse, dense = self.prompt_encoder(point_coords, point_labels, box, mask_input)
         image_pe = self.prompt_encoder.image_pe()
-        return self.mask_decoder(image_embeddings, image_pe, sparse, dense)  # type: ignore[no-any-return]
+        return self.mask_decoder(image_embeddings, image_pe, sparse, dense)
 
 
 def build_sam(state_dict: Mapping[str, Tensor], image_size: int = 1024) -> Sam:

@@ -23,15 +23,16 @@ EMBEDDING_WIDTH = 256  # channels of the image embedding, shared with SAM's deco
 class Conv2dBN(nn.Sequential):
     """Convolution without bias, then batch normalisation."""
 
+    c: nn.Conv2d
+    bn: nn.BatchNorm2d
+
     def __init__(
         self, width_in: int, width_out: int, kernel: int = 1, stride: int = 1, groups: int = 1
     ) -> None:
         super().__init__()
         self.add_module(
             "c",
-            nn.Conv2d(
-                width_in, width_out, kernel, stride, kernel // 2, groups=groups, bias=False
-            ),
+            nn.Conv2d(width_in, width_out, kernel, stride, kernel // 2, groups=groups, bias=False),
         )
         self.add_module("bn", nn.BatchNorm2d(width_out))
 
@@ -48,7 +49,7 @@ class PatchEmbed(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.seq(image)  # type: ignore[no-any-return]
+        return self.seq(image)
 
 
 class MBConv(nn.Module):
@@ -79,7 +80,7 @@ class PatchMerging(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
         y = F.gelu(self.conv1(x))
         y = F.gelu(self.conv2(y))
-        return self.conv3(y)  # type: ignore[no-any-return]
+        return self.conv3(y)
 
 
 def attention_offsets(window: int) -> Tensor:
@@ -130,7 +131,7 @@ class Attention(nn.Module):
         q, k, v = qkv.permute(3, 0, 2, 1, 4)  # each (windows, heads, tokens, width / heads)
         logits = q @ k.transpose(-2, -1) * (width // self.heads) ** -0.5 + self.bias()
         y = logits.softmax(dim=-1) @ v
-        return self.proj(y.transpose(1, 2).reshape(windows, tokens, width))  # type: ignore[no-any-return]
+        return self.proj(y.transpose(1, 2).reshape(windows, tokens, width))
 
 
 class Mlp(nn.Module):
@@ -143,7 +144,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(width * MLP_RATIO, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(self.norm(x))))  # type: ignore[no-any-return]
+        return self.fc2(F.gelu(self.fc1(self.norm(x))))
 
 
 class TinyViTBlock(nn.Module):
@@ -159,7 +160,7 @@ class TinyViTBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> same
         x = x + self._attend(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         x = self.local_conv(x)
-        return x + self.mlp(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
+        return x + self.mlp(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
     def _attend(self, x: Tensor) -> Tensor:  # (B, H, W, C) -> same
         batch, height, width, channels = x.shape
@@ -233,4 +234,4 @@ class TinyViT(nn.Module):
         x = self.patch_embed(image)
         for stage in self.layers:
             x = stage(x)
-        return self.neck(x)  # type: ignore[no-any-return]
+        return self.neck(x)

@@ -1,0 +1,1 @@
+"""What produces the numbers of the README: scripts here, their results in `results/`."""

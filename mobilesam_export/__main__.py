@@ -1,0 +1,5 @@
+"""`python -m mobilesam_export`."""
+
+from mobilesam_export.cli import main
+
+main()

@@ -1,0 +1,268 @@
+"""A bundle: the folder that is handed to an app developer, and how it comes to be there whole.
+
+It is written beside its place and put there by one rename, so that whatever happens the place
+holds the old bundle or the new one. The manifest says what every file is.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mobilesam_export import __version__, golden, handover, swap
+from mobilesam_export.cases import PictureCase
+from mobilesam_export.checkpoint import Checkpoint, Provenance
+from mobilesam_export.contract import Contract, GraphSpec
+from mobilesam_export.download import file_sha256
+from mobilesam_export.errors import BundleError
+from mobilesam_export.target import GraphForm, Recipe, Target, Tolerance
+from mobilesam_export.verify import Report
+
+MANIFEST = "manifest.json"
+SCHEMA_VERSION = 1
+IGNORED = {".DS_Store"}  # what macOS' Finder leaves wherever it looks
+STALE_AFTER_S = 60
+PROJECT = "mobilesam-export"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a bundle's manifest and README are written from."""
+
+    target: Target
+    recipe_name: str
+    contract: Contract
+    checkpoint: Checkpoint
+    versions: Mapping[str, str]
+    report: Report
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle. `manifest` is the whole file; the rest is what programs need of it."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    target: str
+    backend: str
+    recipe: str
+    contract: Contract
+    tolerance: Tolerance
+    provenance: Provenance
+
+
+def file_metadata(
+    spec: GraphSpec, target: Target, recipe_name: str, checkpoint: Checkpoint
+) -> dict[str, str]:
+    """What is written inside each file, so that a lone file can be identified."""
+    provenance = checkpoint.provenance
+    part = {
+        "encoder": "image encoder: run once per picture",
+        "decoder": "prompt encoder and mask decoder: run once per prompt",
+    }[spec.name]
+    return {
+        "description": f"MobileSAM {part}. Made by {PROJECT} {__version__}.",
+        "author": f"{PROJECT} {__version__}; MobileSAM by Zhang et al., 2023 (arXiv:2306.14289)",
+        "license": provenance.license,
+        "version": __version__,
+        "target": target.name,
+        "recipe": recipe_name,
+        **{f"checkpoint_{key}": value for key, value in provenance.describe().items()},
+    }
+
+
+def check_replaceable(folder: Path) -> None:
+    """Refuse to replace anything but a bundle, an empty folder or nothing.
+
+    Raises:
+        BundleError: files would be lost that this program did not write.
+    """
+    if not folder.exists() and not folder.is_symlink():
+        return
+    if folder.is_symlink() or not folder.is_dir():
+        raise BundleError(f"{folder} exists and is not a folder; choose another --out")
+    found = {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if not path.is_dir() and path.name not in IGNORED
+    }
+    known: set[str] = set()
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        manifest = json.loads((folder / MANIFEST).read_text())
+        known = {MANIFEST, *manifest["files"]} if manifest["tool"] == PROJECT else set()
+    if foreign := sorted(found - known):
+        raise BundleError(
+            f"{folder} holds files that {PROJECT} did not write ({foreign[0]}); "
+            "move them away or choose another --out"
+        )
+
+
+@contextlib.contextmanager
+def staging(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder`, gone afterwards unless it was published.
+
+    Raises:
+        BundleError: the disk is full or may not be written to.
+    """
+    parent = folder.absolute().parent
+    prefix = f".{folder.name}.tmp-"
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(parent, prefix)
+        stage = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        stage.chmod(0o755)  # mkdtemp's 0700 would stay on the bundle
+    except OSError as exc:
+        raise BundleError(f"cannot write to {parent}: {exc.strerror}") from exc
+    lock = os.open(stage, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)  # says that this process is alive; see _remove_stale
+    try:
+        yield stage
+    except OSError as exc:
+        raise BundleError(f"cannot write {folder}: {exc.strerror or exc}") from exc
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+        os.close(lock)
+
+
+def _remove_stale(parent: Path, prefix: str) -> None:
+    """Remove what killed exports left: old enough to be locked by its owner, and not locked."""
+    for path in parent.glob(f"{prefix}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime < STALE_AFTER_S:
+                continue
+            lock = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def publish(stage: Path, folder: Path) -> None:
+    """Put a finished stage in its place, atomically; an old bundle there ends up in `stage`.
+
+    Raises:
+        BundleError: something else has come to be in that place meanwhile.
+    """
+    while True:
+        try:
+            stage.rename(folder)
+        except OSError as exc:
+            if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+        else:
+            return
+        check_replaceable(folder)
+        with contextlib.suppress(FileNotFoundError):  # it has gone: rename again
+            swap.exchange(stage, folder)
+            return
+
+
+def write_contents(stage: Path, contents: Contents, cases: Sequence[PictureCase]) -> None:
+    """Add golden vectors, README and manifest to the converted files."""
+    golden.write(stage / "golden", cases[0], contents.contract)
+    manifest = _manifest(contents)
+    (stage / "README.md").write_text(handover.readme(stage, manifest), encoding="utf-8")
+    paths = sorted(path for path in stage.rglob("*") if path.is_file())
+    manifest["files"] = {
+        path.relative_to(stage).as_posix(): {
+            "sha256": file_sha256(path),
+            "bytes": path.stat().st_size,
+        }
+        for path in paths
+    }
+    text = json.dumps(manifest, indent=2, allow_nan=False) + "\n"
+    (stage / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def _manifest(contents: Contents) -> dict[str, Any]:
+    target, contract = contents.target, contents.contract
+    _, recipe = target.recipe(contents.recipe_name)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "tool": PROJECT,
+        "target": target.name,
+        "backend": target.backend,
+        "convert": dict(target.convert),
+        "recipe": {"name": contents.recipe_name, **asdict(recipe)},
+        "contract": {
+            "image_size": contract.image_size,
+            "points": None if contract.dynamic else contract.points,
+            "form": asdict(contract.form),
+            "encoder": asdict(contract.encoder),
+            "decoder": asdict(contract.decoder),
+        },
+        "checkpoint": asdict(contents.checkpoint.provenance),
+        "license": contents.checkpoint.provenance.license,
+        "versions": dict(contents.versions),
+        "verification": contents.report.as_dict(),
+    }
+
+
+def open_bundle(folder: Path) -> Bundle:
+    """Read a bundle's manifest and check every file's hash.
+
+    Raises:
+        BundleError: it is no bundle, of a newer version, or its files are not as written.
+    """
+    manifest = _read_manifest(folder)
+    try:
+        if manifest["schema_version"] != SCHEMA_VERSION:
+            raise BundleError(
+                f"{folder} has manifest version {manifest['schema_version']}; "
+                f"this {PROJECT} reads version {SCHEMA_VERSION}: export again or upgrade"
+            )
+        contract, recipe = manifest["contract"], dict(manifest["recipe"])
+        name, tolerance = recipe.pop("name"), Tolerance(**recipe.pop("tolerance"))
+        Recipe(**recipe, tolerance=tolerance)
+        opened = Bundle(
+            folder=folder,
+            manifest=manifest,
+            target=manifest["target"],
+            backend=manifest["backend"],
+            recipe=name,
+            contract=Contract(
+                contract["image_size"], contract["points"] or 0, GraphForm(**contract["form"])
+            ),
+            tolerance=tolerance,
+            provenance=Provenance(**manifest["checkpoint"]),
+        )
+        _check_files(folder, manifest["files"])
+    except (KeyError, TypeError, AttributeError) as exc:
+        raise BundleError(f"{folder / MANIFEST} is not a bundle's manifest: {exc!r}") from exc
+    return opened
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}") from exc
+    except OSError as exc:
+        raise BundleError(f"cannot read {path}: {exc.strerror}") from exc
+    except ValueError as exc:
+        raise BundleError(f"{path} is damaged: {exc}") from exc
+    if not isinstance(manifest, dict) or manifest.get("tool") != PROJECT:
+        raise BundleError(f"{path} was not written by {PROJECT}")
+    return manifest
+
+
+def _check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise BundleError(f"{folder} is damaged: {name} is missing; export again")
+        if path.stat().st_size != expected["bytes"] or file_sha256(path) != expected["sha256"]:
+            raise BundleError(
+                f"{folder} is damaged: {name} is not the file that was exported "
+                "(its SHA-256 differs); export again"
+            )

@@ -1,0 +1,387 @@
+"""The command line: parse, call, print. Heavy imports stay inside the commands.
+
+Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 an error, 2 wrong
+usage, 3 ran but failed a tolerance (or, asked to verify, could not).
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mobilesam_export.errors import MobileSamExportError
+from mobilesam_export.target import Target, builtin_targets, load_target
+
+if TYPE_CHECKING:
+    from mobilesam_export.pipeline import Outcome
+
+OK, ERROR, USAGE, FAILED = 0, 1, 2, 3
+Command = TypeVar("Command", bound=Callable[..., Any])
+BUNDLE = click.argument("bundle", type=click.Path(path_type=Path))
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mobilesam-export")
+@click.option("--debug", is_flag=True, help="Show a traceback when something goes wrong.")
+def cli(debug: bool) -> None:
+    """Take MobileSAM to iPhone and Android: convert, verify, hand over.
+
+    \b
+    Example:
+      mobilesam-export coreml -c seeded
+      mobilesam-export segment build/onnx-float32 photo.jpg --point 320,240
+    """
+
+
+def export_options(command: Command) -> Command:
+    """The options of every command that exports."""
+    for option in reversed(
+        (
+            click.option(
+                "-c",
+                "--checkpoint",
+                default="official",
+                show_default=True,
+                help="official, seeded, seeded:SALT, or a .pt, .pth or .safetensors file. "
+                "$MOBILESAM_CHECKPOINT replaces the download of official.",
+            ),
+            click.option("-r", "--recipe", help="What the numbers are; see `targets`."),
+            click.option(
+                "-o",
+                "--out",
+                type=click.Path(path_type=Path),
+                help="The bundle's folder. [default: build/TARGET-RECIPE]",
+            ),
+            click.option(
+                "--image-size",
+                default=1024,
+                show_default=True,
+                help="Side of the square input: a multiple of 64 from 256 up.",
+            ),
+            click.option(
+                "--points",
+                default=6,
+                show_default=True,
+                help="Prompt slots of the decoder; a box takes two.",
+            ),
+            click.option("--no-verify", is_flag=True, help="Do not run the files."),
+            JSON,
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def add_target_command(name: str) -> None:
+    """Make a built-in target a subcommand."""
+    target = load_target(name)
+
+    @cli.command(name, help=f"{target.description}.", short_help=target.description)
+    @export_options
+    def command(**options: Any) -> int:
+        return run_exports([target], options)
+
+
+for _name in builtin_targets():
+    add_target_command(_name)
+
+
+@cli.command("run")
+@click.argument("target")
+@export_options
+def run_command(target: str, **options: Any) -> int:
+    """Export for TARGET: a name, or the path of your own .toml.
+
+    \b
+    Example:
+      mobilesam-export run my-target.toml -c finetuned.pt
+    """
+    return run_exports([load_target(target)], options)
+
+
+@cli.command("all")
+@export_options
+def all_command(**options: Any) -> int:
+    """Export for every target with its default recipe; --out is then their common folder.
+
+    \b
+    Example:
+      mobilesam-export all -c seeded
+    """
+    return run_exports([load_target(name) for name in builtin_targets()], options)
+
+
+def run_exports(targets: list[Target], options: dict[str, Any]) -> int:
+    """Export one or several targets, print what came of each; the worst exit code."""
+    from mobilesam_export.pipeline import Job, export
+
+    outcomes: list[tuple[Target, Outcome]] = []
+    for target in targets:
+        out = options["out"]
+        if out is not None and len(targets) > 1:
+            out = out / f"{target.name}-{target.recipe(options['recipe'])[0]}"
+        job = Job(
+            target=target,
+            recipe=options["recipe"],
+            checkpoint=options["checkpoint"],
+            out=out,
+            image_size=options["image_size"],
+            points=options["points"],
+            verify=not options["no_verify"],
+        )
+        outcome = export(job)
+        outcomes.append((target, outcome))
+        if not options["as_json"]:
+            print_outcome(target, outcome)
+    if options["as_json"]:
+        results = [outcome_dict(*item) for item in outcomes]
+        print_json(results[0] if len(targets) == 1 else {"bundles": results})
+    return max(OK if outcome.folder is not None else FAILED for _, outcome in outcomes)
+
+
+def print_outcome(target: Target, outcome: "Outcome") -> None:
+    """The result of one export, for people."""
+    if outcome.folder is None:
+        click.echo(f"{target.name}: nothing written, the files failed verification")
+    else:
+        click.echo(click.style(str(outcome.folder), bold=True))
+        for name, size in outcome.sizes.items():
+            click.echo(f"  {name:<20} {size / 1e6:6.1f} MB")
+    click.echo(f"  {styled(outcome.report.summary())}")
+    if outcome.folder is None:
+        click.echo("  to look at them all the same, export with --no-verify", err=True)
+
+
+def outcome_dict(target: Target, outcome: "Outcome") -> dict[str, Any]:
+    """The result of one export, for programs."""
+    return {
+        "target": target.name,
+        "bundle": None if outcome.folder is None else str(outcome.folder),
+        "bytes": outcome.sizes,
+        "verification": outcome.report.as_dict(),
+    }
+
+
+@cli.command("targets")
+@JSON
+def targets_command(as_json: bool) -> int:
+    """List targets, their recipes, and whether their files can be run here."""
+    from mobilesam_export.backends import get_backend
+
+    rows = []
+    for name in builtin_targets():
+        target = load_target(name)
+        rows.append(
+            {
+                "target": name,
+                "description": target.description,
+                "recipes": list(target.recipes),
+                "default_recipe": target.default_recipe,
+                "unavailable": get_backend(target.backend).unavailable(),
+            }
+        )
+    if as_json:
+        print_json({"targets": rows})
+        return OK
+    for row in rows:
+        recipes = [f"{r} (default)" if r == row["default_recipe"] else r for r in row["recipes"]]
+        click.echo(f"{click.style(row['target'], bold=True)}: {row['description']}")
+        click.echo(f"  recipes: {', '.join(recipes)}")
+        why = row["unavailable"]
+        click.echo(f"  verified here: {'no, ' + why if why else 'yes'}")
+    return OK
+
+
+@cli.group("checkpoint")
+def checkpoint_group() -> None:
+    """Fetch the official checkpoint, or say what a file is."""
+
+
+@checkpoint_group.command("fetch")
+def fetch_command() -> int:
+    """Download the official checkpoint into the cache, once, and print its path."""
+    from mobilesam_export import download
+
+    click.echo(download.fetch(download.OFFICIAL))
+    return OK
+
+
+@checkpoint_group.command("inspect")
+@click.argument("path", type=click.Path(path_type=Path))
+@JSON
+def inspect_command(path: Path, as_json: bool) -> int:
+    """Say what checkpoint PATH is, and how it differs from MobileSAM."""
+    from dataclasses import asdict
+
+    from mobilesam_export.checkpoint import inspect_checkpoint
+
+    found = inspect_checkpoint(path)
+    if as_json:
+        print_json(asdict(found))
+        return OK
+    official = ", the official checkpoint" if found.official else ""
+    click.echo(f"{found.path}: {found.model}{official}")
+    click.echo(f"  {found.entries} entries, {found.parameters:,} values, {', '.join(found.dtypes)}")
+    click.echo(f"  SHA-256 {found.file_sha256}")
+    difference = found.difference
+    if not difference:
+        click.echo("  every key is there with the right shape: it can be exported")
+    for kind in ("missing", "unexpected", "reshaped", "not_finite"):
+        names = getattr(difference, kind)
+        for name in names[:10]:
+            click.echo(f"  {kind.replace('_', ' ')}: {name}")
+        if len(names) > 10:
+            click.echo(f"  {kind.replace('_', ' ')}: and {len(names) - 10} more")
+    return OK
+
+
+@cli.command("verify")
+@BUNDLE
+@click.option("-c", "--checkpoint", help="What it was made of. [default: what it names]")
+@JSON
+def verify_command(bundle: Path, checkpoint: str | None, as_json: bool) -> int:
+    """Check a bundle's hashes, run its files, and compare them with PyTorch.
+
+    \b
+    Example:
+      mobilesam-export verify build/onnx-float32
+    """
+    from mobilesam_export.pipeline import verify_bundle
+
+    report = verify_bundle(bundle, checkpoint)
+    if as_json:
+        print_json({"bundle": str(bundle), "verification": report.as_dict()})
+    else:
+        click.echo(f"{bundle}: {styled(report.summary())}")
+    return OK if report.status == "passed" else FAILED
+
+
+class NumbersType(click.ParamType[tuple[float, ...]]):
+    """Comma-separated numbers, such as 320,240."""
+
+    def __init__(self, form: str, counts: tuple[int, ...]) -> None:
+        self.name = form
+        self.counts = counts
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """Parse, or fail with the form that was expected."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(float(part) for part in value.split(","))
+        except ValueError:
+            numbers = ()
+        if len(numbers) not in self.counts:
+            self.fail(f"{value!r} is not of the form {self.name}", param, ctx)
+        if 3 in self.counts and len(numbers) == 3 and numbers[2] not in (0, 1):
+            self.fail(f"{value!r}: a point's label is 1 (foreground) or 0", param, ctx)
+        return numbers
+
+
+@cli.command("segment")
+@BUNDLE
+@click.argument("image", type=click.Path(path_type=Path))
+@click.option(
+    "--point",
+    "points",
+    multiple=True,
+    type=NumbersType("X,Y[,0|1]", (2, 3)),
+    help="A click in pixels of the picture; 0: not part of it. May be repeated.",
+)
+@click.option("--box", type=NumbersType("X0,Y0,X1,Y1", (4,)), help="A box around it, in pixels.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("mask.png"),
+    show_default=True,
+    help="The mask, white on black, of the picture's size.",
+)
+@click.option("--overlay", type=click.Path(path_type=Path), help="The mask drawn on the picture.")
+@JSON
+def segment_command(
+    bundle: Path,
+    image: Path,
+    points: tuple[tuple[float, ...], ...],
+    box: tuple[float, float, float, float] | None,
+    **outputs: Any,
+) -> int:
+    """Segment what you point at in IMAGE with the files of BUNDLE.
+
+    \b
+    Example:
+      mobilesam-export segment build/onnx-float32 photo.jpg --point 320,240 --overlay out.png
+    """
+    from PIL import Image
+
+    from mobilesam_export import prompts, segment
+    from mobilesam_export.bundle import open_bundle
+
+    paths = [path for path in (outputs["out"], outputs["overlay"]) if path is not None]
+    for path in paths:
+        segment.check_picture_path(path)
+    opened = open_bundle(bundle)
+    picture = prompts.load_picture(image)
+    clicks = tuple((x, y, not label or bool(label[0])) for x, y, *label in points)
+    prompt = prompts.Prompt(clicks, box)
+    result = segment.segment(opened, picture, prompt)
+    pictures = [Image.fromarray(result.mask), segment.overlay(picture, result.mask, prompt)]
+    for made, path in zip(pictures, paths, strict=False):
+        segment.save_picture(made, path)
+    share = float(result.mask.mean())
+    if outputs["as_json"]:
+        files = [str(path) for path in paths]
+        print_json({"files": files, "share": share, "predicted_iou": result.predicted_iou})
+    else:
+        written = ", ".join(str(path) for path in paths)
+        click.echo(f"{written}: {share:.1%} of it, predicted IoU {result.predicted_iou:.2f}")
+    if not opened.provenance.trained:
+        click.echo(f"note: weights {opened.provenance.source} are not trained", err=True)
+    return OK
+
+
+def styled(summary: str) -> str:
+    """Green, red or yellow by the first word; only on terminals."""
+    colors = {"verified": "green", "FAILED": "red"}
+    return click.style(summary, fg=colors.get(summary.partition(" ")[0], "yellow"))
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One object on stdout."""
+    click.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+def main() -> None:
+    """Run the command line and turn every error into one line and an exit code."""
+    debug = "--debug" in sys.argv[1:]
+    try:
+        sys.exit(cli.main(standalone_mode=False))
+    except click.UsageError as exc:
+        where = exc.ctx.command_path if exc.ctx else "mobilesam-export"
+        fail(f"{exc.format_message()} See `{where} --help`.", USAGE)
+    except click.ClickException as exc:
+        fail(exc.format_message(), ERROR)
+    except (click.Abort, KeyboardInterrupt):
+        fail("interrupted; nothing was written", ERROR)
+    except MobileSamExportError as exc:
+        if debug:
+            raise
+        fail(str(exc), exc.exit_code)
+    except Exception as exc:  # the last resort: a bug, or a machine out of memory
+        if debug:
+            raise
+        what = f"{type(exc).__name__}: {exc}"
+        fail(f"unexpected: {what}; run `mobilesam-export --debug ...` for the traceback", ERROR)
+
+
+def fail(message: str, code: int) -> None:
+    """Print one line to stderr and exit."""
+    line = " ".join(message.split())
+    click.echo(f"{click.style('Error:', fg='red')} {line}", err=True)
+    sys.exit(code)

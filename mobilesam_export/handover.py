@@ -1,0 +1,88 @@
+"""The README of a bundle: everything an app developer needs who has only that folder.
+
+Text comes from `templates/`: `README.md` for all bundles, `<backend>-<prompt>.md` for the code.
+"""
+
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Any
+
+SIZE_UNITS = 1e6  # MB as disks and app stores count
+
+
+def readme(folder: Path, manifest: dict[str, Any]) -> str:
+    """Fill the template from the manifest and the files that lie in `folder`."""
+    contract, checkpoint = manifest["contract"], manifest["checkpoint"]
+    form = contract["form"]
+    values = {
+        "target": manifest["target"],
+        "recipe": manifest["recipe"]["name"],
+        "version": manifest["versions"]["mobilesam-export"],
+        "side": str(contract["image_size"]),
+        "quarter": str(contract["image_size"] // 4),
+        "points": str(contract["points"]),
+        "files": _files(folder),
+        "encoder": _table(contract["encoder"]),
+        "decoder": _table(contract["decoder"]),
+        "verification": _verification(manifest["verification"]),
+        "source": checkpoint["source"],
+        "license": checkpoint["license"],
+        "weights_sha256": checkpoint["weights_sha256"],
+        "untrained": "" if checkpoint["trained"] else _template("untrained.md"),
+    }
+    values["code"] = Template(_template(f"{manifest['backend']}-{form['prompt']}.md")).substitute(
+        values
+    )
+    values["prompting"] = Template(_template(f"prompting-{form['prompt']}.md")).substitute(values)
+    return Template(_template("README.md")).substitute(values)
+
+
+def artifact_sizes(folder: Path) -> dict[str, int]:
+    """Bytes of each graph's file, or folder of files, in a bundle."""
+    return {
+        path.name: sum(f.stat().st_size for f in (path, *path.rglob("*")) if f.is_file())
+        for path in sorted(folder.iterdir())
+        if path.stem in ("encoder", "decoder")
+    }
+
+
+def _template(name: str) -> str:
+    folder = resources.files("mobilesam_export") / "templates"
+    return (folder / name).read_text(encoding="utf-8")
+
+
+def _files(folder: Path) -> str:
+    rows = [
+        f"| `{name}` | {size / SIZE_UNITS:.1f} MB |"
+        for name, size in artifact_sizes(folder).items()
+    ]
+    return "\n".join(["| file | size |", "| --- | --- |", *rows])
+
+
+def _table(spec: dict[str, Any]) -> str:
+    rows = [
+        f"| {kind} | `{t['name']}` | ({', '.join(str(a) for a in t['shape'])}) "
+        f"| {t['dtype']} | {t['meaning']} |"
+        for kind, tensors in (("in", spec["inputs"]), ("out", spec["outputs"]))
+        for t in tensors
+    ]
+    return "\n".join(
+        ["| | name | shape | type | meaning |", "| --- | --- | --- | --- | --- |", *rows]
+    )
+
+
+def _verification(report: dict[str, Any]) -> str:
+    if report["status"] == "unverified":
+        return (
+            f"**Unverified**: {report['reason']}. Nobody has run these files yet; check them with "
+            "`golden/` before you rely on them."
+        )
+    worst = min(item["mask_iou"] for item in report["prompts"])
+    logits = max(item["logits_max_abs_error"] for item in report["prompts"])
+    return (
+        f"**{report['status'].capitalize()}** with {report['runtime']} against PyTorch in float32 "
+        f"on {len(report['embeddings'])} pictures and {len(report['prompts'])} prompts: mask IoU "
+        f"at least {worst:.4f}, mask logits at most {logits:.1e} apart. Every figure is in "
+        "`manifest.json`."
+    )

@@ -1,0 +1,52 @@
+"""Exchange two folders in one step, which neither POSIX nor Python offers.
+
+Linux: renameat2(2) with RENAME_EXCHANGE. macOS: renamex_np(2) with RENAME_SWAP.
+"""
+
+import ctypes
+import errno
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+AT_FDCWD = -100  # Linux: paths are relative to the working directory
+RENAME_EXCHANGE = RENAME_SWAP = 2
+UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
+
+
+def exchange(first: Path, second: Path) -> None:
+    """Let each of two existing folders have the other's name.
+
+    File systems that cannot exchange (some network ones) get two renames instead, and a process
+    killed exactly between them leaves the old bundle beside its place.
+
+    Raises:
+        OSError: it could not be done; FileNotFoundError if one is not there.
+    """
+    code = _exchange(os.fsencode(first), os.fsencode(second))
+    if code == 0:
+        return
+    if code not in UNSUPPORTED:
+        raise OSError(code, os.strerror(code), str(second))
+    aside = Path(tempfile.mkdtemp(prefix=f".{second.name}.tmp-", dir=second.absolute().parent))
+    second.rename(aside)
+    try:
+        first.rename(second)
+    except OSError:
+        aside.rename(second)
+        raise
+    aside.rename(first)
+
+
+def _exchange(first: bytes, second: bytes) -> int:
+    """errno, or 0."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        if sys.platform == "darwin":
+            failed = libc.renamex_np(first, second, RENAME_SWAP)
+        else:
+            failed = libc.renameat2(AT_FDCWD, first, AT_FDCWD, second, RENAME_EXCHANGE)
+    except AttributeError:  # a C library without the function
+        return errno.ENOSYS
+    return ctypes.get_errno() if failed else 0
