@@ -1,0 +1,110 @@
+"""How far PyTorch and ONNX float32 are from the official model, at 1024, on golden vectors.
+
+`python -m benchmarks.parity` writes `benchmarks/results/parity.json`; a slow test asserts the
+same figures. It also measures what the uint8 contract's fill color costs, whose padding is the
+byte nearest to the model's zero and not zero itself.
+"""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import golden_vectors
+from mobilesam_export import prompts, verify
+from mobilesam_export.backends import onnx, reference
+from mobilesam_export.checkpoint import seeded_state_dict
+from mobilesam_export.contract import Array, Contract, Session
+from mobilesam_export.graphs import split_graphs
+from mobilesam_export.model import Sam, build_sam
+from mobilesam_export.target import load_target
+
+RESULT = Path(__file__).parent / "results" / "parity.json"
+SLOTS = 6
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The worst over both pictures and all twelve prompts."""
+
+    embedding_max_abs_error: float
+    logits_max_abs_error: float
+    iou_max_abs_error: float
+    mask_iou: float
+
+
+def measure() -> dict[str, Figures]:
+    """Figures of each way through the model, by a name that says which."""
+    sam = build_sam(seeded_state_dict(0), 1024)
+    slots = Contract(1024, SLOTS, load_target("onnx").graph)
+    exact = Contract(1024, SLOTS, load_target("onnx-sam").graph)  # pads with exact zeros
+    torch_encoder, _ = reference.load(sam, exact)
+    _, torch_decoder = reference.load(sam, slots)
+    with tempfile.TemporaryDirectory() as folder:
+        encoder, decoder = _convert(sam, slots, Path(folder) / "slots")
+        exact_encoder, _ = _convert(sam, exact, Path(folder) / "exact")
+        return {
+            "PyTorch": compare([torch_encoder, torch_decoder], exact, slots),
+            "ONNX float32, zeros as padding": compare([exact_encoder, decoder], exact, slots),
+            "ONNX float32, the fill color as padding": compare([encoder, decoder], slots, slots),
+        }
+
+
+def compare(
+    sessions: Sequence[Session], encoder_contract: Contract, decoder_contract: Contract
+) -> Figures:
+    """Run every golden case through an encoder and a slot decoder."""
+    encoder, decoder = sessions
+    rows: list[tuple[float, ...]] = []
+    for case in golden_vectors.load():
+        inputs = prompts.encoder_inputs(case.picture, encoder_contract)
+        embeddings = encoder.run(inputs)["image_embeddings"]
+        error = float(np.abs(embeddings[0, ::8, ::4, ::4] - case.embedding_sub).max())
+        previous: Array | None = None
+        size = prompts.picture_size(case.picture)
+        for golden in case.prompts:
+            mask_input = previous if golden.from_previous else None
+            prompt = replace(golden.prompt, mask_input=mask_input)
+            asked = prompts.decoder_inputs(prompt, embeddings, size, decoder_contract)
+            outputs = decoder.run(asked)
+            low_res, iou = outputs["low_res_masks"], outputs["iou_predictions"][0]
+            previous = low_res[:, golden.token : golden.token + 1]
+            mask = prompts.upscale(low_res[0, golden.token], size, 1024) > 0
+            rows.append(
+                (
+                    error,
+                    float(np.abs(low_res[0, :, ::4, ::4] - golden.low_res_sub).max()),
+                    float(np.abs(iou - golden.iou).max()),
+                    verify.mask_iou(mask, golden.best_mask),
+                )
+            )
+    columns = np.array(rows)
+    return Figures(*columns[:, :3].max(axis=0).tolist(), float(columns[:, 3].min()))
+
+
+def _convert(sam: Sam, contract: Contract, folder: Path) -> list[Session]:
+    folder.mkdir()
+    target = load_target("onnx")
+    metadata = {"version": "0", "description": "parity"}
+    sessions = []
+    for graph in split_graphs(sam, contract):
+        path = folder / f"{graph.spec.name}.onnx"
+        options = onnx.parse_options(target.convert)
+        onnx.convert(graph, options, target.recipes["float32"], contract, metadata, path)
+        sessions.append(onnx.load(path, graph.spec))
+    return sessions
+
+
+def main() -> None:
+    """Measure, write, print."""
+    figures = {name: asdict(value) for name, value in measure().items()}
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(figures, indent=2) + "\n")
+    print(json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()

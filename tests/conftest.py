@@ -1,0 +1,65 @@
+"""What several tests share: the seeded model and bundles exported through the installed program."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from mobilesam_export.checkpoint import seeded_state_dict
+from mobilesam_export.model import Sam, build_sam
+
+SIZE = 256  # the smallest: the same code as 1024 at a twentieth of the time
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads() -> None:
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def state_dict() -> dict[str, torch.Tensor]:
+    """The seeded checkpoint, as every test may read and none may change it."""
+    return seeded_state_dict(0)
+
+
+@pytest.fixture(scope="session")
+def sam(state_dict: dict[str, torch.Tensor]) -> Sam:
+    """The seeded model at SIZE."""
+    return build_sam(state_dict, SIZE)
+
+
+@pytest.fixture(scope="session")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Export once per session through the real command line, by arguments; do not write to it."""
+    made: dict[tuple[str, ...], Path] = {}
+
+    def run(*arguments: str) -> Path:
+        if arguments not in made:
+            folder = tmp_path_factory.mktemp("bundles") / "-".join(arguments).replace("/", "_")
+            command = [sys.executable, "-m", "mobilesam_export", *arguments, "-o", str(folder)]
+            subprocess.run(command, check=True, capture_output=True, text=True)
+            made[arguments] = folder
+        return made[arguments]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def onnx_bundle(export: Callable[..., Path]) -> Path:
+    """An `onnx` float32 bundle of seeded weights at SIZE."""
+    return export("onnx", "-c", "seeded", "--image-size", str(SIZE))
+
+
+@pytest.fixture(scope="session")
+def onnx_sam_bundle(export: Callable[..., Path]) -> Path:
+    """An `onnx-sam` float32 bundle of seeded weights at SIZE."""
+    return export("onnx-sam", "-c", "seeded", "--image-size", str(SIZE))
+
+
+@pytest.fixture(scope="session")
+def coreml_bundle(export: Callable[..., Path]) -> Path:
+    """A `coreml` float16 bundle of seeded weights at SIZE."""
+    return export("coreml", "-c", "seeded", "--image-size", str(SIZE))
