@@ -10,6 +10,7 @@ import pickle
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -118,8 +119,7 @@ def seeded_state_dict(salt: int = 0) -> dict[str, Tensor]:
     They are not trained. Shapes, latency and numerical parity can be checked with them, mask
     quality cannot.
     """
-    expected = Sam().state_dict()
-    return {name: _seeded_tensor(name, value, salt) for name, value in expected.items()}
+    return {name: _seeded_tensor(name, like, salt) for name, like in expected_entries().items()}
 
 
 def _seeded_tensor(name: str, like: Tensor, salt: int) -> Tensor:
@@ -147,6 +147,13 @@ def _seeded_values(name: str, z: NDArray[np.float64]) -> NDArray[np.float64]:
     transposed = z.ndim == 4 and "output_upscaling" in name
     fan_in = z.shape[0] if transposed else int(np.prod(z.shape[1:]))
     return z / float(np.sqrt(fan_in))
+
+
+@cache
+def expected_entries() -> Mapping[str, Tensor]:
+    """Names, shapes and types of MobileSAM's 439 entries, as tensors without content."""
+    with torch.device("meta"):
+        return Sam().state_dict()
 
 
 def weights_sha256(state_dict: Mapping[str, Tensor]) -> str:
@@ -240,7 +247,7 @@ class Difference:
 
 def compare_state_dict(state_dict: Mapping[str, Tensor]) -> Difference:
     """Compare names, shapes and finiteness with what MobileSAM needs."""
-    expected = Sam().state_dict()
+    expected = expected_entries()
     shared = [name for name in expected if name in state_dict]
     return Difference(
         missing=tuple(name for name in expected if name not in state_dict),

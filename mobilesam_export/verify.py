@@ -76,11 +76,8 @@ class Report:
     largest_float16: tuple[str, float] = ("", 0.0)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; infinite PSNR (no difference at all) becomes null."""
-        result = asdict(self)
-        for item in result["embeddings"]:
-            item["psnr_db"] = item["psnr_db"] if np.isfinite(item["psnr_db"]) else None
-        return result
+        """For JSON, which has no infinity (as PSNR without any difference) and no NaN: null."""
+        return {key: _finite(value) for key, value in asdict(self).items()}
 
     def summary(self) -> str:
         """One line for people."""
@@ -130,8 +127,27 @@ def verify(
     Raises:
         BackendError: a session fails to run.
     """
-    encoder, decoder = sessions
     findings = _Findings()
+    with np.errstate(all="ignore"):  # a broken file's NaN is a finding, not a warning
+        _run(findings, sessions, cases, contract)
+        failures = (*_broken_limits(findings, tolerance), *_collapse(findings, cases))
+    return Report(
+        status=Status.FAILED if failures else Status.PASSED,
+        runtime=sessions[0].runtime,
+        failures=failures,
+        embeddings=tuple(findings.embeddings),
+        prompts=tuple(findings.prompts),
+        largest_float16=findings.largest,
+    )
+
+
+def _run(
+    findings: _Findings,
+    sessions: Sequence[Session],
+    cases: Sequence[PictureCase],
+    contract: Contract,
+) -> None:
+    encoder, decoder = sessions
     for case in cases:
         inputs = prompts.encoder_inputs(case.picture, contract)
         embeddings = encoder.run(inputs)["image_embeddings"]
@@ -143,22 +159,23 @@ def verify(
             outputs = decoder.run(asked)
             findings.prompts.append(_prompt_error(case, prompt_case, outputs, contract))
     findings.largest = _largest(sessions, [inputs, asked])
-    failures = (*_broken_limits(findings, tolerance), *_collapse(findings, cases))
-    return Report(
-        status=Status.FAILED if failures else Status.PASSED,
-        runtime=encoder.runtime,
-        failures=failures,
-        embeddings=tuple(findings.embeddings),
-        prompts=tuple(findings.prompts),
-        largest_float16=findings.largest,
-    )
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401 whatever asdict() makes
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def psnr_db(found: Array, expected: Array) -> float:
     """Peak signal-to-noise ratio in dB; the peak is the reference's largest absolute value."""
     noise = float(np.sqrt(np.mean((found.astype(np.float64) - expected) ** 2)))
     peak = float(np.abs(expected).max())
-    return float("inf") if noise == 0 else 20 * float(np.log10(peak / noise))
+    if not (noise > 0 and np.isfinite(noise)):
+        return float("inf") if noise == 0 else float("-inf")
+    return 20 * float(np.log10(peak / noise))
 
 
 def mask_iou(found: NDArray[np.bool_], expected: NDArray[np.bool_]) -> float:

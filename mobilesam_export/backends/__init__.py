@@ -27,4 +27,7 @@ def get_backend(name: str) -> ModuleType:
     """
     if not name.isidentifier() or not importlib.util.find_spec(f"{__name__}.{name}"):
         raise TargetError(f"no backend {name!r}; a backend is a module of {__name__}")
-    return importlib.import_module(f"{__name__}.{name}")
+    module = importlib.import_module(f"{__name__}.{name}")
+    if not hasattr(module, "convert"):
+        raise TargetError(f"backend {name!r} writes no files")
+    return module

@@ -140,7 +140,7 @@ def load(path: Path, spec: GraphSpec) -> Session:
     found = {item.name for item in (*session.get_inputs(), *session.get_outputs())}
     expected = {item.name for item in (*spec.inputs, *spec.outputs)}
     if found != expected:
-        raise BackendError(f"{path} is not a {spec.name}: its tensors are {sorted(found)}")
+        raise BackendError(f"{path} is not the {spec.name}: its tensors are {sorted(found)}")
 
     def run(inputs: dict[str, Array]) -> dict[str, Array]:
         names = [item.name for item in session.get_outputs()]

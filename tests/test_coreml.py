@@ -1,0 +1,113 @@
+"""What is in the Core ML packages. That they compute the right thing needs a Core ML runtime."""
+
+import platform
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mobilesam_export.backends import coreml
+from mobilesam_export.contract import Contract
+from mobilesam_export.errors import BackendError, TargetError
+from mobilesam_export.model import PIXEL_MEAN
+from mobilesam_export.quiet import quiet
+from mobilesam_export.target import load_target
+
+GRAPHS = ("encoder", "decoder")
+NEEDS_NO_MAC = pytest.mark.skipif(platform.system() == "Darwin", reason="Core ML is here")
+
+
+def read_spec(bundle: Path, graph: str) -> Any:
+    with quiet():
+        from coremltools.proto import Model_pb2
+    path = bundle / f"{graph}.mlpackage" / "Data" / "com.apple.CoreML" / "model.mlmodel"
+    return Model_pb2.Model.FromString(path.read_bytes())
+
+
+def operations(spec: Any) -> Iterator[Any]:
+    for function in spec.mlProgram.functions.values():
+        for block in function.block_specializations.values():
+            yield from block.operations
+
+
+def tensor_type(output: Any) -> Any:
+    return output.type.tensorType
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_metadata_says_what_the_package_is(coreml_bundle: Path, graph: str) -> None:
+    metadata = read_spec(coreml_bundle, graph).description.metadata
+    assert metadata.shortDescription.startswith("MobileSAM")
+    assert "Zhang et al., 2023" in metadata.author
+    assert "Apache-2.0" in metadata.license
+    assert metadata.versionString
+    assert metadata.userDefined["checkpoint_source"] == "seeded:0"
+    assert metadata.userDefined["recipe"] == "float16"
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_every_input_and_output_is_described(coreml_bundle: Path, graph: str) -> None:
+    description = read_spec(coreml_bundle, graph).description
+    contract = Contract(256, 6, load_target("coreml").graph)
+    expected = contract.encoder if graph == "encoder" else contract.decoder
+    found = {item.name: item.shortDescription for item in (*description.input, *description.output)}
+    assert found == {item.name: item.meaning for item in (*expected.inputs, *expected.outputs)}
+
+
+def test_the_encoder_takes_an_rgb_image_and_subtracts_the_means(coreml_bundle: Path) -> None:
+    """Exact normalisation: the means here, the divisors in the first convolution."""
+    spec = read_spec(coreml_bundle, "encoder")
+    (image,) = spec.description.input
+    assert (image.type.imageType.height, image.type.imageType.width) == (256, 256)
+    assert image.type.imageType.colorSpace == image.type.imageType.RGB
+    biases = [
+        list(value.immediateValue.tensor.floats.values)
+        for op in operations(spec)
+        for value in op.attributes.values()
+        if value.immediateValue.tensor.floats.values
+    ]
+    flat = [number for bias in biases for number in bias]
+    assert all(any(abs(number + mean) < 1e-4 for number in flat) for mean in PIXEL_MEAN)
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_no_tensor_has_more_than_four_axes(coreml_bundle: Path, graph: str) -> None:
+    ops = operations(read_spec(coreml_bundle, graph))
+    assert max(tensor_type(output).rank for op in ops for output in op.outputs) == 4
+
+
+def test_positions_stay_float32_in_a_float16_decoder(coreml_bundle: Path) -> None:
+    with quiet():
+        from coremltools.proto import MIL_pb2
+    ops = list(operations(read_spec(coreml_bundle, "decoder")))
+    types = {op.type: tensor_type(op.outputs[0]).dataType for op in ops}
+    assert types["sin"] == types["cos"] == types["round"] == MIL_pb2.FLOAT32
+    assert types["softmax"] == types["layer_norm"] == MIL_pb2.FLOAT16
+
+
+def test_the_float32_recipe_has_no_float16(export: Callable[..., Path]) -> None:
+    with quiet():
+        from coremltools.proto import MIL_pb2
+    folder = export("coreml", "-c", "seeded", "--image-size", "256", "-r", "float32")
+    ops = list(operations(read_spec(folder, "encoder")))
+    assert MIL_pb2.FLOAT16 not in {tensor_type(o).dataType for op in ops for o in op.outputs}
+
+
+def test_layer_norms_are_fused_and_nothing_is_unfused(coreml_bundle: Path) -> None:
+    kinds = [op.type for op in operations(read_spec(coreml_bundle, "encoder"))]
+    assert kinds.count("layer_norm") == 22
+    assert not {"reduce_mean", "rsqrt", "sqrt", "gather", "gather_nd", "scatter_nd"} & set(kinds)
+
+
+@NEEDS_NO_MAC
+def test_running_a_package_elsewhere_says_why_not(coreml_bundle: Path) -> None:
+    spec = Contract(256, 6, load_target("coreml").graph).encoder
+    with pytest.raises(BackendError, match="macOS only"):
+        coreml.load(coreml_bundle / "encoder.mlpackage", spec)
+
+
+@pytest.mark.parametrize("table", [{}, {"minimum_deployment_target": "iOS9"}, {"opset": 20}])
+def test_options_are_checked(table: dict[str, object]) -> None:
+    with pytest.raises(TargetError, match="minimum_deployment_target"):
+        coreml.parse_options(table)

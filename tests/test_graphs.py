@@ -1,0 +1,154 @@
+"""Each export form computes what the plain model computes, and empty slots change nothing."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mobilesam_export.backends import reference
+from mobilesam_export.checkpoint import seeded_state_dict
+from mobilesam_export.graphs.decoder import SamDecoder, SlotDecoder
+from mobilesam_export.graphs.encoder import Encoder
+from mobilesam_export.model import PIXEL_MEAN, Sam, build_sam
+
+SIZE = 256
+SLOTS = (2, 6, 16)
+TOLERANCE = 1e-4  # on logits of about 5
+
+
+def picture(size: int) -> Tensor:
+    generator = torch.Generator().manual_seed(size)
+    return torch.randint(0, 256, (1, size, size, 3), generator=generator, dtype=torch.uint8)
+
+
+@cache
+def model(size: int) -> Sam:
+    return build_sam(seeded_state_dict(0), size)
+
+
+@cache
+def embeddings() -> Tensor:
+    return model(SIZE).encode(reference.normalize(picture(SIZE).numpy(), SIZE))
+
+
+@cache
+def decoder(points: int) -> SlotDecoder:
+    return SlotDecoder(model(SIZE), points).eval().requires_grad_(False)
+
+
+# 448 has no padding in any window stage; 256 and 320 have it in all.
+@pytest.mark.parametrize("size", [256, 320, 448])
+@pytest.mark.parametrize("layout", ["channel-last", "channel-first"])
+@pytest.mark.parametrize("pixels", ["uint8", "float32", "image"])
+def test_encoder_form_equals_the_model(size: int, layout: str, pixels: str) -> None:
+    image = picture(size)
+    expected = model(size).encode(reference.normalize(image.numpy(), size))
+    inputs = {
+        "uint8": image,
+        "float32": image.float(),
+        "image": (image - torch.tensor(PIXEL_MEAN)).permute(0, 3, 1, 2),
+    }
+    found = Encoder(model(size), layout, pixels)(inputs[pixels])
+    assert (found - expected).abs().max() <= TOLERANCE
+
+
+@pytest.mark.parametrize(("height", "width"), [(256, 170), (97, 256), (256, 256), (1, 256)])
+def test_sam_pixels_are_normalized_and_then_padded_with_zeros(height: int, width: int) -> None:
+    image = picture(SIZE)[0, :height, :width].float()
+    expected = model(SIZE).encode(reference.normalize(image.numpy(), SIZE))
+    found = Encoder(model(SIZE), "channel-last", "sam")(image)
+    assert (found - expected).abs().max() <= TOLERANCE
+
+
+def test_tanh_gelu_is_another_function() -> None:
+    exact = Encoder(model(SIZE), "channel-last", "uint8")(picture(SIZE))
+    tanh = Encoder(model(SIZE), "channel-last", "uint8", "tanh")(picture(SIZE))
+    assert 1e-4 < (exact - tanh).abs().max() < 0.1
+
+
+@st.composite
+def slot_prompts(draw: st.DrawFn) -> tuple[int, list[tuple[float, float, int]], bool, bool, int]:
+    """Slots, clicks, whether there are a box and a mask, and a seed for everything else."""
+    points = draw(st.sampled_from(SLOTS))
+    boxed = draw(st.booleans())
+    coordinate = st.floats(0, SIZE, width=32)
+    click = st.tuples(coordinate, coordinate, st.integers(0, 1))
+    clicks = draw(st.lists(click, max_size=points - 2 * boxed))
+    masked = draw(st.booleans()) if clicks or boxed else True
+    return points, clicks, boxed, masked, draw(st.integers(0, 2**31))
+
+
+@given(slot_prompts())
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_any_prompt_in_slots_gives_what_the_model_gives(
+    case: tuple[int, list[tuple[float, float, int]], bool, bool, int],
+) -> None:
+    """Whatever lies in the empty slots, and wherever the full ones are."""
+    points, clicks, boxed, masked, seed = case
+    random = np.random.default_rng(seed)
+    box = np.sort(random.uniform(0, SIZE, (2, 2)), axis=0)
+    mask = torch.from_numpy(random.normal(0, 5, (1, 1, SIZE // 4, SIZE // 4)).astype(np.float32))
+    full = [(x, y, float(label)) for x, y, label in clicks]
+    if boxed:
+        full += [(*box[0], 2.0), (*box[1], 3.0)]
+    slots = np.column_stack([random.uniform(-999, 999, (points, 2)), np.full(points, -1)])
+    slots[random.permutation(points)[: len(full)]] = np.array(full).reshape(-1, 3)
+    found = decoder(points)(
+        embeddings(),
+        torch.from_numpy(slots[None, :, :2].astype(np.float32)),
+        torch.from_numpy(slots[None, :, 2].astype(np.float32)),
+        mask,
+        torch.tensor([float(masked)]),
+    )
+    expected = model(SIZE).decode(
+        embeddings(),
+        torch.tensor([[c[:2] for c in clicks]]) if clicks else None,
+        torch.tensor([[c[2] for c in clicks]]) if clicks else None,
+        torch.from_numpy(box.reshape(1, 4).astype(np.float32)) if boxed else None,
+        mask if masked else None,
+    )
+    assert (found[0] - expected[0]).abs().max() <= TOLERANCE
+    assert (found[1] - expected[1]).abs().max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("points", SLOTS)
+def test_every_number_of_points_up_to_all_slots(points: int) -> None:
+    for count in range(1, points + 1):
+        generator = torch.Generator().manual_seed(count)
+        coords = SIZE * torch.rand(1, points, 2, generator=generator)
+        labels = torch.randint(0, 2, (1, points), generator=generator).float()
+        labels[0, count:] = -1
+        mask = torch.zeros(1, 1, SIZE // 4, SIZE // 4)
+        found, _ = decoder(points)(embeddings(), coords, labels, mask, torch.zeros(1))
+        expected, _ = model(SIZE).decode(embeddings(), coords[:, :count], labels[:, :count])
+        assert (found - expected).abs().max() <= TOLERANCE
+
+
+def test_without_the_key_mask_empty_slots_would_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the property above can fail."""
+    monkeypatch.setattr("mobilesam_export.graphs.decoder.MASKED", 0.0)
+    coords, labels = torch.full((1, 6, 2), 99.0), torch.tensor([[1.0, -1, -1, -1, -1, -1]])
+    mask = torch.zeros(1, 1, SIZE // 4, SIZE // 4)
+    found, _ = decoder(6)(embeddings(), coords, labels, mask, torch.zeros(1))
+    expected, _ = model(SIZE).decode(embeddings(), coords[:, :1], labels[:, :1])
+    assert (found - expected).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(("count", "multimask"), [(1, True), (2, False), (5, False)])
+def test_sam_decoder_chooses_by_the_number_of_points(count: int, multimask: bool) -> None:
+    generator = torch.Generator().manual_seed(count)
+    coords = torch.cat(
+        [SIZE * torch.rand(1, count, 2, generator=generator), torch.zeros(1, 1, 2)], 1
+    )
+    labels = torch.ones(1, count + 1)
+    labels[0, -1] = -1  # SAM's padding point
+    mask = torch.zeros(1, 1, SIZE // 4, SIZE // 4)
+    found, iou = SamDecoder(model(SIZE))(embeddings(), coords, labels, mask, torch.zeros(1))
+    masks, predicted = model(SIZE).decode(embeddings(), coords[:, :-1], labels[:, :-1])
+    index = 1 + int(predicted[0, 1:].argmax()) if multimask else 0
+    assert (found[0, 0] - masks[0, index]).abs().max() <= TOLERANCE
+    assert (iou[0, 0] - predicted[0, index]).abs() <= TOLERANCE

@@ -1,0 +1,133 @@
+"""Verification passes what is right and catches planted faults."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from mobilesam_export import verify
+from mobilesam_export.backends import reference
+from mobilesam_export.cases import PictureCase, reference_cases
+from mobilesam_export.checkpoint import seeded_state_dict
+from mobilesam_export.contract import Array, Contract, Session
+from mobilesam_export.model import build_sam
+from mobilesam_export.target import load_target
+from mobilesam_export.verify import Report, Status
+
+CONTRACT = Contract(256, 6, load_target("onnx").graph)
+FLOAT16 = load_target("onnx").recipes["float16"].tolerance
+Outputs = dict[str, Array]
+
+
+@cache
+def sessions() -> tuple[Session, Session]:
+    return reference.load(build_sam(seeded_state_dict(0), 256), CONTRACT)
+
+
+@cache
+def cases() -> tuple[PictureCase, ...]:
+    return reference_cases(sessions(), CONTRACT)
+
+
+def verify_with(
+    encoder_fault: Callable[[Outputs], Outputs] = dict,
+    decoder_fault: Callable[[Outputs], Outputs] = dict,
+    largest: tuple[str, float] = ("", 0.0),
+) -> Report:
+    encoder, decoder = sessions()
+    faulty = [
+        replace(encoder, run=lambda i: encoder_fault(encoder.run(i)), largest=lambda _: largest),
+        replace(decoder, run=lambda i: decoder_fault(decoder.run(i))),
+    ]
+    return verify.verify(faulty, cases(), CONTRACT, FLOAT16)
+
+
+def embedding(change: Callable[[Array], Array]) -> Callable[[Outputs], Outputs]:
+    return lambda outputs: {"image_embeddings": change(outputs["image_embeddings"])}
+
+
+def test_the_reference_equals_itself_exactly() -> None:
+    report = verify_with()
+    assert report.status is Status.PASSED
+    assert all(item.mask_iou == 1 for item in report.prompts)
+    assert all(np.isinf(item.psnr_db) for item in report.embeddings)
+    assert report.as_dict()["embeddings"][0]["psnr_db"] is None
+
+
+def test_all_kinds_of_prompts_are_asked() -> None:
+    names = ["click", "clicks", "box", "box-click", "click-mask"]
+    assert [item.prompt for item in verify_with().prompts] == names * 2
+
+
+def test_two_slots_are_asked_what_fits() -> None:
+    contract = replace(CONTRACT, points=2)
+    model = build_sam(seeded_state_dict(0), 256)
+    small = reference_cases(reference.load(model, contract), contract)
+    assert [item.name for item in small[0].prompts] == ["click", "box", "click-mask"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (embedding(lambda e: np.full_like(e, 0.5)), "standard deviation"),
+        (embedding(lambda e: cases()[0].embeddings), "two different pictures"),
+        (embedding(lambda e: np.full_like(e, np.nan)), "NaN or infinity"),
+        (embedding(lambda e: np.where(e > 3, np.inf, e)), "NaN or infinity"),
+        (embedding(lambda e: e.clip(-0.5, 0.5)), "PSNR"),
+        (embedding(lambda e: e * 3), "standard deviation"),
+        (embedding(lambda e: e + np.float32(0.05)), "PSNR"),
+        (embedding(lambda e: e.transpose(0, 1, 3, 2)), "PSNR"),
+    ],
+)
+def test_a_broken_encoder_fails(fault: Callable[[Outputs], Outputs], message: str) -> None:
+    report = verify_with(encoder_fault=fault)
+    assert report.status is Status.FAILED
+    assert any(message in failure for failure in report.failures)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (lambda o: {**o, "low_res_masks": o["low_res_masks"] + 1}, "logits"),
+        (lambda o: {**o, "low_res_masks": o["low_res_masks"] * np.nan}, "logits"),
+        (lambda o: {**o, "low_res_masks": -o["low_res_masks"]}, "mask IoU"),
+        (lambda o: {**o, "iou_predictions": o["iou_predictions"] + 0.02}, "IoU 0.02 off"),
+    ],
+)
+def test_a_broken_decoder_fails(fault: Callable[[Outputs], Outputs], message: str) -> None:
+    report = verify_with(decoder_fault=fault)
+    assert report.status is Status.FAILED
+    assert any(message in failure for failure in report.failures)
+
+
+def test_another_best_mask_is_counted() -> None:
+    def reverse(outputs: Outputs) -> Outputs:
+        return {**outputs, "iou_predictions": outputs["iou_predictions"][:, [0, 3, 1, 2]]}
+
+    assert sum(item.best_mask_changed for item in verify_with(decoder_fault=reverse).prompts) > 0
+
+
+@pytest.mark.parametrize("value", [7e4, float("nan"), float("inf")])
+def test_a_float16_overflow_fails_though_the_answer_is_right(value: float) -> None:
+    report = verify_with(largest=("layer_3", value))
+    assert report.status is Status.FAILED
+    assert report.failures[0].startswith("layer_3 reaches")
+
+
+def test_summaries_say_the_state_first() -> None:
+    assert verify_with().summary().startswith("verified (PyTorch")
+    assert verify_with(largest=("x", 1e6)).summary().startswith("FAILED (PyTorch")
+    assert verify.unverified("no Mac").summary() == "unverified: no Mac"
+
+
+def test_mask_iou_of_known_masks() -> None:
+    a, b = np.array([1, 1, 0, 0], bool), np.array([0, 1, 1, 0], bool)
+    assert verify.mask_iou(a, b) == pytest.approx(1 / 3)
+    assert verify.mask_iou(a & ~a, b & ~b) == 1
+
+
+def test_psnr_of_known_arrays() -> None:
+    expected = np.array([10.0, -5.0])
+    assert verify.psnr_db(expected + 0.1, expected) == pytest.approx(40)  # 20 log10(10 / 0.1)
