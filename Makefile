@@ -13,8 +13,14 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	touch $(READY)
 
+# The weights are seeded, not trained: files and figures are real, masks are noise.
 demo: $(READY)
-	$(BIN)/python -m benchmarks.demo
+	$(BIN)/mobilesam-export coreml --checkpoint seeded --out build/demo/coreml
+	$(BIN)/mobilesam-export onnx --checkpoint seeded --out build/demo/onnx
+	$(BIN)/python -m benchmarks.photograph coffee build/demo/photo.png
+	$(BIN)/mobilesam-export segment build/demo/onnx build/demo/photo.png --point 235,190 \
+		--out build/demo/mask.png --overlay build/demo/overlay.png
+	@echo "Look at build/demo/overlay.png; hand build/demo/coreml to an app developer."
 
 check: $(READY)
 	$(BIN)/ruff format --check .
@@ -27,6 +33,7 @@ test: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.export_cost
 	$(BIN)/python -m benchmarks.parity
+	$(BIN)/python -m benchmarks.samexporter_client
 
 wheel: $(READY)
 	$(BIN)/python -m build --wheel

@@ -1,0 +1,171 @@
+"""Bundles: complete, described, reproducible."""
+
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mobilesam_export import bundle, swap
+from mobilesam_export.backends import onnx
+from mobilesam_export.contract import Array
+from mobilesam_export.errors import BundleError
+from mobilesam_export.verify import mask_iou
+
+
+def golden_index(folder: Path) -> dict[str, object]:
+    loaded: dict[str, object] = json.loads((folder / "golden" / "golden.json").read_text())
+    return loaded
+
+
+def read_tensors(folder: Path, items: list[dict[str, object]]) -> dict[str, Array]:
+    """As an app would: raw little-endian numbers in the shape that golden.json gives."""
+    return {
+        str(item["name"]): np.fromfile(
+            folder / "golden" / str(item["file"]), np.dtype(str(item["dtype"])).newbyteorder("<")
+        ).reshape(item["shape"])  # type: ignore[call-overload]
+        for item in items
+    }
+
+
+def test_the_manifest_names_every_file_and_nothing_else(onnx_bundle: Path) -> None:
+    manifest = json.loads((onnx_bundle / "manifest.json").read_text())
+    found = {p.relative_to(onnx_bundle).as_posix() for p in onnx_bundle.rglob("*") if p.is_file()}
+    assert found == {"manifest.json", *manifest["files"]}
+
+
+def test_the_manifest_states_contract_provenance_and_verification(onnx_bundle: Path) -> None:
+    manifest = json.loads((onnx_bundle / "manifest.json").read_text())
+    assert manifest["contract"]["encoder"]["inputs"][0]["shape"] == [1, 256, 256, 3]
+    assert manifest["contract"]["points"] == 6
+    assert manifest["checkpoint"]["source"] == "seeded:0"
+    assert manifest["checkpoint"]["trained"] is False
+    assert manifest["verification"]["status"] == "passed"
+    assert len(manifest["verification"]["prompts"]) == 10
+    assert {"torch", "onnx", "mobilesam-export"} <= manifest["versions"].keys()
+
+
+def test_a_bundle_without_a_runtime_says_unverified_everywhere(coreml_bundle: Path) -> None:
+    manifest = json.loads((coreml_bundle / "manifest.json").read_text())
+    if manifest["verification"]["status"] != "unverified":
+        pytest.skip("Core ML is here")
+    assert "macOS" in manifest["verification"]["reason"]
+    assert "**Unverified**" in (coreml_bundle / "README.md").read_text()
+
+
+def test_golden_vectors_are_what_the_files_compute(onnx_bundle: Path) -> None:
+    """Run as an app developer would, from golden.json alone."""
+    contract = bundle.open_bundle(onnx_bundle).contract
+    encoder = onnx.load(onnx_bundle / "encoder.onnx", contract.encoder)
+    decoder = onnx.load(onnx_bundle / "decoder.onnx", contract.decoder)
+    index = golden_index(onnx_bundle)
+    found = encoder.run(read_tensors(onnx_bundle, index["encoder"]["inputs"]))  # type: ignore[index]
+    expected = read_tensors(onnx_bundle, index["encoder"]["outputs"])  # type: ignore[index]
+    assert np.abs(found["image_embeddings"] - expected["image_embeddings"]).max() <= 1e-4
+    for prompt in index["prompts"]:  # type: ignore[attr-defined]
+        inputs = {
+            **expected,
+            "mask_input": np.zeros((1, 1, 64, 64), np.float32),
+            **read_tensors(onnx_bundle, prompt["inputs"]),
+        }
+        outputs = decoder.run(inputs)
+        for name, value in read_tensors(onnx_bundle, prompt["outputs"]).items():
+            assert np.abs(outputs[name] - value).max() <= 1e-3
+
+
+def test_golden_picture_and_masks_fit(onnx_bundle: Path) -> None:
+    index = golden_index(onnx_bundle)
+    height, width, _ = np.asarray(Image.open(onnx_bundle / "golden" / "picture.png")).shape
+    for prompt in index["prompts"]:  # type: ignore[attr-defined]
+        mask = np.asarray(Image.open(onnx_bundle / "golden" / prompt["mask"]))
+        assert mask.shape == (height, width)
+        assert 0 < mask.mean() < 1
+
+
+def test_the_code_in_the_readme_runs_in_the_bundle(
+    onnx_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = (onnx_bundle / "README.md").read_text()
+    code = readme.partition("```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(onnx_bundle)
+    exec(compile(code, "README.md", "exec"), {})  # noqa: S102 it is our own text
+    printed = capsys.readouterr().out
+    assert float(printed.rpartition(":")[2]) >= 0.99
+
+
+@pytest.mark.parametrize("name", ["onnx_bundle", "onnx_sam_bundle", "coreml_bundle"])
+def test_the_readme_is_filled_in(name: str, request: pytest.FixtureRequest) -> None:
+    folder: Path = request.getfixturevalue(name)
+    text = (folder / "README.md").read_text()
+    assert "$" not in text.replace("$0", "")
+    assert "not trained" in text
+    for item in ("image_embeddings", "point_coords", "low_res_masks"):
+        assert f"`{item}`" in text
+
+
+@pytest.mark.parametrize("target", ["onnx", "coreml"])
+def test_the_same_export_gives_the_same_bytes(
+    target: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    options = ["-c", "seeded", "--image-size", "256", "-o", str(tmp_path / "again")]
+    command = [sys.executable, "-m", "mobilesam_export", target, *options]
+    subprocess.run(command, check=True, capture_output=True)
+    first, second = (
+        json.loads((folder / "manifest.json").read_text())["files"]
+        for folder in (request.getfixturevalue(f"{target}_bundle"), tmp_path / "again")
+    )
+    assert first == second
+
+
+def test_two_folders_are_exchanged(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    swap.exchange(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "a" / "b").exists()
+    assert (tmp_path / "b" / "a").exists()
+
+
+def test_without_exchange_two_renames_do_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(swap, "_exchange", lambda *_: errno.ENOSYS)
+    test_two_folders_are_exchanged(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_exchange_with_nothing_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(FileNotFoundError):
+        swap.exchange(tmp_path / "a", tmp_path / "b")
+
+
+@pytest.mark.parametrize("found", [[], ["x.txt"], ["manifest.json"], ["golden/mine.png"]])
+def test_only_our_own_files_are_ever_replaced(tmp_path: Path, found: list[str]) -> None:
+    for name in found:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    if not found:
+        bundle.check_replaceable(tmp_path)
+        return
+    with pytest.raises(BundleError, match="did not write"):
+        bundle.check_replaceable(tmp_path)
+
+
+def test_a_stage_that_is_not_published_is_gone(tmp_path: Path) -> None:
+    with bundle.staging(tmp_path / "b") as stage:
+        (stage / "file").touch()
+        assert stage.parent == tmp_path
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_masks_of_golden_vectors_differ_between_prompts(onnx_bundle: Path) -> None:
+    masks = [
+        np.asarray(Image.open(onnx_bundle / "golden" / name / "mask.png"))
+        for name in ("click", "box")
+    ]
+    assert mask_iou(*masks) < 0.99

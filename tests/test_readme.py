@@ -1,0 +1,105 @@
+"""The README is true: its commands run, its tables are what the code and the results say."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.photograph import photograph
+from mobilesam_export.cli import cli
+from mobilesam_export.target import builtin_targets, load_target
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+RESULTS = ROOT / "benchmarks" / "results"
+VERIFIED_BY = {
+    "coreml": "nothing off macOS: *unverified*; on a Mac, Core ML",
+    "onnx": "ONNX Runtime on CPU, at each export",
+}
+
+
+def block(name: str) -> list[str]:
+    found = re.search(f"<!-- {name} -->\n(.*?)\n<!-- /{name} -->", README, re.DOTALL)
+    assert found
+    return found.group(1).splitlines()
+
+
+def commands() -> list[list[str]]:
+    lines = re.findall(r"^mobilesam-export .*$", README, re.MULTILINE)
+    return [shlex.split(line)[1:] for line in lines]
+
+
+def test_targets_table_is_what_the_targets_say() -> None:
+    expected = []
+    for name in builtin_targets():
+        target = load_target(name)
+        for recipe in target.recipes:
+            default = " (default)" if recipe == target.default_recipe else ""
+            verified = VERIFIED_BY[target.backend]
+            expected.append(
+                f"| `{name}` | `{recipe}`{default} | {target.description} | {verified} |"
+            )
+    assert block("targets")[2:] == expected
+
+
+def test_parity_table_is_what_was_measured() -> None:
+    measured = json.loads((RESULTS / "parity.json").read_text())
+    expected = [
+        f"| {name} | {row['embedding_max_abs_error']:.1e} | {row['logits_max_abs_error']:.1e} "
+        f"| {row['iou_max_abs_error']:.1e} | {row['mask_iou']:.5f} |"
+        for name, row in measured.items()
+    ]
+    assert block("parity")[2:] == expected
+
+
+def test_samexporter_figures_are_what_was_measured() -> None:
+    measured = json.loads((RESULTS / "samexporter_client.json").read_text())
+    assert measured["mask_iou"] == {"samexporter==0.4.6": 1.0, "samexporter==0.5.0": 1.0}
+    assert "(IoU 1.0 on a 1024 x 684 photograph)" in README
+
+
+def test_export_costs_are_within_the_budget() -> None:
+    """Measured by `make bench`: under 60 s and 4 GB, and `--help` under 0.5 s."""
+    runs = json.loads((RESULTS / "export_cost.json").read_text())["runs"]
+    assert max(runs["coreml -c seeded"]["seconds"]) < 60
+    assert max(runs["coreml -c seeded"]["peak_gb"]) < 4
+    assert max(runs["--help"]["seconds"]) < 0.5
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_every_command_is_in_the_readme_and_has_help(name: str) -> None:
+    assert f"`{name}`" in README
+    assert cli.commands[name].help
+
+
+@pytest.mark.parametrize("name", ["make demo", "make test", "make bench", "make check"])
+def test_make_targets_of_the_readme_exist(name: str) -> None:
+    assert name in README
+    assert f"\n{name.split()[1]}:" in (ROOT / "Makefile").read_text()
+
+
+def test_ci_calls_what_the_readme_says() -> None:
+    assert "make check test" in (ROOT / ".ci" / "run").read_text()
+    assert "`.ci/run` is `make check test`" in README
+
+
+def test_commands_run_in_order_as_they_stand(tmp_path: Path) -> None:
+    """But at 256, which is the same code in a tenth of the time."""
+    photograph("coffee").save(tmp_path / "photo.png")
+    run = commands()
+    assert len(run) >= 6
+    for arguments in run:
+        size = ["--image-size", "256"] if arguments[0] in builtin_targets() else []
+        done = subprocess.run(
+            [sys.executable, "-m", "mobilesam_export", *arguments, *size],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{arguments}: {done.stderr}"
+    assert {"overlay.png", "mask.png", "cup.png"} <= {path.name for path in tmp_path.iterdir()}

@@ -1,0 +1,53 @@
+"""The wheel works outside the checkout: targets, templates and the console script are in it."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+EXPORT = ["onnx", "-c", "seeded", "--image-size", "256", "-o", "bundle"]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
+    subprocess.run([*command, str(ROOT)], check=True, capture_output=True)
+    (made,) = folder.glob("*.whl")
+    return made
+
+
+def test_wheel_has_targets_and_templates_and_no_tests(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "mobilesam_export/targets/coreml.toml" in names
+    assert "mobilesam_export/templates/README.md" in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert not [name for name in names if name.startswith(("tests", "benchmarks", "targets"))]
+
+
+def test_an_installed_wheel_exports_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    """In a process that finds the wheel's files before the checkout's."""
+    site, work = tmp_path / "site", tmp_path / "work"
+    work.mkdir()
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--target", str(site), str(wheel)], check=True, capture_output=True)
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    where = "import mobilesam_export.targets as t; print(t.__file__)"
+    found = subprocess.check_output(
+        [sys.executable, "-c", where], cwd=work, env=environment, text=True
+    )
+    assert found.startswith(str(site))
+    done = subprocess.run(
+        [sys.executable, "-m", "mobilesam_export", *EXPORT],
+        cwd=work,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "verified (ONNX Runtime" in done.stdout
