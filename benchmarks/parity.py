@@ -81,8 +81,8 @@ def compare(
                     verify.mask_iou(mask, golden.best_mask),
                 )
             )
-    columns = np.array(rows)
-    return Figures(*columns[:, :3].max(axis=0).tolist(), float(columns[:, 3].min()))
+    embedding, logits, iou, masks = zip(*rows, strict=True)
+    return Figures(max(embedding), max(logits), max(iou), min(masks))
 
 
 def _convert(sam: Sam, contract: Contract, folder: Path) -> list[Session]:

@@ -1,6 +1,7 @@
 """Pictures and prompts in, masks out, as SAM's predictor does it."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,7 +139,7 @@ def test_any_number_of_points_is_fine_for_sam() -> None:
     prompts.check_prompt(Prompt(CLICK.points * 20), (30, 40), SAM)
 
 
-def save(tmp_path: Path, image: Image.Image, name: str = "p.png", **options: object) -> Path:
+def save(tmp_path: Path, image: Image.Image, name: str = "p.png", **options: Any) -> Path:
     path = tmp_path / name
     image.save(path, **options)
     return path
