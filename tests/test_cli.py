@@ -1,0 +1,145 @@
+"""What a user sees of the installed program when all goes well."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mobilesam_export.scenes import scene
+
+PROGRAM = Path(sys.executable).with_name("mobilesam-export")
+
+
+def run(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [str(PROGRAM), *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_help_does_not_import_what_is_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['mobilesam-export', '--help']\n"
+        "from mobilesam_export.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as done: print(done.code)\n"
+        "print(sorted({'torch', 'numpy', 'onnx', 'coremltools', 'rich'} & set(sys.modules)))"
+    )
+    out = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert out.splitlines()[-2:] == ["0", "[]"]
+
+
+def test_version_is_the_package_s() -> None:
+    assert "0.1.0" in run("--version").stdout
+
+
+def test_targets_lists_recipes_and_whether_files_run_here() -> None:
+    listed = json.loads(run("targets", "--json").stdout)["targets"]
+    assert [row["target"] for row in listed] == ["coreml", "onnx", "onnx-sam"]
+    assert listed[1]["default_recipe"] == "float32"
+    assert listed[1]["unavailable"] == ""
+    shown = run("targets").stdout
+    assert "recipes: float32 (default), float16" in shown
+
+
+def test_verify_passes_a_good_bundle(onnx_bundle: Path) -> None:
+    done = run("verify", onnx_bundle, "--json")
+    assert done.returncode == 0
+    report = json.loads(done.stdout)["verification"]
+    assert report["status"] == "passed"
+    assert report["runtime"].startswith("ONNX Runtime")
+    assert min(item["mask_iou"] for item in report["prompts"]) >= 0.999
+
+
+def test_verify_does_not_pass_what_it_cannot_run(coreml_bundle: Path) -> None:
+    if sys.platform == "darwin":
+        pytest.skip("Core ML is here")
+    done = run("verify", coreml_bundle)
+    assert done.returncode == 3
+    assert "unverified: hashes are right, but Core ML runs on macOS only" in done.stdout
+
+
+@pytest.mark.parametrize("fixture", ["onnx_bundle", "onnx_sam_bundle"])
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        ["--point", "30,40"],
+        ["--point", "30,40,1", "--point", "70,20,0"],
+        ["--box", "10,10,80,50"],
+        ["--box", "10,10,80,50", "--point", "40,30"],
+    ],
+    ids=["click", "clicks", "box", "box and click"],
+)
+def test_segment_writes_a_mask_of_the_picture_s_size(
+    fixture: str, prompt: list[str], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    Image.fromarray(scene(3, 60, 90)).save(tmp_path / "photo.png")
+    bundle = request.getfixturevalue(fixture)
+    outputs = ["-o", "m.png", "--overlay", "o.png", "--json"]
+    done = run("segment", bundle, "photo.png", *prompt, *outputs, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    mask = np.asarray(Image.open(tmp_path / "m.png"))
+    assert mask.shape == (60, 90)
+    assert mask.mean() == pytest.approx(answer["share"])
+    assert np.asarray(Image.open(tmp_path / "o.png")).shape == (60, 90, 3)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.png", "o.png", "photo.png"]
+
+
+def test_both_onnx_targets_give_the_same_mask(
+    onnx_bundle: Path, onnx_sam_bundle: Path, tmp_path: Path
+) -> None:
+    """A square picture has no padding, and so not even the fill color is between them."""
+    Image.fromarray(scene(3, 80, 80)).save(tmp_path / "photo.png")
+    for name, bundle in (("a.png", onnx_bundle), ("b.png", onnx_sam_bundle)):
+        run("segment", bundle, "photo.png", "--point", "30,40", "-o", name, cwd=tmp_path)
+    first, second = (np.asarray(Image.open(tmp_path / name)) for name in ("a.png", "b.png"))
+    assert (first == second).mean() > 0.999
+
+
+def test_results_go_to_stdout_and_progress_to_stderr(onnx_bundle: Path, tmp_path: Path) -> None:
+    Image.fromarray(scene(3, 60, 90)).save(tmp_path / "p.png")
+    done = run("segment", onnx_bundle, "p.png", "--point", "30,40", cwd=tmp_path)
+    assert done.stdout.startswith("mask.png: ")
+    assert done.stdout.count("\n") == 1
+    assert "Encoding the picture" in done.stderr
+    assert "not trained" in done.stderr
+
+
+def test_a_target_of_one_s_own_that_fails_its_tolerance_writes_nothing(tmp_path: Path) -> None:
+    """Exit 3, the failures in words, and no bundle."""
+    source = Path(__file__).parents[1] / "targets" / "onnx.toml"
+    strict = source.read_text().replace("embedding_psnr_db = 100", "embedding_psnr_db = 500")
+    (tmp_path / "strict.toml").write_text(strict)
+    options = ["-c", "seeded", "--image-size", "256", "-o", "out"]
+    done = run("run", "strict.toml", *options, cwd=tmp_path)
+    assert done.returncode == 3
+    assert "strict: nothing written" in done.stdout
+    assert "expected >= 500" in done.stdout
+    assert [p.name for p in tmp_path.iterdir()] == ["strict.toml"]
+
+
+def test_no_verify_says_so_in_the_result_and_the_manifest(tmp_path: Path) -> None:
+    options = ["-c", "seeded:7", "--image-size", "320", "--points", "2", "--no-verify"]
+    done = run("onnx", *options, "-o", "out", "--json", cwd=tmp_path)
+    assert done.returncode == 0
+    printed = json.loads(done.stdout)
+    assert printed["verification"]["status"] == "unverified"
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["verification"]["reason"] == "--no-verify was given"
+    assert manifest["contract"]["points"] == 2
+    assert manifest["checkpoint"]["source"] == "seeded:7"
+
+
+def test_all_exports_every_target(tmp_path: Path) -> None:
+    done = run("all", "-c", "seeded", "--image-size", "256", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    made = {row["target"]: row["bundle"] for row in json.loads(done.stdout)["bundles"]}
+    assert made == {
+        "coreml": "build/coreml-float16",
+        "onnx": "build/onnx-float32",
+        "onnx-sam": "build/onnx-sam-float32",
+    }
+    assert all((tmp_path / bundle / "manifest.json").is_file() for bundle in made.values())
