@@ -7,6 +7,7 @@ holds the old bundle or the new one. The manifest says what every file is.
 import contextlib
 import errno
 import fcntl
+import glob
 import json
 import os
 import shutil
@@ -18,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from mobilesam_export import __version__, golden, handover, swap
+from mobilesam_export.backends import get_backend
 from mobilesam_export.cases import PictureCase
 from mobilesam_export.checkpoint import Checkpoint, Provenance
 from mobilesam_export.contract import Contract, GraphSpec
 from mobilesam_export.download import file_sha256
-from mobilesam_export.errors import BundleError
+from mobilesam_export.errors import BundleError, TargetError, UsageError
 from mobilesam_export.target import GraphForm, Recipe, Target, Tolerance
 from mobilesam_export.verify import Report
 
@@ -84,25 +86,36 @@ def check_replaceable(folder: Path) -> None:
 
     Raises:
         BundleError: files would be lost that this program did not write.
+        UsageError: this is the working folder, or one that it is in.
     """
-    if not folder.exists() and not folder.is_symlink():
-        return
-    if folder.is_symlink() or not folder.is_dir():
-        raise BundleError(f"{folder} exists and is not a folder; choose another --out")
-    found = {
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if not path.is_dir() and path.name not in IGNORED
-    }
+    if folder.resolve() in (Path.cwd(), *Path.cwd().parents):
+        raise UsageError(f"--out {folder} is the working folder or around it; name a new folder")
+    try:
+        if folder.is_symlink():
+            raise BundleError(f"{folder} is a link; choose another --out, or what it points to")
+        if not folder.exists():
+            return
+        if not folder.is_dir():
+            raise BundleError(f"{folder} exists and is not a folder; choose another --out")
+        foreign = next(_foreign_files(folder), None)
+    except OSError as exc:
+        raise BundleError(f"cannot look into {folder}: {exc.strerror}") from exc
+    if foreign is not None:
+        raise BundleError(
+            f"{folder} holds files that {PROJECT} did not write ({foreign}); "
+            "move them away or choose another --out"
+        )
+
+
+def _foreign_files(folder: Path) -> Iterator[str]:
     known: set[str] = set()
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         manifest = json.loads((folder / MANIFEST).read_text())
         known = {MANIFEST, *manifest["files"]} if manifest["tool"] == PROJECT else set()
-    if foreign := sorted(found - known):
-        raise BundleError(
-            f"{folder} holds files that {PROJECT} did not write ({foreign[0]}); "
-            "move them away or choose another --out"
-        )
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_dir() and path.name not in IGNORED and name not in known:
+            yield name
 
 
 @contextlib.contextmanager
@@ -116,6 +129,7 @@ def staging(folder: Path) -> Iterator[Path]:
     prefix = f".{folder.name}.tmp-"
     try:
         parent.mkdir(parents=True, exist_ok=True)
+        swap.restore(folder)
         _remove_stale(parent, prefix)
         stage = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         stage.chmod(0o755)  # mkdtemp's 0700 would stay on the bundle
@@ -134,7 +148,7 @@ def staging(folder: Path) -> Iterator[Path]:
 
 def _remove_stale(parent: Path, prefix: str) -> None:
     """Remove what killed exports left: old enough to be locked by its owner, and not locked."""
-    for path in parent.glob(f"{prefix}*"):
+    for path in parent.glob(f"{glob.escape(prefix)}*"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime < STALE_AFTER_S:
                 continue
@@ -235,9 +249,11 @@ def open_bundle(folder: Path) -> Bundle:
             tolerance=tolerance,
             provenance=Provenance(**manifest["checkpoint"]),
         )
+        get_backend(opened.backend)
         _check_files(folder, manifest["files"])
-    except (KeyError, TypeError, AttributeError) as exc:
-        raise BundleError(f"{folder / MANIFEST} is not a bundle's manifest: {exc!r}") from exc
+    except (KeyError, TypeError, AttributeError, TargetError, UsageError) as exc:
+        what = f"{type(exc).__name__}: {exc}"
+        raise BundleError(f"{folder / MANIFEST} is not a bundle's manifest ({what})") from exc
     return opened
 
 
@@ -246,7 +262,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as exc:
-        raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}") from exc
+        problem = f"is not a bundle: it has no {MANIFEST}" if folder.exists() else "does not exist"
+        raise BundleError(f"{folder} {problem}") from exc
     except OSError as exc:
         raise BundleError(f"cannot read {path}: {exc.strerror}") from exc
     except ValueError as exc:
@@ -257,6 +274,11 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
+    listed = {name.partition(".")[0] for name in files}
+    if missing := sorted({"encoder", "decoder"} - listed):
+        raise BundleError(
+            f"{folder / MANIFEST} is not a bundle's manifest: it lists no {missing[0]}"
+        )
     for name, expected in files.items():
         path = folder / name
         if not path.is_file():

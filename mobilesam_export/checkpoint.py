@@ -7,6 +7,7 @@ before anything else happens, so that a wrong file is named for what it is.
 import hashlib
 import os
 import pickle
+import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -77,7 +78,7 @@ def load_checkpoint(source: str) -> Checkpoint:
         override = os.environ.get("MOBILESAM_CHECKPOINT")
         if not override:
             return _official(download.fetch(download.OFFICIAL))
-        source = override
+        return _from_file(Path(override), "$MOBILESAM_CHECKPOINT names ")
     return _from_file(Path(source))
 
 
@@ -87,15 +88,24 @@ def _official(path: Path) -> Checkpoint:
     return _checkpoint(state_dict, "official", sha256, OFFICIAL_LICENSE, trained=True)
 
 
-def _from_file(path: Path) -> Checkpoint:
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise CheckpointError(f"checkpoint {path} {what}; expected {SOURCES}")
+def _from_file(path: Path, said_by: str = "") -> Checkpoint:
+    if problem := _no_file(path):
+        raise CheckpointError(f"{said_by}checkpoint {path} {problem}; expected {SOURCES}")
     state_dict = _checked(_read(path), str(path))
     sha256 = download.file_sha256(path)
     if sha256 == download.OFFICIAL.sha256:
         return _checkpoint(state_dict, "official", sha256, OFFICIAL_LICENSE, trained=True)
     return _checkpoint(state_dict, path.name, sha256, "that of the given checkpoint", trained=True)
+
+
+def _no_file(path: Path) -> str:
+    """Why this is no file that could be read; empty if it is one."""
+    try:
+        if not path.exists():
+            return "does not exist"
+        return "" if path.is_file() else f"is {'a folder' if path.is_dir() else 'no regular file'}"
+    except OSError as exc:  # a name too long, a folder that may not be entered
+        return f"cannot be read ({exc.strerror})"
 
 
 def _seeded(source: str) -> Checkpoint:
@@ -180,6 +190,14 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _read_pickle(path: Path) -> object:
+    if zipfile.is_zipfile(path):
+        names = zipfile.ZipFile(path).namelist()
+        if any(name.endswith("/constants.pkl") for name in names):
+            raise CheckpointError(
+                f"checkpoint {path} is a TorchScript archive; save its state_dict() with torch.save"
+            )
+        if not any(name.endswith("/data.pkl") for name in names):
+            raise CheckpointError(f"checkpoint {path} is a zip archive but not a PyTorch file")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as exc:
@@ -211,11 +229,19 @@ def _unwrap(content: object, path: Path) -> dict[str, Tensor]:
         content = inner[0]
     if not (isinstance(content, dict) and content):
         raise CheckpointError(f"checkpoint {path} holds no state dict: {type(content).__name__}")
-    odd = [key for key, value in content.items() if not isinstance(value, Tensor)]
+    odd = [key for key, value in content.items() if not _is_plain(value)]
     if odd:
-        raise CheckpointError(f"checkpoint {path}: {odd[0]!r} is not a tensor")
+        raise CheckpointError(f"checkpoint {path}: {odd[0]!r} is not a dense tensor")
     prefixed = all(str(key).startswith("module.") for key in content)  # torch's DataParallel
-    return {str(k).removeprefix("module.") if prefixed else str(k): v for k, v in content.items()}
+    return {
+        str(key).removeprefix("module.") if prefixed else str(key): value.detach()
+        for key, value in content.items()
+    }
+
+
+def _is_plain(value: object) -> bool:
+    """Whether this is a tensor with content, and not sparse."""
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
 
 
 @dataclass(frozen=True)
@@ -225,24 +251,26 @@ class Difference:
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     reshaped: tuple[str, ...]  # "name: (found) instead of (expected)"
+    retyped: tuple[str, ...]  # "name: type", where numbers with a fraction are expected
     not_finite: tuple[str, ...]
 
     def __bool__(self) -> bool:
-        return bool(self.missing or self.unexpected or self.reshaped or self.not_finite)
+        return any(asdict(self).values())
 
     def summary(self) -> str:
-        """One line: how many of each kind, and the first of each."""
+        """One line: how many keys of each kind, and the first of each."""
         parts = [
             f"{len(names)} {kind} (first: {names[0]})"
             for kind, names in (
-                ("missing keys", self.missing),
-                ("unexpected keys", self.unexpected),
-                ("keys of another shape", self.reshaped),
-                ("keys with NaN or infinity", self.not_finite),
+                ("missing", self.missing),
+                ("unexpected", self.unexpected),
+                ("of another shape", self.reshaped),
+                ("of another type", self.retyped),
+                ("with NaN or infinity", self.not_finite),
             )
             if names
         ]
-        return ", ".join(parts)
+        return f"keys {', '.join(parts)}"
 
 
 def compare_state_dict(state_dict: Mapping[str, Tensor]) -> Difference:
@@ -256,6 +284,11 @@ def compare_state_dict(state_dict: Mapping[str, Tensor]) -> Difference:
             f"{name}: {tuple(state_dict[name].shape)} instead of {tuple(expected[name].shape)}"
             for name in shared
             if state_dict[name].shape != expected[name].shape
+        ),
+        retyped=tuple(
+            f"{name}: {str(state_dict[name].dtype).removeprefix('torch.')}"
+            for name in shared
+            if expected[name].is_floating_point() and not state_dict[name].is_floating_point()
         ),
         not_finite=tuple(n for n in shared if not bool(state_dict[n].isfinite().all())),
     )
@@ -314,8 +347,8 @@ def inspect_checkpoint(path: Path) -> Inspection:
     Raises:
         CheckpointError: it cannot be read at all.
     """
-    if not path.is_file():
-        raise CheckpointError(f"checkpoint {path} is not a file")
+    if problem := _no_file(path):
+        raise CheckpointError(f"checkpoint {path} {problem}")
     state_dict = _read(path)
     sha256 = download.file_sha256(path)
     return Inspection(

@@ -5,6 +5,8 @@ usage, 3 ran but failed a tolerance (or, asked to verify, could not).
 """
 
 import json
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -60,7 +62,7 @@ def export_options(command: Command) -> Command:
                 "--image-size",
                 default=1024,
                 show_default=True,
-                help="Side of the square input: a multiple of 64 from 256 up.",
+                help="Side of the square input: a multiple of 64 from 256 to 4096.",
             ),
             click.option(
                 "--points",
@@ -117,26 +119,32 @@ def all_command(**options: Any) -> int:
 
 def run_exports(targets: list[Target], options: dict[str, Any]) -> int:
     """Export one or several targets, print what came of each; the worst exit code."""
-    from mobilesam_export.pipeline import Job, export
+    from mobilesam_export.pipeline import Job, check, export
 
-    outcomes: list[tuple[Target, Outcome]] = []
+    jobs = []
     for target in targets:
         out = options["out"]
         if out is not None and len(targets) > 1:
             out = out / f"{target.name}-{target.recipe(options['recipe'])[0]}"
-        job = Job(
-            target=target,
-            recipe=options["recipe"],
-            checkpoint=options["checkpoint"],
-            out=out,
-            image_size=options["image_size"],
-            points=options["points"],
-            verify=not options["no_verify"],
+        jobs.append(
+            Job(
+                target=target,
+                recipe=options["recipe"],
+                checkpoint=options["checkpoint"],
+                out=out,
+                image_size=options["image_size"],
+                points=options["points"],
+                verify=not options["no_verify"],
+            )
         )
+    for job in jobs:  # all of them before the first takes its time
+        check(job)
+    outcomes: list[tuple[Target, Outcome]] = []
+    for job in jobs:
         outcome = export(job)
-        outcomes.append((target, outcome))
+        outcomes.append((job.target, outcome))
         if not options["as_json"]:
-            print_outcome(target, outcome)
+            print_outcome(job.target, outcome)
     if options["as_json"]:
         results = [outcome_dict(*item) for item in outcomes]
         print_json(results[0] if len(targets) == 1 else {"bundles": results})
@@ -230,7 +238,7 @@ def inspect_command(path: Path, as_json: bool) -> int:
     difference = found.difference
     if not difference:
         click.echo("  every key is there with the right shape: it can be exported")
-    for kind in ("missing", "unexpected", "reshaped", "not_finite"):
+    for kind in ("missing", "unexpected", "reshaped", "retyped", "not_finite"):
         names = getattr(difference, kind)
         for name in names[:10]:
             click.echo(f"  {kind.replace('_', ' ')}: {name}")
@@ -324,8 +332,7 @@ def segment_command(
     from mobilesam_export.bundle import open_bundle
 
     paths = [path for path in (outputs["out"], outputs["overlay"]) if path is not None]
-    for path in paths:
-        segment.check_picture_path(path)
+    segment.check_picture_paths(image, paths)
     opened = open_bundle(bundle)
     picture = prompts.load_picture(image)
     clicks = tuple((x, y, not label or bool(label[0])) for x, y, *label in points)
@@ -360,6 +367,7 @@ def print_json(value: dict[str, Any]) -> None:
 def main() -> None:
     """Run the command line and turn every error into one line and an exit code."""
     debug = "--debug" in sys.argv[1:]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
     try:
         sys.exit(cli.main(standalone_mode=False))
     except click.UsageError as exc:
@@ -368,11 +376,18 @@ def main() -> None:
     except click.ClickException as exc:
         fail(exc.format_message(), ERROR)
     except (click.Abort, KeyboardInterrupt):
-        fail("interrupted; nothing was written", ERROR)
+        fail("interrupted; no half bundle is left", ERROR)
     except MobileSamExportError as exc:
         if debug:
             raise
         fail(str(exc), exc.exit_code)
+    except BrokenPipeError:  # whoever read our stdout has gone, as after `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(OK)
+    except OSError as exc:
+        if debug:
+            raise
+        fail(f"cannot write the result: {exc.strerror or exc}", ERROR)
     except Exception as exc:  # the last resort: a bug, or a machine out of memory
         if debug:
             raise

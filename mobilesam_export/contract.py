@@ -9,12 +9,16 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from mobilesam_export.errors import UsageError
 from mobilesam_export.target import GraphForm
 
 Array = NDArray[Any]
 
 # Bytes nearest to the model's zero (the means 123.675, 116.28, 103.53): what padding looks like.
 FILL = (124, 116, 104)
+# The windows of TinyViT need 64; the rest is what a machine of today can export.
+MIN_SIDE, MAX_SIDE = 256, 4096
+MIN_POINTS, MAX_POINTS = 2, 1024
 FOREGROUND, BACKGROUND, TOP_LEFT, BOTTOM_RIGHT, EMPTY = 1.0, 0.0, 2.0, 3.0, -1.0
 
 
@@ -50,6 +54,22 @@ class Contract:
     image_size: int
     points: int
     form: GraphForm
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no graph can have.
+
+        Raises:
+            UsageError: they are out of range.
+        """
+        if self.image_size % 64 or not MIN_SIDE <= self.image_size <= MAX_SIDE:
+            raise UsageError(
+                f"image size is {self.image_size}; "
+                f"expected a multiple of 64 from {MIN_SIDE} to {MAX_SIDE}"
+            )
+        if not (self.dynamic or MIN_POINTS <= self.points <= MAX_POINTS):
+            raise UsageError(
+                f"points is {self.points}; expected {MIN_POINTS} (a box takes two) to {MAX_POINTS}"
+            )
 
     @property
     def dynamic(self) -> bool:

@@ -73,8 +73,7 @@ def fetch(download: Download, folder: Path | None = None) -> Path:
                 downloader=downloader,
             )
     except requests.exceptions.RequestException as exc:
-        reason = _http_status(exc) or type(exc).__name__
-        raise CheckpointError(f"could not download {url} ({reason}); {help_}") from exc
+        raise CheckpointError(f"could not download {url} ({_reason(exc)}); {help_}") from exc
     except ValueError as exc:  # pooch's word for a wrong hash
         raise CheckpointError(
             f"{url} sent something else: its SHA-256 is not {download.sha256}; {help_}"
@@ -84,9 +83,17 @@ def fetch(download: Download, folder: Path | None = None) -> Path:
     return Path(path)
 
 
-def _http_status(exc: Exception) -> str:
-    response = getattr(exc, "response", None)
-    return "" if response is None else f"HTTP {response.status_code}"
+def _reason(exc: Exception) -> str:
+    from requests import exceptions
+
+    if (response := getattr(exc, "response", None)) is not None:
+        return f"HTTP {response.status_code}"
+    words: dict[type[Exception], str] = {
+        exceptions.Timeout: "no answer",
+        exceptions.ChunkedEncodingError: "cut off",
+        exceptions.ConnectionError: "no connection",
+    }
+    return next((text for kind, text in words.items() if isinstance(exc, kind)), str(exc))
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from mobilesam_export import __version__, bundle, cases, handover, verify
 from mobilesam_export.backends import get_backend, reference
@@ -12,7 +13,7 @@ from mobilesam_export.errors import UsageError
 from mobilesam_export.graphs import split_graphs
 from mobilesam_export.model import build_sam
 from mobilesam_export.progress import step
-from mobilesam_export.target import Target
+from mobilesam_export.target import Recipe, Target
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,39 @@ class Outcome:
     report: verify.Report
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A job with every name looked up and every number checked."""
+
+    recipe_name: str
+    recipe: Recipe
+    contract: Contract
+    backend: ModuleType
+    options: Any
+    folder: Path
+
+
+def check(job: Job) -> Plan:
+    """Find what is wrong with a job before any work is done.
+
+    Raises:
+        MobileSamExportError: there is no such recipe or backend, a number is out of range, or
+            the folder may not be replaced.
+    """
+    name, recipe = job.target.recipe(job.recipe)
+    backend = get_backend(job.target.backend)
+    folder = job.out or Path("build") / f"{job.target.name}-{name}"
+    bundle.check_replaceable(folder)
+    return Plan(
+        recipe_name=name,
+        recipe=recipe,
+        contract=Contract(job.image_size, job.points, job.target.graph),
+        backend=backend,
+        options=backend.parse_options(job.target.convert),
+        folder=folder,
+    )
+
+
 def export(job: Job) -> Outcome:
     """Do the whole job.
 
@@ -62,12 +96,9 @@ def export(job: Job) -> Outcome:
     Raises:
         MobileSamExportError: of the stage that cannot go on; nothing is left behind then.
     """
-    name, recipe = job.target.recipe(job.recipe)
-    contract = make_contract(job)
-    backend = get_backend(job.target.backend)
-    options = backend.parse_options(job.target.convert)
-    folder = job.out or Path("build") / f"{job.target.name}-{name}"
-    bundle.check_replaceable(folder)
+    plan = check(job)
+    name, recipe, contract, backend = plan.recipe_name, plan.recipe, plan.contract, plan.backend
+    folder = plan.folder
     with step(f"Loading the checkpoint ({job.checkpoint})"):
         checkpoint = load_checkpoint(job.checkpoint)
         sam = build_sam(checkpoint.state_dict, job.image_size)
@@ -76,7 +107,7 @@ def export(job: Job) -> Outcome:
             with step(f"Converting the {graph.spec.name}"):
                 path = stage / f"{graph.spec.name}{backend.SUFFIX}"
                 metadata = bundle.file_metadata(graph.spec, job.target, name, checkpoint)
-                backend.convert(graph, options, recipe, contract, metadata, path)
+                backend.convert(graph, plan.options, recipe, contract, metadata, path)
         with step("Asking PyTorch for the expected answers"):
             expected = cases.reference_cases(reference.load(sam, contract), contract)
         if reason := backend.unavailable() if job.verify else "--no-verify was given":
@@ -99,19 +130,6 @@ def export(job: Job) -> Outcome:
             bundle.publish(stage, folder)
             return Outcome(folder, sizes, report)
     return Outcome(None, {}, report)
-
-
-def make_contract(job: Job) -> Contract:
-    """The contract of a job.
-
-    Raises:
-        UsageError: the image size or the number of points cannot be.
-    """
-    if job.image_size < 256 or job.image_size % 64:
-        raise UsageError(f"image size is {job.image_size}; expected a multiple of 64 from 256 up")
-    if job.points < 2:
-        raise UsageError(f"points is {job.points}; expected 2 or more (a box takes two slots)")
-    return Contract(job.image_size, job.points, job.target.graph)
 
 
 def load_files(folder: Path, backend: ModuleType, contract: Contract) -> list[Session]:

@@ -54,5 +54,11 @@ class BytesBar:
 def bytes_bar(name: str, size: int) -> Iterator[BytesBar]:
     """A bar for a download of `size` bytes, on stderr, gone when it is done."""
     columns = ("[progress.description]{task.description}", BarColumn(), DownloadColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+    with Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
         yield BytesBar(bar, name, size)

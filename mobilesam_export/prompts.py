@@ -26,6 +26,7 @@ from mobilesam_export.errors import PictureError, UsageError
 
 Picture = NDArray[np.uint8]  # (height, width, 3) RGB
 MAX_PIXELS = 200_000_000  # a 600 MB array; beyond that a small file can fill the memory
+Image.MAX_IMAGE_PIXELS = None  # Pillow's own, lower limit; ours is checked before decoding
 WHITE = (255, 255, 255, 255)
 
 
@@ -67,8 +68,6 @@ def load_picture(path: Path) -> Picture:
                 limit = f"{MAX_PIXELS // 1_000_000} megapixels"
                 raise PictureError(f"picture {path} is {width} x {height}; at most {limit}")
             return np.array(_as_rgb(ImageOps.exif_transpose(image)))
-    except Image.DecompressionBombError as exc:
-        raise PictureError(f"picture {path} is too large to be read: {exc}") from exc
     except UnidentifiedImageError as exc:
         raise PictureError(f"{path} is not a picture of a known format (PNG, JPEG, ...)") from exc
     except OSError as exc:

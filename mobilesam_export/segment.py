@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,16 +75,24 @@ def overlay(picture: Picture, mask: NDArray[np.bool_], prompt: Prompt) -> Image.
     return image
 
 
-def check_picture_path(path: Path) -> None:
-    """Refuse, before any work is done, a place where no picture can be written.
+def check_picture_paths(source: Path, paths: Sequence[Path]) -> None:
+    """Refuse, before any work is done, places where pictures cannot or must not be written.
 
     Raises:
-        UsageError: its suffix is not .png, or its folder is not there.
+        UsageError: a suffix is not .png, a folder is not there, or a picture would be lost.
     """
-    if path.suffix.lower() != ".png":  # anything lossy would change a mask
-        raise UsageError(f"{path} is to be a PNG; give it a name that ends in .png")
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise UsageError(f"{path} cannot be written: no such folder, or it is one")
+    for path in paths:
+        if path.suffix.lower() != ".png":  # anything lossy would change a mask
+            raise UsageError(f"{path} is to be a PNG; give it a name that ends in .png")
+        try:
+            if path.is_dir() or not path.absolute().parent.is_dir():
+                raise UsageError(f"{path} cannot be written: no such folder, or it is one")
+            if path.exists() and source.exists() and path.samefile(source):
+                raise UsageError(f"{path} is the picture itself; choose another name")
+        except OSError as exc:
+            raise UsageError(f"{path} cannot be written: {exc.strerror}") from exc
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise UsageError(f"mask and overlay are both to be {paths[0]}; choose two names")
 
 
 def save_picture(image: Image.Image, path: Path) -> None:

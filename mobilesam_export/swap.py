@@ -5,7 +5,9 @@ Linux: renameat2(2) with RENAME_EXCHANGE. macOS: renamex_np(2) with RENAME_SWAP.
 
 import ctypes
 import errno
+import glob
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -18,8 +20,8 @@ UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 def exchange(first: Path, second: Path) -> None:
     """Let each of two existing folders have the other's name.
 
-    File systems that cannot exchange (some network ones) get two renames instead, and a process
-    killed exactly between them leaves the old bundle beside its place.
+    File systems that cannot exchange (some network ones) get two renames instead; what a process
+    killed between them leaves, `restore` puts back.
 
     Raises:
         OSError: it could not be done; FileNotFoundError if one is not there.
@@ -29,7 +31,7 @@ def exchange(first: Path, second: Path) -> None:
         return
     if code not in UNSUPPORTED:
         raise OSError(code, os.strerror(code), str(second))
-    aside = Path(tempfile.mkdtemp(prefix=f".{second.name}.tmp-", dir=second.absolute().parent))
+    aside = Path(tempfile.mkdtemp(prefix=_prefix(second), dir=second.absolute().parent))
     second.rename(aside)
     try:
         first.rename(second)
@@ -37,6 +39,19 @@ def exchange(first: Path, second: Path) -> None:
         aside.rename(second)
         raise
     aside.rename(first)
+
+
+def restore(folder: Path) -> None:
+    """Put back what an exchange by two renames that was killed has left beside `folder`."""
+    for aside in folder.absolute().parent.glob(f"{glob.escape(_prefix(folder))}*"):
+        if any(aside.iterdir()) and not folder.exists():
+            aside.rename(folder)
+        else:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _prefix(folder: Path) -> str:
+    return f".{folder.name}.old-"
 
 
 def _exchange(first: bytes, second: bytes) -> int:

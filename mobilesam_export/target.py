@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 from mobilesam_export.errors import TargetError
 
@@ -160,6 +160,9 @@ def parse_target(name: str, text: str) -> Target:
     recipes = table.pop("recipe", {})
     if not isinstance(recipes, dict) or not recipes:
         raise TargetError(f"{where}: needs at least one [recipe.NAME] table")
+    for key in ("name", "recipes"):  # fields of Target, but not keys of a file
+        if key in table:
+            raise TargetError(f"{where}: unknown key {key!r}; recipes are [recipe.NAME] tables")
     table["recipes"] = {
         key: _parse(Recipe, value, f"{where}, recipe {key}") for key, value in recipes.items()
     }
@@ -196,6 +199,8 @@ def _value(hint: Any, value: object, where: str) -> Any:  # noqa: ANN401 what a 
         if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
             raise TargetError(f"{where}: expected a list of strings, found {value!r}")
         return tuple(value)
+    if get_origin(hint) is Mapping and not isinstance(value, dict):
+        raise TargetError(f"{where}: expected a table, found {value!r}")
     if hint in (str, float, int) and not isinstance(value, hint):
         raise TargetError(f"{where}: expected {hint.__name__}, found {value!r}")
     return value

@@ -23,6 +23,7 @@ from mobilesam_export.quiet import quiet
 from mobilesam_export.target import Recipe
 
 SUFFIX = ".mlpackage"
+PACKAGE_BYTES = 32_000_000  # more than the largest of ours, the float32 encoder
 DEPLOYMENT_TARGETS = ("iOS16", "iOS17", "iOS18")
 
 
@@ -96,8 +97,10 @@ def convert(
             _describe(model, graph.spec, metadata)
             model.save(str(path))
     except (ValueError, RuntimeError, TypeError, NotImplementedError) as exc:
+        _raise_if_full(path.parent)
+        line = str(exc).strip().splitlines()[0]
         raise ConversionError(
-            f"coremltools could not convert the {graph.spec.name}: {exc}"
+            f"coremltools could not convert the {graph.spec.name}: {line}"
         ) from exc
     _make_reproducible(path)
 
@@ -130,6 +133,19 @@ def load(path: Path, spec: GraphSpec) -> Session:
         return {item.name: np.asarray(outputs[item.name]) for item in spec.outputs}
 
     return Session(run, f"Core ML on macOS {platform.mac_ver()[0]}")
+
+
+def _raise_if_full(folder: Path) -> None:
+    """Raise the OSError that coremltools' writer in C++ hides, if there is one.
+
+    Raises:
+        OSError: the disk, or a limit on it, has no room for what a package takes.
+    """
+    probe = folder / ".probe"
+    try:
+        probe.write_bytes(bytes(PACKAGE_BYTES))
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def _example_inputs(graph: Graph, contract: Contract) -> tuple[torch.Tensor, ...]:

@@ -90,6 +90,8 @@ def convert(
     """
     import onnx
 
+    if contract.form.pixels == "image":
+        raise TargetError('an onnx target has pixels = "uint8", "float32" or "sam", not "image"')
     module = _in_precision(graph, recipe)
     # Outputs that only ONNX can compute are added below.
     added = {"masks", "orig_im_size"}
@@ -112,7 +114,9 @@ def convert(
             assert program is not None
             model = program.model_proto
     except torch.onnx.errors.OnnxExporterError as exc:
-        raise ConversionError(f"torch.onnx could not export the {graph.spec.name}: {exc}") from exc
+        raise ConversionError(
+            f"torch.onnx could not export the {graph.spec.name}: {_first_line(exc)}"
+        ) from exc
     if contract.dynamic and graph.spec.name == "decoder":
         _add_upscaling(model, contract.image_size)
     _describe(model, graph.spec, metadata)
