@@ -29,7 +29,8 @@ with quiet():
 gc.freeze()
 
 Array = NDArray[Any]
-Build = Callable[..., Any]
+Var = Any  # what coremltools and protobuf hand over is untyped
+Build = Callable[..., Var]
 TYPES = {"float32": ct.converters.mil.mil.types.fp32, "int32": ct.converters.mil.mil.types.int32}
 TYPES |= {"float16": ct.converters.mil.mil.types.fp16, "bool": ct.converters.mil.mil.types.bool}
 
@@ -70,7 +71,7 @@ def random(*shape: int, seed: int = 0) -> NDArray[np.float32]:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def convert(path: Path, module: torch.nn.Module, *examples: Array, **options: Any) -> Path:
+def convert(path: Path, module: torch.nn.Module, *examples: Array, **options: Var) -> Path:
     """Write the package that coremltools makes of a torch module, with all its optimisations."""
     settings = {
         "minimum_deployment_target": ct.target.iOS17,
@@ -125,7 +126,7 @@ def edit(package: Path, change: Callable[[Any], None]) -> None:
     specification(package).write_bytes(spec.SerializeToString())
 
 
-def block(spec: Any) -> Any:
+def block(spec: Var) -> Var:
     main = spec.mlProgram.functions["main"]
     return main.block_specializations[main.opset]
 
@@ -139,7 +140,7 @@ def one_line(error: pytest.ExceptionInfo[Exception]) -> str:
 # --- modes
 
 
-def square(x: Any) -> Any:
+def square(x: Var) -> Var:
     return mb.mul(x=x, y=x)
 
 
@@ -152,7 +153,7 @@ def test_float16_overflow_is_infinite_in_float16_mode_only() -> None:
 def test_float16_mode_rounds_after_every_operation_and_sums_in_float32() -> None:
     x = np.array([[2048.0, 1.0, 1.0]], np.float16)
 
-    def build(x: Any) -> Any:  # 2048 + 1 is 2048 in float16, but 2050 is a float16
+    def build(x: Var) -> Var:  # 2048 + 1 is 2048 in float16, but 2050 is a float16
         one_step = mb.reduce_sum(x=x, axes=[1])
         first = mb.slice_by_index(x=x, begin=[0, 0], end=[1, 1], squeeze_mask=[False, True])
         second = mb.slice_by_index(x=x, begin=[0, 1], end=[1, 2], squeeze_mask=[False, True])
@@ -166,7 +167,7 @@ def test_float16_mode_rounds_after_every_operation_and_sums_in_float32() -> None
 def test_float16_mode_leaves_float32_islands_alone() -> None:
     x = np.array([300.0], np.float16)
 
-    def build(x: Any) -> Any:
+    def build(x: Var) -> Var:
         wide = mb.cast(x=x, dtype="fp32")
         return mb.sqrt(x=mb.mul(x=wide, y=wide))
 
@@ -187,7 +188,7 @@ def test_no_such_mode(package: Path) -> None:
 
 
 def test_tensors_are_freed_after_their_last_use(tmp_path: Path) -> None:
-    def build(x: Any) -> Any:
+    def build(x: Var) -> Var:
         for _ in range(3):
             x = mb.relu(x=x)
         return x
@@ -223,8 +224,9 @@ def test_image_input_gets_its_bias_and_scale_and_order(
         bias=bias.tolist(),
         color_layout=getattr(ct.colorlayout, layout),
     )
-    path = convert(tmp_path / "m.mlpackage", torch.nn.Hardtanh(-9e9, 9e9), random(1, 3, 4, 5),
-                   inputs=[kind])
+    path = convert(
+        tmp_path / "m.mlpackage", torch.nn.Hardtanh(-9e9, 9e9), random(1, 3, 4, 5), inputs=[kind]
+    )
     (found,) = load_program(path).run({"image": image}).values()
     expected = image[..., order].transpose(0, 3, 1, 2) * 0.5 + bias[:, None, None]
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -279,7 +281,7 @@ def test_wrong_inputs(inputs: dict[str, Array], match: str, package: Path) -> No
 
 
 def test_no_package(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="expected an .mlpackage") as error:
+    with pytest.raises(BundleError, match=r"expected an .mlpackage") as error:
         load_program(tmp_path / "none.mlpackage")
     one_line(error)
 
@@ -318,7 +320,7 @@ def test_specification_cut_short(package: Path) -> None:
 
 def test_weight_file_missing(package: Path) -> None:
     weight_file(package).unlink()
-    with pytest.raises(BundleError, match="weight.bin cannot be read") as error:
+    with pytest.raises(BundleError, match=r"weight.bin cannot be read") as error:
         load_program(package)
     one_line(error)
 
@@ -327,7 +329,7 @@ def test_weight_file_missing(package: Path) -> None:
 def test_weight_file_short(size: int, package: Path) -> None:
     data = weight_file(package).read_bytes()
     weight_file(package).write_bytes(data[:size])
-    with pytest.raises(BundleError, match="weight.bin") as error:
+    with pytest.raises(BundleError, match=r"weight.bin") as error:
         load_program(package)
     one_line(error)
 
@@ -349,7 +351,7 @@ def test_weight_of_another_type(package: Path) -> None:
 
 
 def test_older_specification(package: Path) -> None:
-    def change(spec: Any) -> None:
+    def change(spec: Var) -> None:
         spec.mlProgram.functions["main"].opset = "CoreML5"
 
     edit(package, change)
@@ -366,7 +368,7 @@ def test_neural_network_is_no_program(package: Path) -> None:
 
 
 def test_unknown_operations_are_named_together(package: Path) -> None:
-    def change(spec: Any) -> None:
+    def change(spec: Var) -> None:
         block(spec).operations[-1].type = "frobnicate"
         copy = block(spec).operations.add()
         copy.CopyFrom(block(spec).operations[-2])
@@ -379,7 +381,7 @@ def test_unknown_operations_are_named_together(package: Path) -> None:
 
 
 def test_unknown_input_of_an_operation(package: Path) -> None:
-    def change(spec: Any) -> None:
+    def change(spec: Var) -> None:
         linear = block(spec).operations[-1]
         linear.inputs["turbo"].CopyFrom(linear.inputs["x"])
 
@@ -395,16 +397,16 @@ def test_missing_input_of_an_operation(package: Path) -> None:
 
 
 def test_value_that_nothing_makes(package: Path) -> None:
-    def change(spec: Any) -> None:
+    def change(spec: Var) -> None:
         block(spec).operations[-1].inputs["x"].arguments[0].name = "ghost"
 
     edit(package, change)
-    with pytest.raises(BackendError, match="op linear .* needs 'ghost'"):
+    with pytest.raises(BackendError, match=r"op linear .* needs 'ghost'"):
         load_program(package).run({"x0": random(2, 32)})
 
 
 def test_result_of_another_shape_than_declared(package: Path) -> None:
-    def change(spec: Any) -> None:
+    def change(spec: Var) -> None:
         output = block(spec).operations[-1].outputs[0]
         output.type.tensorType.dimensions[1].constant.size = 17
 
@@ -414,7 +416,7 @@ def test_result_of_another_shape_than_declared(package: Path) -> None:
 
 
 def test_result_of_another_type_than_declared(package: Path) -> None:
-    def change(spec: Any) -> None:
+    def change(spec: Var) -> None:
         block(spec).operations[-1].outputs[0].type.tensorType.dataType = 23
 
     edit(package, change)
@@ -425,7 +427,7 @@ def test_result_of_another_type_than_declared(package: Path) -> None:
 def test_unknown_attribute_value_names_the_operation() -> None:
     x = random(1, 2, 6, 6)
 
-    def build(x: Any) -> Any:
+    def build(x: Var) -> Var:
         return mb.resize_nearest_neighbor(x=x, target_size_height=5, target_size_width=6)
 
     with pytest.raises(BackendError, match=r"op resize_nearest_neighbor .* not defined") as error:
@@ -434,11 +436,11 @@ def test_unknown_attribute_value_names_the_operation() -> None:
 
 
 def test_control_flow_is_refused(tmp_path: Path) -> None:
-    def build(x: Any) -> Any:
+    def build(x: Var) -> Var:
         flag = mb.greater(x=mb.reduce_sum(x=x), y=np.float32(0))
         return mb.cond(pred=flag, _true_fn=lambda: mb.relu(x=x), _false_fn=lambda: mb.abs(x=x))
 
     path = save(tmp_path / "m.mlpackage", build, {"x": random(2)})
-    with pytest.raises(BackendError, match="op cond .* control flow") as error:
+    with pytest.raises(BackendError, match=r"op cond .* control flow") as error:
         load_program(path)
     one_line(error)

@@ -117,5 +117,8 @@ def _output_size(size: int, kernel: int, stride: int, pad: tuple[int, int], ceil
     if pad[0] != pad[1]:
         raise ValueError("ceil_mode with different padding before and after is not defined")
     count = -(-room // stride) + 1
-    # A window that would start in the padding at the end is left out.
-    return count - 1 if (count - 1) * stride >= size + pad[0] and pad[0] > 0 else count
+    if (count - 1) * stride < size + pad[0]:
+        return count
+    if not pad[0]:  # PyTorch leaves such a window out, coremltools declares it
+        raise ValueError("ceil_mode with a window that starts behind the input is not defined")
+    return count - 1
