@@ -142,6 +142,23 @@ def test_network_in_float16(kind: type[nn.Module], tmp_path: Path) -> None:
     assert 0 < error < 2e-2 * np.abs(exact).max()
 
 
+def test_flexible_sizes(tmp_path: Path) -> None:
+    """Declared sizes that only a run knows are taken from the input."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AvgPool2d(2)).eval()
+    side = ct.RangeDim(8, 32)
+    inputs = [ct.TensorType(name="x", shape=(1, 3, side, side))]
+    evaluator = load_program(
+        convert(tmp_path / "m.mlpackage", module, random(1, 3, 9, 9), inputs=inputs)
+    )
+    for size in (8, 21):
+        x = random(1, 3, size, size)
+        (found,) = evaluator.run({"x": x}).values()
+        with torch.no_grad():
+            expected = module(torch.from_numpy(x)).numpy()
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
 # --- this project's own packages
 
 SIZE = 256

@@ -123,7 +123,13 @@ def cast(x: Tensor, dtype: str) -> Tensor:
     """`x` in another type; a float becomes an integer by dropping its fraction."""
     if dtype not in _CASTS:
         raise ValueError(f"dtype {dtype!r} is unknown")
+    if x.is_floating_point() and _CASTS[dtype] == torch.int32 and not _fits_int32(x):
+        raise ValueError("a number that is not finite or beyond 32 bits becomes no integer")
     return x.to(_CASTS[dtype])
+
+
+def _fits_int32(x: Tensor) -> bool:
+    return bool((x.double().trunc().abs() < 2**31).all())
 
 
 @op("select")

@@ -90,15 +90,40 @@ def read_program(path: Path) -> Program:
             'convert it with convert_to="mlprogram"'
         )
     if len(spec.mlProgram.functions) != 1 or "main" not in spec.mlProgram.functions:
-        names = ", ".join(sorted(spec.mlProgram.functions)) or "none"
-        raise BackendError(f"{path} has the functions {names}; expected one, main")
+        names = ", ".join(map(repr, sorted(spec.mlProgram.functions))) or "none"
+        raise BackendError(f"{path} has the functions {names}; expected one, 'main'")
     main = spec.mlProgram.functions["main"]
     if main.opset not in OPSETS or main.opset not in main.block_specializations:
         raise BackendError(
-            f"{path} is made for {main.opset}; expected {', '.join(OPSETS)} (iOS 16 to 18): "
+            f"{path} is made for {main.opset!r}; expected {', '.join(OPSETS)} (iOS 16 to 18): "
             "convert it with minimum_deployment_target iOS16, iOS17 or iOS18"
         )
-    return _Reader(path, model.parent).program(spec, main)
+    try:
+        program = _Reader(path, model.parent).program(spec, main)
+    except (ValueError, IndexError, TypeError) as exc:  # what impossible contents lead to
+        raise BundleError(f"specification {model} is damaged; export the package again") from exc
+    _check_names(program)
+    return program
+
+
+def _check_names(program: Program) -> None:
+    """Every value is made once, before it is used."""
+    known = {value.name for value in program.inputs} | set(program.constants)
+    for operation in program.operations:
+        for name in [name for names in operation.inputs.values() for name in names]:
+            if name not in known:
+                raise _misnamed(program, f"op {operation.kind} uses {name!r}, which nothing makes")
+        for value in operation.outputs:
+            if value.name in known:
+                raise _misnamed(program, f"{value.name!r} is made twice")
+            known.add(value.name)
+    for name in program.outputs:
+        if name not in known:
+            raise _misnamed(program, f"nothing makes its output {name!r}")
+
+
+def _misnamed(program: Program, what: str) -> BundleError:
+    return BundleError(f"{program.path} is damaged: {what}; export the package again")
 
 
 def _model_file(path: Path) -> Path:
@@ -156,7 +181,7 @@ class _Reader:
             colors=self._colors(spec),
             operations=tuple(operations),
             constants=self._constants,
-            outputs=tuple(block.outputs),
+            outputs=tuple(_text(name) for name in block.outputs),
         )
 
     def _colors(self, spec: Message) -> dict[str, str]:
@@ -168,28 +193,30 @@ class _Reader:
 
     def _operation(self, message: Message) -> Operation | None:
         outputs = tuple(self._value(item) for item in message.outputs)
+        if not outputs:
+            raise BackendError(f"{self._path} has an op {_text(message.type)} without an output")
         if message.type == "const":
             (value,) = outputs
             self._constants[value.name] = (value, self._constant(message.attributes["val"]))
             return None
         if message.blocks:
             raise BackendError(
-                f"{self._path} has the op {message.type} ({_label(outputs)}), which holds a block; "
-                "programs with control flow are not evaluated"
+                f"{self._path} has the op {_text(message.type)} ({outputs[0].name}), which holds a "
+                "block; programs with control flow are not evaluated"
             )
         inputs = {
-            key: tuple(self._argument(binding) for binding in argument.arguments)
+            _text(key): tuple(self._argument(binding) for binding in argument.arguments)
             for key, argument in message.inputs.items()
         }
         # Up to iOS 17 the compressed weights of constexpr ops are attributes, not inputs.
         for key, value in message.attributes.items():
             if key != "name":
-                inputs[key] = (self._inline(value),)
-        return Operation(message.type, inputs, outputs)
+                inputs[_text(key)] = (self._inline(value),)
+        return Operation(_text(message.type), inputs, outputs)
 
     def _argument(self, binding: Message) -> str:
         if binding.WhichOneof("binding") == "name":
-            return str(binding.name)
+            return _text(binding.name)
         return self._inline(binding.value)
 
     def _inline(self, message: Message) -> str:
@@ -216,11 +243,15 @@ class _Reader:
         return self._files[name]
 
     def _value(self, message: Message) -> Value:
-        return Value(message.name, *_type(message.type, message.name, self._path))
+        name = _text(message.name)
+        return Value(name, *_type(message.type, name, self._path))
 
 
-def _label(outputs: tuple[Value, ...]) -> str:
-    return outputs[0].name if outputs else "no output"
+def _text(name: str) -> str:
+    """A name that can be shown in one line."""
+    if not name.isprintable():
+        raise ValueError(f"{name!r} is no name")
+    return name
 
 
 def _type(message: Message, name: str, path: Path) -> tuple[str, tuple[int | None, ...]]:

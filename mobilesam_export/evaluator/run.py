@@ -74,6 +74,7 @@ class Evaluator:
         with torch.inference_mode():
             self._decompress()
         self._steps = self._plan()
+        self._forget_unused()
 
     def run(self, inputs: Mapping[str, Array], observe: Observer | None = None) -> dict[str, Array]:
         """Compute the outputs.
@@ -85,6 +86,7 @@ class Evaluator:
 
         Returns:
             The outputs by name, in the declared types; float16 comes as float32 in mode "float32".
+            An output that Core ML would turn into a picture is the tensor that it would turn.
 
         Raises:
             BackendError: an input is missing, too many or of the wrong shape or type, or an
@@ -134,6 +136,13 @@ class Evaluator:
             steps.append(Step(operation, KERNELS[operation.kind], last))
         return tuple(reversed(steps))
 
+    def _forget_unused(self) -> None:
+        """Keep only the constants that the steps use, not what dense weights were made of."""
+        operations = [step.operation for step in self._steps]
+        used = {name for op in operations for names in op.inputs.values() for name in names}
+        used |= set(self.program.outputs)
+        self._constants = {name: self._constants[name] for name in self._constants if name in used}
+
     def _compute(
         self, operation: Operation, kernel: Kernel, values: Mapping[str, Tensor | str]
     ) -> tuple[Tensor, ...]:
@@ -145,8 +154,6 @@ class Evaluator:
         except (ValueError, TypeError, IndexError, RuntimeError, NotImplementedError) as exc:
             reason = (str(exc) or type(exc).__name__).splitlines()[0]
             raise BackendError(f"{label} cannot be computed: {reason}") from exc
-        except KeyError as exc:
-            raise BackendError(f"{label} needs {exc}, which nothing before it makes") from exc
         if len(results) != len(operation.outputs):
             count = len(operation.outputs)
             raise BackendError(f"{label} gives {len(results)} outputs, the program expects {count}")
