@@ -99,7 +99,7 @@ def check_replaceable(folder: Path) -> None:
             raise BundleError(f"{folder} exists and is not a folder; choose another --out")
         foreign = next(_foreign_files(folder), None)
     except OSError as exc:
-        raise BundleError(f"cannot look into {folder}: {exc.strerror}") from exc
+        raise BundleError(f"cannot write to {folder}: {exc.strerror}") from exc
     if foreign is not None:
         raise BundleError(
             f"{folder} holds files that {PROJECT} did not write ({foreign}); "

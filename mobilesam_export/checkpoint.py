@@ -103,7 +103,9 @@ def _no_file(path: Path) -> str:
     try:
         if not path.exists():
             return "does not exist"
-        return "" if path.is_file() else f"is {'a folder' if path.is_dir() else 'no regular file'}"
+        return (
+            "" if path.is_file() else f"is {'a folder' if path.is_dir() else 'not a regular file'}"
+        )
     except OSError as exc:  # a name too long, a folder that may not be entered
         return f"cannot be read ({exc.strerror})"
 
@@ -231,7 +233,8 @@ def _unwrap(content: object, path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"checkpoint {path} holds no state dict: {type(content).__name__}")
     odd = [key for key, value in content.items() if not _is_plain(value)]
     if odd:
-        raise CheckpointError(f"checkpoint {path}: {odd[0]!r} is not a dense tensor")
+        what = "dense tensor" if isinstance(content[odd[0]], Tensor) else "tensor"
+        raise CheckpointError(f"checkpoint {path}: {odd[0]!r} is not a {what}")
     prefixed = all(str(key).startswith("module.") for key in content)  # torch's DataParallel
     return {
         str(key).removeprefix("module.") if prefixed else str(key): value.detach()
@@ -258,19 +261,19 @@ class Difference:
         return any(asdict(self).values())
 
     def summary(self) -> str:
-        """One line: how many keys of each kind, and the first of each."""
+        """One line: how many of each kind, and the first of each."""
         parts = [
-            f"{len(names)} {kind} (first: {names[0]})"
-            for kind, names in (
-                ("missing", self.missing),
-                ("unexpected", self.unexpected),
-                ("of another shape", self.reshaped),
-                ("of another type", self.retyped),
-                ("with NaN or infinity", self.not_finite),
+            f"{len(names)} {before}key{'s' if len(names) > 1 else ''}{behind} (first: {names[0]})"
+            for before, behind, names in (
+                ("missing ", "", self.missing),
+                ("unexpected ", "", self.unexpected),
+                ("", " of another shape", self.reshaped),
+                ("", " of another type", self.retyped),
+                ("", " with NaN or infinity", self.not_finite),
             )
             if names
         ]
-        return f"keys {', '.join(parts)}"
+        return ", ".join(parts)
 
 
 def compare_state_dict(state_dict: Mapping[str, Tensor]) -> Difference:

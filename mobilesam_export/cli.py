@@ -190,6 +190,7 @@ def targets_command(as_json: bool) -> int:
                 "recipes": list(target.recipes),
                 "default_recipe": target.default_recipe,
                 "unavailable": get_backend(target.backend).unavailable(),
+                "verified_by": get_backend(target.backend).runner(),
             }
         )
     if as_json:
@@ -200,7 +201,7 @@ def targets_command(as_json: bool) -> int:
         click.echo(f"{click.style(row['target'], bold=True)}: {row['description']}")
         click.echo(f"  recipes: {', '.join(recipes)}")
         why = row["unavailable"]
-        click.echo(f"  verified here: {'no, ' + why if why else 'yes'}")
+        click.echo(f"  verified here: {'no, ' + why if why else 'by ' + row['verified_by']}")
     return OK
 
 
@@ -366,33 +367,34 @@ def print_json(value: dict[str, Any]) -> None:
 
 def main() -> None:
     """Run the command line and turn every error into one line and an exit code."""
-    debug = "--debug" in sys.argv[1:]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
     try:
         sys.exit(cli.main(standalone_mode=False))
-    except click.UsageError as exc:
-        where = exc.ctx.command_path if exc.ctx else "mobilesam-export"
-        fail(f"{exc.format_message()} See `{where} --help`.", USAGE)
-    except click.ClickException as exc:
-        fail(exc.format_message(), ERROR)
     except (click.Abort, KeyboardInterrupt):
         fail("interrupted; no half bundle is left", ERROR)
-    except MobileSamExportError as exc:
-        if debug:
-            raise
-        fail(str(exc), exc.exit_code)
     except BrokenPipeError:  # whoever read our stdout has gone, as after `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(OK)
-    except OSError as exc:
-        if debug:
+    except Exception as exc:
+        if "--debug" in sys.argv[1:]:
             raise
-        fail(f"cannot write the result: {exc.strerror or exc}", ERROR)
-    except Exception as exc:  # the last resort: a bug, or a machine out of memory
-        if debug:
-            raise
-        what = f"{type(exc).__name__}: {exc}"
-        fail(f"unexpected: {what}; run `mobilesam-export --debug ...` for the traceback", ERROR)
+        fail(*explain(exc))
+
+
+def explain(exc: Exception) -> tuple[str, int]:
+    """A message for users and the exit code."""
+    if isinstance(exc, click.UsageError):
+        where = exc.ctx.command_path if exc.ctx else "mobilesam-export"
+        return f"{exc.format_message()} See `{where} --help`.", USAGE
+    if isinstance(exc, click.ClickException):
+        return exc.format_message(), ERROR
+    if isinstance(exc, MobileSamExportError):
+        return str(exc), exc.exit_code
+    if isinstance(exc, OSError):  # all others are mapped where they happen
+        return f"cannot write the result: {exc.strerror or exc}", ERROR
+    # The last resort: a bug, or a machine out of memory.
+    what = f"{type(exc).__name__}: {exc}"
+    return f"unexpected: {what}; run `mobilesam-export --debug ...` for the traceback", ERROR
 
 
 def fail(message: str, code: int) -> None:

@@ -80,9 +80,16 @@ def _verification(report: dict[str, Any]) -> str:
         )
     worst = min(item["mask_iou"] for item in report["prompts"])
     logits = max(item["logits_max_abs_error"] for item in report["prompts"])
+    limits = ""
+    if report["runtime"].startswith("evaluator"):
+        limits = (
+            " No chip has run these files: the evaluator computes the saved program operation by "
+            "operation, in the number formats that it declares, and says nothing about the speed "
+            "or the kernels of a device. Check them on one with `golden/`."
+        )
     return (
         f"**{report['status'].capitalize()}** with {report['runtime']} against PyTorch in float32 "
         f"on {len(report['embeddings'])} pictures and {len(report['prompts'])} prompts: mask IoU "
         f"at least {worst:.4f}, mask logits at most {logits:.1e} apart. Every figure is in "
-        "`manifest.json`."
+        f"`manifest.json`.{limits}"
     )

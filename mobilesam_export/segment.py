@@ -90,7 +90,7 @@ def check_picture_paths(source: Path, paths: Sequence[Path]) -> None:
             if path.exists() and source.exists() and path.samefile(source):
                 raise UsageError(f"{path} is the picture itself; choose another name")
         except OSError as exc:
-            raise UsageError(f"{path} cannot be written: {exc.strerror}") from exc
+            raise PictureError(f"cannot write {path}: {exc.strerror}") from exc
     if len({path.resolve() for path in paths}) < len(paths):
         raise UsageError(f"mask and overlay are both to be {paths[0]}; choose two names")
 

@@ -99,7 +99,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "bare": (write_manifest('{"tool": "mobilesam-export"}'), ["not a bundle's manifest"]),
     "newer": (set_key("schema_version", value=2), ["manifest version 2", "reads version 1"]),
     "files as a list": (set_key("files", value=[]), ["not a bundle's manifest"]),
-    "no files": (set_key("files", value={}), ["encoder.onnx"]),
+    "no files": (set_key("files", value={}), ["lists no decoder"]),
     "size as text": (set_key("contract", "image_size", value="x"), ["not a bundle's manifest"]),
     "other size": (set_key("contract", "image_size", value=0), ["not a bundle's manifest"]),
     "other layout": (set_key("contract", "form", "layout", value="x"), ["manifest.json", "layout"]),

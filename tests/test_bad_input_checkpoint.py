@@ -136,8 +136,8 @@ def different(name: str, weights: StateDict) -> StateDict:
 
 
 DIFFERENT = {
-    "missing key": ["1 missing keys", FIRST],
-    "unexpected key": ["1 unexpected keys", "image_encoder.extra.weight"],
+    "missing key": ["1 missing key ", FIRST],
+    "unexpected key": ["1 unexpected key ", "image_encoder.extra.weight"],
     "shape": ["(8, 3, 3, 3) instead of (32, 3, 3, 3)", FIRST],
     "NaN": ["NaN", FIRST],
     "infinity": ["infinity", FIRST],

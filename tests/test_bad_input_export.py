@@ -130,15 +130,15 @@ def test_recipe_that_one_of_all_targets_lacks_is_refused_first(tmp_path: Path) -
 
 
 SIZES = [
-    ("--image-size", "100", "image size is 100; expected a multiple of 64 from 256 up"),
+    ("--image-size", "100", "image size is 100; expected a multiple of 64 from 256 to 4096"),
     ("--image-size", "255", "image size is 255"),
     ("--image-size", "300", "image size is 300"),
     ("--image-size", "192", "image size is 192"),
     ("--image-size", "0", "image size is 0"),
     ("--image-size", "-64", "image size is -64"),
     ("--image-size", "640000", "image size is 640000"),
-    ("--points", "0", "points is 0; expected 2 or more"),
-    ("--points", "1", "points is 1; expected 2 or more"),
+    ("--points", "0", "points is 0; expected 2 (a box takes two) to 1024"),
+    ("--points", "1", "points is 1; expected 2 (a box takes two) to 1024"),
     ("--points", "-6", "points is -6"),
     ("--points", "100000000", "points is 100000000"),
 ]
@@ -242,7 +242,7 @@ def test_place_that_is_where_one_stands(place: str, tmp_path: Path) -> None:
     """An empty working folder cannot be replaced while one is in it: said before the work."""
     stand = tmp_path / "here" / "inside"
     stand.mkdir(parents=True)
-    refused(stand, ["onnx", "-c", "missing.pt", "-o", place], ERROR, ["--out", "working folder"])
+    refused(stand, ["onnx", "-c", "missing.pt", "-o", place], USAGE, ["--out", "working folder"])
 
 
 @pytest.mark.parametrize("target", ["onnx", "coreml"])

@@ -80,7 +80,7 @@ def test_a_difference_names_the_first_key_of_each_kind(state_dict: StateDict) ->
     assert difference.unexpected == ("extra",)
     assert difference.reshaped == ("image_encoder.head.bias: (7,) instead of (1000,)",)
     assert difference.not_finite == ("image_encoder.norm_head.bias",)
-    assert "keys 1 missing (first: mask_decoder.iou_token.weight)" in difference.summary()
+    assert "1 missing key (first: mask_decoder.iou_token.weight)" in difference.summary()
 
 
 @pytest.mark.parametrize(

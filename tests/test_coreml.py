@@ -1,17 +1,21 @@
-"""What is in the Core ML packages. That they compute the right thing needs a Core ML runtime."""
+"""What is in the Core ML packages, and that the evaluator finds in them what PyTorch computes."""
 
+import json
 import platform
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mobilesam_export import prompts
 from mobilesam_export.backends import coreml
 from mobilesam_export.contract import Contract
-from mobilesam_export.errors import BackendError, TargetError
+from mobilesam_export.errors import MobileSamExportError, TargetError
 from mobilesam_export.model import PIXEL_MEAN
 from mobilesam_export.quiet import quiet
+from mobilesam_export.scenes import scene
 from mobilesam_export.target import load_target
 
 GRAPHS = ("encoder", "decoder")
@@ -101,10 +105,37 @@ def test_layer_norms_are_fused_and_nothing_is_unfused(coreml_bundle: Path) -> No
 
 
 @NEEDS_NO_MAC
-def test_running_a_package_elsewhere_says_why_not(coreml_bundle: Path) -> None:
-    spec = Contract(256, 6, load_target("coreml").graph).encoder
-    with pytest.raises(BackendError, match="macOS only"):
-        coreml.load(coreml_bundle / "encoder.mlpackage", spec)
+def test_a_package_is_verified_by_the_evaluator_in_its_own_precision(
+    export: Callable[..., Path], coreml_bundle: Path
+) -> None:
+    float32 = export("coreml", "-c", "seeded", "--image-size", "256", "-r", "float32")
+    for folder, runtime, most in (
+        (coreml_bundle, "evaluator, float16", 0.2),
+        (float32, "evaluator, float32", 1e-3),
+    ):
+        report = json.loads((folder / "manifest.json").read_text())["verification"]
+        assert (report["status"], report["runtime"]) == ("passed", runtime)
+        assert max(item["logits_max_abs_error"] for item in report["prompts"]) <= most
+
+
+def test_the_evaluator_tells_the_largest_float16_activation(coreml_bundle: Path) -> None:
+    contract = Contract(256, 6, load_target("coreml").graph)
+    session = coreml.load_evaluator(coreml_bundle / "encoder.mlpackage")
+    assert session.largest is not None
+    name, value = session.largest(prompts.encoder_inputs(scene(0, 50, 50), contract))
+    assert name
+    assert 10 < value < 65504
+
+
+def test_a_package_without_weights_is_an_error_in_one_line(
+    coreml_bundle: Path, tmp_path: Path
+) -> None:
+    package = tmp_path / "encoder.mlpackage"
+    shutil.copytree(coreml_bundle / "encoder.mlpackage", package)
+    (package / "Data" / "com.apple.CoreML" / "weights" / "weight.bin").unlink()
+    with pytest.raises(MobileSamExportError, match=r"weight\.bin") as caught:
+        coreml.load_evaluator(package)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("table", [{}, {"minimum_deployment_target": "iOS9"}, {"opset": 20}])

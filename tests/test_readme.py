@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 RESULTS = ROOT / "benchmarks" / "results"
 VERIFIED_BY = {
-    "coreml": "nothing off macOS: *unverified*; on a Mac, Core ML",
+    "coreml": "our evaluator of ML Programs; on a Mac, Core ML",
     "onnx": "ONNX Runtime on CPU, at each export",
 }
 

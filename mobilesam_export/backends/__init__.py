@@ -4,6 +4,7 @@ Every backend has the same members:
 
     SUFFIX                              of its files, with the dot
     unavailable() -> str                why files cannot be run here; "" if they can
+    runner() -> str                     what runs files here
     versions() -> dict                  of the tools that write the files
     parse_options(table) -> Options     the target's [convert] table, checked
     convert(graph, options, recipe, contract, metadata, path)       write one file

@@ -1,6 +1,7 @@
-"""Core ML packages (ML Programs), by coremltools, run by Core ML on macOS.
+"""Core ML packages (ML Programs), by coremltools, run by Core ML or by our evaluator.
 
-coremltools converts on any platform. Core ML itself, which runs the files, is part of macOS.
+coremltools converts on any platform, but Core ML itself is part of macOS. Elsewhere the evaluator
+runs what was saved, which proves the program, but nothing about the kernels of any one chip.
 """
 
 import json
@@ -17,6 +18,7 @@ import torch
 
 from mobilesam_export.contract import Array, Contract, GraphSpec, Session
 from mobilesam_export.errors import BackendError, ConversionError, TargetError
+from mobilesam_export.evaluator import Value
 from mobilesam_export.graphs import Graph
 from mobilesam_export.model import PIXEL_MEAN
 from mobilesam_export.quiet import quiet
@@ -54,9 +56,13 @@ def parse_options(table: Mapping[str, Any]) -> Options:
 
 
 def unavailable() -> str:
-    """Why packages cannot be run here, or "" on a Mac."""
-    system = platform.system()
-    return "" if system == "Darwin" else f"Core ML runs on macOS only, and this is {system}"
+    """Packages can be run anywhere: by Core ML on a Mac, by the evaluator elsewhere."""
+    return ""
+
+
+def runner() -> str:
+    """What runs packages here."""
+    return "Core ML" if platform.system() == "Darwin" else "the evaluator of ML Programs"
 
 
 def versions() -> dict[str, str]:
@@ -106,13 +112,43 @@ def convert(
 
 
 def load(path: Path, spec: GraphSpec) -> Session:
-    """Open a package with Core ML, on all compute units.
+    """Open a package with Core ML on a Mac, elsewhere with the evaluator.
 
     Raises:
-        BackendError: this is not a Mac, or Core ML does not load it.
+        BackendError: it cannot be loaded or run. BundleError: it is damaged.
     """
-    if reason := unavailable():
-        raise BackendError(f"cannot run {path.name}: {reason}")
+    return _load_core_ml(path, spec) if platform.system() == "Darwin" else load_evaluator(path)
+
+
+def load_evaluator(path: Path) -> Session:
+    """Open a package with the evaluator, which rounds as the package declares its types.
+
+    Raises:
+        BackendError: an operation is unknown. BundleError: the package is damaged.
+    """
+    from mobilesam_export.evaluator import load_program
+
+    evaluator = load_program(path, mode="float16")
+    declared = {value.dtype for op in evaluator.program.operations for value in op.outputs}
+
+    def largest(inputs: dict[str, Array]) -> tuple[str, float]:
+        peak = ("", 0.0)
+
+        def observe(_: object, value: Value, tensor: torch.Tensor) -> None:
+            nonlocal peak
+            if value.dtype == "float16" and tensor.numel():
+                magnitude = float(tensor.abs().max())
+                if not magnitude <= peak[1]:  # NaN counts as larger than any number
+                    peak = (value.name, magnitude)
+
+        evaluator.run(inputs, observe)
+        return peak
+
+    precision = "float16" if "float16" in declared else "float32"
+    return Session(evaluator.run, f"evaluator, {precision}", largest)
+
+
+def _load_core_ml(path: Path, spec: GraphSpec) -> Session:
     with quiet():
         import coremltools as ct
     from PIL import Image

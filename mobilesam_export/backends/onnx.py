@@ -69,6 +69,11 @@ def unavailable() -> str:
     return ""
 
 
+def runner() -> str:
+    """What runs files here."""
+    return "ONNX Runtime"
+
+
 def versions() -> dict[str, str]:
     """Tools that decide the bytes of a file."""
     return {name: version(name) for name in ("torch", "onnx", "onnxscript")}
