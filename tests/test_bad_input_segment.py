@@ -150,13 +150,6 @@ def test_full_disk_keeps_the_old_mask(onnx_bundle: Path, tmp_path: Path) -> None
     refused(tmp_path, arguments, ERROR, phrases, file_limit=1000)  # the new mask takes 2 kB
 
 
-def test_core_ml_off_a_mac(coreml_bundle: Path, photo: Path, tmp_path: Path) -> None:
-    if Path("/System/Library/Frameworks/CoreML.framework").exists():
-        pytest.skip("Core ML runs here")
-    arguments = ["segment", coreml_bundle, photo, "--point", "1,1"]
-    refused(tmp_path, arguments, ERROR, [f"cannot run {coreml_bundle}", "macOS"])
-
-
 def test_any_number_of_points_where_the_decoder_takes_them(
     onnx_sam_bundle: Path, photo: Path, tmp_path: Path
 ) -> None:
