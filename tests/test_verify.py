@@ -102,6 +102,12 @@ def test_a_broken_decoder_fails(fault: Callable[[Outputs], Outputs], message: st
     assert any(message in failure for failure in report.failures)
 
 
+def test_a_broken_encoder_is_not_blamed_on_the_decoder() -> None:
+    report = verify_with(encoder_fault=embedding(lambda e: e * 3))
+    assert max(item.logits_max_abs_error for item in report.prompts) > 0.2
+    assert max(item.decoder_logits_max_abs_error for item in report.prompts) == 0
+
+
 def test_another_best_mask_is_counted() -> None:
     def reverse(outputs: Outputs) -> Outputs:
         return {**outputs, "iou_predictions": outputs["iou_predictions"][:, [0, 3, 1, 2]]}
