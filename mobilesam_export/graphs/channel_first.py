@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mobilesam_export.graphs import folding
+from mobilesam_export.graphs.window_block import WindowBlock
 from mobilesam_export.model import tiny_vit
 
 LAYER_NORM_EPS = 1e-5  # nn.LayerNorm's default, which TinyViT uses
@@ -21,28 +22,18 @@ def channel_norm(x: Tensor, eps: float = LAYER_NORM_EPS) -> Tensor:
     return centered * torch.rsqrt((centered * centered).mean(1, keepdim=True) + eps)
 
 
-class Block(nn.Module):
+class Block(WindowBlock):
     """(1, C, H, W) -> same."""
 
-    bias: Tensor
-
     def __init__(self, block: tiny_vit.TinyViTBlock, side: int, gelu: str) -> None:
-        super().__init__()
         attention = folding.fold_attention(block.attn)
-        self.heads, tokens, _ = attention.bias.shape
-        self.window, self.side, self.gelu = block.window, side, gelu
-        self.windows = -(-side // block.window)  # per row
-        self.padded = self.windows * block.window
-        self.width = attention.q.shape[0]
-        self.tokens = tokens
+        super().__init__(block, attention, side, gelu)
         zero = torch.zeros_like(attention.q_bias)
         self.qkv = folding.pointwise(
             torch.cat([attention.q, attention.k, attention.v]),
             torch.cat([attention.q_bias, zero, zero]),
         )
         self.proj = folding.pointwise(attention.proj, attention.proj_bias)
-        self.register_buffer("bias", attention.bias.float()[None])  # (1, heads, tokens, tokens)
-        self.local_conv = folding.fold_batch_norm(block.local_conv)
         self.fc1 = folding.pointwise(*folding.fold_norm(block.mlp.norm, block.mlp.fc1))
         self.fc2 = folding.pointwise(block.mlp.fc2.weight, block.mlp.fc2.bias)
 

@@ -8,29 +8,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mobilesam_export.graphs import folding
+from mobilesam_export.graphs.window_block import WindowBlock
 from mobilesam_export.model import tiny_vit
 
 
-class Block(nn.Module):
+class Block(WindowBlock):
     """(1, H, W, C) -> same."""
 
-    bias: Tensor
-
     def __init__(self, block: tiny_vit.TinyViTBlock, side: int, gelu: str) -> None:
-        super().__init__()
         attention = folding.fold_attention(block.attn)
-        self.heads, tokens, _ = attention.bias.shape
-        self.window, self.side, self.gelu = block.window, side, gelu
-        self.windows = -(-side // block.window)  # per row
-        self.padded = self.windows * block.window
-        self.width = attention.q.shape[0]
-        self.tokens = tokens
+        super().__init__(block, attention, side, gelu)
         self.q = folding.linear(attention.q, attention.q_bias)
         self.k = folding.linear(attention.k)
         self.v = folding.linear(attention.v)
         self.proj = folding.linear(attention.proj, attention.proj_bias)
-        self.register_buffer("bias", attention.bias.float()[None])  # (1, heads, tokens, tokens)
-        self.local_conv = folding.fold_batch_norm(block.local_conv)
         self.fc1 = folding.linear(*folding.fold_norm(block.mlp.norm, block.mlp.fc1))
         self.fc2 = block.mlp.fc2
 
