@@ -195,18 +195,25 @@ class MaskTransformer(nn.Module):
         return masks.permute(0, 3, 1, 2).to(torch.float32), iou.to(torch.float32)
 
 
-class SlotDecoder(nn.Module):
-    """What the decoder file computes: N prompt slots, each filled or exactly neutral."""
+class PromptedDecoder(nn.Module):
+    """The parts of a decoder file; how it treats points is up to the contract."""
 
     not_a_point: Tensor
 
-    def __init__(self, sam: Sam, points: int) -> None:
+    def __init__(self, sam: Sam, tokens: int) -> None:
         super().__init__()
         self.points = PointTokens(sam.prompt_encoder)
         self.mask_prompt = MaskPrompt(sam.prompt_encoder)
         not_a_point = sam.prompt_encoder.not_a_point_embed.weight.detach()[None]
         self.register_buffer("not_a_point", not_a_point)  # (1, 1, C)
-        self.transformer = MaskTransformer(sam, tokens=5 + points + 1)
+        self.transformer = MaskTransformer(sam, tokens)
+
+
+class SlotDecoder(PromptedDecoder):
+    """What the decoder file computes: N prompt slots, each filled or exactly neutral."""
+
+    def __init__(self, sam: Sam, points: int) -> None:
+        super().__init__(sam, tokens=5 + points + 1)
 
     def forward(
         self,
@@ -230,7 +237,7 @@ class SlotDecoder(nn.Module):
         return self.transformer(image_embeddings, prompt, dense, mask)
 
 
-class SamDecoder(nn.Module):
+class SamDecoder(PromptedDecoder):
     """The prompt contract of SAM's own ONNX decoder: any number of points, label -1 included.
 
     A point with label -1 is the "not a point" token, visible as all others are: the client adds
@@ -242,18 +249,11 @@ class SamDecoder(nn.Module):
         `low_res_masks` (1, 1, S/4, S/4) and `iou_predictions` (1, 1), float32.
     """
 
-    not_a_point: Tensor
     first_token: Tensor
 
     def __init__(self, sam: Sam) -> None:
-        super().__init__()
-        self.points = PointTokens(sam.prompt_encoder)
-        self.mask_prompt = MaskPrompt(sam.prompt_encoder)
-        self.register_buffer(
-            "not_a_point", sam.prompt_encoder.not_a_point_embed.weight.detach()[None]
-        )
+        super().__init__(sam, tokens=-1)
         self.register_buffer("first_token", torch.tensor([[1000.0, 0, 0, 0]]))
-        self.transformer = MaskTransformer(sam, tokens=-1)
 
     def forward(
         self,
