@@ -16,10 +16,10 @@ import numpy as np
 from benchmarks import golden_vectors
 from mobilesam_export import prompts, verify
 from mobilesam_export.backends import onnx, reference
-from mobilesam_export.checkpoint import seeded_state_dict
 from mobilesam_export.contract import Array, Contract, Session
 from mobilesam_export.graphs import split_graphs
 from mobilesam_export.model import Sam, build_sam
+from mobilesam_export.seeded import seeded_state_dict
 from mobilesam_export.target import load_target
 
 RESULT = Path(__file__).parent / "results" / "parity.json"

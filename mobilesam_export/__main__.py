@@ -1,5 +1,53 @@
-"""`python -m mobilesam_export`."""
+"""The entry of `mobilesam-export` and of `python -m mobilesam_export`: every error as one line."""
 
-from mobilesam_export.cli import main
+import os
+import signal
+import sys
 
-main()
+import click
+
+from mobilesam_export.cli import ERROR, OK, USAGE, cli
+from mobilesam_export.errors import MobileSamExportError
+
+
+def main() -> None:
+    """Run the command line and turn every error into one line and an exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
+    try:
+        sys.exit(cli.main(standalone_mode=False))
+    except (click.Abort, KeyboardInterrupt):
+        fail("interrupted; no half bundle is left", ERROR)
+    except BrokenPipeError:  # whoever read our stdout has gone, as after `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(OK)
+    except Exception as exc:
+        if "--debug" in sys.argv[1:]:
+            raise
+        fail(*explain(exc))
+
+
+def explain(exc: Exception) -> tuple[str, int]:
+    """A message for users and the exit code."""
+    if isinstance(exc, click.UsageError):
+        where = exc.ctx.command_path if exc.ctx else "mobilesam-export"
+        return f"{exc.format_message()} See `{where} --help`.", USAGE
+    if isinstance(exc, click.ClickException):
+        return exc.format_message(), ERROR
+    if isinstance(exc, MobileSamExportError):
+        return str(exc), exc.exit_code
+    if isinstance(exc, OSError):  # all others are mapped where they happen
+        return f"cannot write the result: {exc.strerror or exc}", ERROR
+    # The last resort: a bug, or a machine out of memory.
+    what = f"{type(exc).__name__}: {exc}"
+    return f"unexpected: {what}; run `mobilesam-export --debug ...` for the traceback", ERROR
+
+
+def fail(message: str, code: int) -> None:
+    """Print one line to stderr and exit."""
+    line = " ".join(message.split())
+    click.echo(f"{click.style('Error:', fg='red')} {line}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -6,27 +6,19 @@ before anything else happens, so that a wrong file is named for what it is.
 
 import hashlib
 import os
-import pickle
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 
-import numpy as np
-import safetensors
-import torch
-from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor
 
 from mobilesam_export import download
 from mobilesam_export.errors import CheckpointError
-from mobilesam_export.model import Sam
+from mobilesam_export.model import expected_entries
+from mobilesam_export.seeded import seeded_state_dict
+from mobilesam_export.state_dict_file import no_file, read_state_dict
 
 SOURCES = "official, seeded, seeded:SALT or the path of a .pt, .pth or .safetensors file"
-WRAPPERS = ("model", "state_dict", "model_state_dict")
 OFFICIAL_LICENSE = "Apache-2.0 (MobileSAM, https://github.com/ChaoningZhang/MobileSAM)"
 SEEDED_LICENSE = "Apache-2.0 (mobilesam-export; not trained)"
 
@@ -83,31 +75,19 @@ def load_checkpoint(source: str) -> Checkpoint:
 
 
 def _official(path: Path) -> Checkpoint:
-    state_dict = _checked(_read(path), str(path))
+    state_dict = _checked(read_state_dict(path), str(path))
     sha256 = download.OFFICIAL.sha256
     return _checkpoint(state_dict, "official", sha256, OFFICIAL_LICENSE, trained=True)
 
 
 def _from_file(path: Path, said_by: str = "") -> Checkpoint:
-    if problem := _no_file(path):
+    if problem := no_file(path):
         raise CheckpointError(f"{said_by}checkpoint {path} {problem}; expected {SOURCES}")
-    state_dict = _checked(_read(path), str(path))
+    state_dict = _checked(read_state_dict(path), str(path))
     sha256 = download.file_sha256(path)
     if sha256 == download.OFFICIAL.sha256:
         return _checkpoint(state_dict, "official", sha256, OFFICIAL_LICENSE, trained=True)
     return _checkpoint(state_dict, path.name, sha256, "that of the given checkpoint", trained=True)
-
-
-def _no_file(path: Path) -> str:
-    """Why this is no file that could be read; empty if it is one."""
-    try:
-        if not path.exists():
-            return "does not exist"
-        return (
-            "" if path.is_file() else f"is {'a folder' if path.is_dir() else 'not a regular file'}"
-        )
-    except OSError as exc:  # a name too long, a folder that may not be entered
-        return f"cannot be read ({exc.strerror})"
 
 
 def _seeded(source: str) -> Checkpoint:
@@ -125,49 +105,6 @@ def _checkpoint(
     return Checkpoint(state_dict, Provenance(source, file_sha256, weights, license_, trained))
 
 
-def seeded_state_dict(salt: int = 0) -> dict[str, Tensor]:
-    """Weights that depend only on names, shapes and `salt`: the same on every machine.
-
-    They are not trained. Shapes, latency and numerical parity can be checked with them, mask
-    quality cannot.
-    """
-    return {name: _seeded_tensor(name, like, salt) for name, like in expected_entries().items()}
-
-
-def _seeded_tensor(name: str, like: Tensor, salt: int) -> Tensor:
-    if not like.is_floating_point():  # batch counters, which nothing reads
-        return torch.tensor(1000, dtype=like.dtype)
-    # numpy's legacy generator is frozen: its streams will not change with versions.
-    random = np.random.RandomState((zlib.crc32(name.encode()) + salt) & 0xFFFFFFFF)
-    z = random.standard_normal(like.numel()).reshape(tuple(like.shape))
-    return torch.from_numpy(_seeded_values(name, z).astype(np.float32))
-
-
-def _seeded_values(name: str, z: NDArray[np.float64]) -> NDArray[np.float64]:
-    leaf, vector = name.rpartition(".")[2], z.ndim == 1
-    if leaf == "running_var":
-        return 0.5 + np.abs(z)
-    if leaf == "attention_biases":
-        return 0.5 * z
-    if vector and leaf == "weight":  # scale of a normalisation layer
-        return 1 + 0.1 * z
-    if vector:  # biases and running means
-        return 0.1 * z
-    learned_token = len(z) <= 4 and z.ndim == 2 and ("embed" in name or "token" in name)
-    if learned_token or leaf == "positional_encoding_gaussian_matrix":
-        return z
-    transposed = z.ndim == 4 and "output_upscaling" in name
-    fan_in = z.shape[0] if transposed else int(np.prod(z.shape[1:]))
-    return z / float(np.sqrt(fan_in))
-
-
-@cache
-def expected_entries() -> Mapping[str, Tensor]:
-    """Names, shapes and types of MobileSAM's 439 entries, as tensors without content."""
-    with torch.device("meta"):
-        return Sam().state_dict()
-
-
 def weights_sha256(state_dict: Mapping[str, Tensor]) -> str:
     """Hash of names and values, whatever file format and order they came in."""
     digest = hashlib.sha256()
@@ -175,76 +112,6 @@ def weights_sha256(state_dict: Mapping[str, Tensor]) -> str:
         digest.update(name.encode())
         digest.update(state_dict[name].contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """Read a file of unknown kind, without running code from it, down to name -> tensor."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(64)
-        content = _read_pickle(path) if head[:2] == b"PK" or head[:1] == b"\x80" else None
-        content = load_file(path) if content is None else content
-    except OSError as exc:
-        raise CheckpointError(f"cannot read checkpoint {path}: {exc.strerror or exc}") from exc
-    except safetensors.SafetensorError as exc:
-        raise CheckpointError(f"cannot read checkpoint {path}: {_what_else(head)}") from exc
-    return _unwrap(content, path)
-
-
-def _read_pickle(path: Path) -> object:
-    if zipfile.is_zipfile(path):
-        names = zipfile.ZipFile(path).namelist()
-        if any(name.endswith("/constants.pkl") for name in names):
-            raise CheckpointError(
-                f"checkpoint {path} is a TorchScript archive; save its state_dict() with torch.save"
-            )
-        if not any(name.endswith("/data.pkl") for name in names):
-            raise CheckpointError(f"checkpoint {path} is a zip archive but not a PyTorch file")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as exc:
-        raise CheckpointError(
-            f"checkpoint {path} holds more than tensors (a pickle with code in it) and was not "
-            "run; save its state_dict() with torch.save or safetensors"
-        ) from exc
-    except (RuntimeError, EOFError, ValueError, KeyError) as exc:
-        raise CheckpointError(
-            f"cannot read checkpoint {path}: damaged or cut short ({path.stat().st_size:,} bytes)"
-        ) from exc
-
-
-def _what_else(head: bytes) -> str:
-    if not head:
-        return "the file is empty"
-    if head.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer, not the file itself; run `git lfs pull`"
-    if head.lstrip()[:1] == b"<":
-        return "a web page, not a checkpoint; download the raw file"
-    return "neither a PyTorch file nor safetensors, or cut short"
-
-
-def _unwrap(content: object, path: Path) -> dict[str, Tensor]:
-    while isinstance(content, dict):
-        inner = [content[key] for key in WRAPPERS if isinstance(content.get(key), dict)]
-        if not inner:
-            break
-        content = inner[0]
-    if not (isinstance(content, dict) and content):
-        raise CheckpointError(f"checkpoint {path} holds no state dict: {type(content).__name__}")
-    odd = [key for key, value in content.items() if not _is_plain(value)]
-    if odd:
-        what = "dense tensor" if isinstance(content[odd[0]], Tensor) else "tensor"
-        raise CheckpointError(f"checkpoint {path}: {odd[0]!r} is not a {what}")
-    prefixed = all(str(key).startswith("module.") for key in content)  # torch's DataParallel
-    return {
-        str(key).removeprefix("module.") if prefixed else str(key): value.detach()
-        for key, value in content.items()
-    }
-
-
-def _is_plain(value: object) -> bool:
-    """Whether this is a tensor with content, and not sparse."""
-    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
 
 
 @dataclass(frozen=True)
@@ -350,9 +217,9 @@ def inspect_checkpoint(path: Path) -> Inspection:
     Raises:
         CheckpointError: it cannot be read at all.
     """
-    if problem := _no_file(path):
+    if problem := no_file(path):
         raise CheckpointError(f"checkpoint {path} {problem}")
-    state_dict = _read(path)
+    state_dict = read_state_dict(path)
     sha256 = download.file_sha256(path)
     return Inspection(
         path=str(path),

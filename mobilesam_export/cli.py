@@ -5,16 +5,12 @@ usage, 3 ran but failed a tolerance (or, asked to verify, could not).
 """
 
 import json
-import os
-import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mobilesam_export.errors import MobileSamExportError
 from mobilesam_export.target import Target, builtin_targets, load_target
 
 if TYPE_CHECKING:
@@ -363,42 +359,3 @@ def styled(summary: str) -> str:
 def print_json(value: dict[str, Any]) -> None:
     """One object on stdout."""
     click.echo(json.dumps(value, indent=2, allow_nan=False))
-
-
-def main() -> None:
-    """Run the command line and turn every error into one line and an exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
-    try:
-        sys.exit(cli.main(standalone_mode=False))
-    except (click.Abort, KeyboardInterrupt):
-        fail("interrupted; no half bundle is left", ERROR)
-    except BrokenPipeError:  # whoever read our stdout has gone, as after `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(OK)
-    except Exception as exc:
-        if "--debug" in sys.argv[1:]:
-            raise
-        fail(*explain(exc))
-
-
-def explain(exc: Exception) -> tuple[str, int]:
-    """A message for users and the exit code."""
-    if isinstance(exc, click.UsageError):
-        where = exc.ctx.command_path if exc.ctx else "mobilesam-export"
-        return f"{exc.format_message()} See `{where} --help`.", USAGE
-    if isinstance(exc, click.ClickException):
-        return exc.format_message(), ERROR
-    if isinstance(exc, MobileSamExportError):
-        return str(exc), exc.exit_code
-    if isinstance(exc, OSError):  # all others are mapped where they happen
-        return f"cannot write the result: {exc.strerror or exc}", ERROR
-    # The last resort: a bug, or a machine out of memory.
-    what = f"{type(exc).__name__}: {exc}"
-    return f"unexpected: {what}; run `mobilesam-export --debug ...` for the traceback", ERROR
-
-
-def fail(message: str, code: int) -> None:
-    """Print one line to stderr and exit."""
-    line = " ".join(message.split())
-    click.echo(f"{click.style('Error:', fg='red')} {line}", err=True)
-    sys.exit(code)

@@ -117,7 +117,7 @@ def _main(
     if file_limit >= 0:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
     sys.argv = ["mobilesam-export", *arguments]
-    from mobilesam_export.cli import main
+    from mobilesam_export.__main__ import main
 
     main()
 

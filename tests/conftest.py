@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mobilesam_export.checkpoint import seeded_state_dict
 from mobilesam_export.model import Sam, build_sam
+from mobilesam_export.seeded import seeded_state_dict
 
 SIZE = 256  # the smallest: the same code as 1024 at a twentieth of the time
 

@@ -22,7 +22,7 @@ def run(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Completed
 def test_help_does_not_import_what_is_heavy() -> None:
     code = (
         "import sys; sys.argv = ['mobilesam-export', '--help']\n"
-        "from mobilesam_export.cli import main\n"
+        "from mobilesam_export.__main__ import main\n"
         "try: main()\n"
         "except SystemExit as done: print(done.code)\n"
         "print(sorted({'torch', 'numpy', 'onnx', 'coremltools', 'rich'} & set(sys.modules)))"

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mobilesam_export.backends import reference
-from mobilesam_export.checkpoint import seeded_state_dict
 from mobilesam_export.graphs.decoder import SamDecoder, SlotDecoder
 from mobilesam_export.graphs.encoder import Encoder
 from mobilesam_export.model import PIXEL_MEAN, Sam, build_sam
+from mobilesam_export.seeded import seeded_state_dict
 
 SIZE = 256
 SLOTS = (2, 6, 16)

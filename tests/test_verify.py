@@ -10,9 +10,9 @@ import pytest
 from mobilesam_export import verify
 from mobilesam_export.backends import reference
 from mobilesam_export.cases import PictureCase, reference_cases
-from mobilesam_export.checkpoint import seeded_state_dict
 from mobilesam_export.contract import Array, Contract, Session
 from mobilesam_export.model import build_sam
+from mobilesam_export.seeded import seeded_state_dict
 from mobilesam_export.target import load_target
 from mobilesam_export.verify import Report, Status
 

@@ -1,7 +1,9 @@
 """The whole MobileSAM: image encoder, prompt encoder and mask decoder."""
 
 from collections.abc import Mapping
+from functools import cache
 
+import torch
 from torch import Tensor, nn
 
 from mobilesam_export.model.mask_decoder import MaskDecoder
@@ -63,3 +65,10 @@ def build_sam(state_dict: Mapping[str, Tensor], image_size: int = 1024) -> Sam:
     sam = Sam(image_size)
     sam.load_state_dict(state_dict, strict=True)
     return sam.eval().requires_grad_(False)
+
+
+@cache
+def expected_entries() -> Mapping[str, Tensor]:
+    """Names, shapes and types of MobileSAM's 439 entries, as tensors without content."""
+    with torch.device("meta"):
+        return Sam().state_dict()
