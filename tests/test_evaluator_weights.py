@@ -1,5 +1,6 @@
 """Compressed weights: what coremltools compresses, it also decompresses, and both are compared."""
 
+import functools
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from mobilesam_export.evaluator import load_program
 from mobilesam_export.evaluator.ops import KERNELS
 from mobilesam_export.evaluator.weights import packed_size, unpack
 from mobilesam_export.quiet import quiet
-from tests.test_evaluator import Var, ct, mb, random, run
+from tests.evaluator_programs import Var, ct, mb, random, run, traced
 
 with quiet(), warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -31,18 +32,21 @@ class Net(torch.nn.Module):
         self.linear = torch.nn.Linear(32, 64)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.linear(torch.relu(self.conv(x)).mean((2, 3)))
+        y: torch.Tensor = self.linear(torch.relu(self.conv(x)).mean((2, 3)))
+        return y
 
 
-def converted(system: str, precision: Var) -> Var:
+@functools.cache
+def converted(system: str, precision: str) -> Var:
+    """The network as a model of coremltools, which compression leaves as it is."""
     torch.manual_seed(0)
-    with quiet(), torch.no_grad():
+    with quiet():
         return ct.convert(
-            torch.jit.trace(Net().eval(), torch.zeros(1, 8, 6, 6)),
+            traced(Net(), random(1, 8, 6, 6)),
             inputs=[ct.TensorType(name="x", shape=(1, 8, 6, 6))],
             outputs=[ct.TensorType(name="y", dtype=np.float32)],
             minimum_deployment_target=getattr(ct.target, system),
-            compute_precision=precision,
+            compute_precision=getattr(ct.precision, precision),
             skip_model_load=True,
         )
 
@@ -65,7 +69,7 @@ def prune(**options: Var) -> Callable[[Any], Any]:
     return lambda m: cto.prune_weights(m, config("OpMagnitudePrunerConfig", **settings))
 
 
-def both(first: Callable[[Any], Any], **options: Var) -> Callable[[Any], Any]:
+def prune_and(**options: Var) -> Callable[[Any], Any]:
     """Prune, and then quantize or palettize what is left."""
     pruned = prune()
     if "nbits" in options:
@@ -115,11 +119,11 @@ RECIPES: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
     ),
     "sparse": ("iOS16", "constexpr_sparse_to_dense", prune()),
     "sparse of iOS 18": ("iOS18", "constexpr_sparse_to_dense", prune()),
-    "sparse palette": ("iOS18", "constexpr_lut_to_sparse", both(prune(), nbits=4)),
+    "sparse palette": ("iOS18", "constexpr_lut_to_sparse", prune_and(nbits=4)),
     "sparse int8": (
         "iOS18",
         "constexpr_sparse_blockwise_shift_scale",
-        both(prune(), mode="linear_symmetric"),
+        prune_and(mode="linear_symmetric"),
     ),
 }
 
@@ -130,7 +134,7 @@ def test_compressed_weights(recipe: str, precision: str, tmp_path: Path) -> None
     system, kind, compress = RECIPES[recipe]
     x = random(1, 8, 6, 6)
     with quiet():
-        small = compress(converted(system, getattr(ct.precision, precision)))
+        small = compress(converted(system, precision))
         small.save(str(tmp_path / "small.mlpackage"))
         cto.decompress_weights(small).save(str(tmp_path / "large.mlpackage"))
     mode = precision.lower()
@@ -140,8 +144,7 @@ def test_compressed_weights(recipe: str, precision: str, tmp_path: Path) -> None
     assert not any(op.kind.startswith("constexpr") for op in evaluators[1].program.operations)
     found, expected = (evaluator.run({"x": x})["y"] for evaluator in evaluators)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
-    plain = converted(system, getattr(ct.precision, precision))
-    plain.save(str(tmp_path / "plain.mlpackage"))
+    converted(system, precision).save(str(tmp_path / "plain.mlpackage"))
     original = load_program(tmp_path / "plain.mlpackage", mode).run({"x": x})["y"]
     assert np.abs(found - original).max() > 1e-6  # something was compressed
 
@@ -185,7 +188,7 @@ def test_vectors_along_another_axis() -> None:
 
 
 def test_constexpr_cast_widens() -> None:
-    half = np.float16([0.1, 2.5])
+    half = np.array([0.1, 2.5], np.float16)
 
     def build(x: Var) -> Var:
         return mb.add(x=x, y=mb.constexpr_cast(source_val=half, output_dtype="fp32"))
@@ -195,6 +198,7 @@ def test_constexpr_cast_widens() -> None:
 
 
 @given(st.sampled_from([1, 2, 3, 4, 6]), st.lists(st.integers(0, 63), min_size=1, max_size=20))
+@settings(deadline=None, derandomize=True)
 def test_packed_numbers(bits: int, numbers: list[int]) -> None:
     numbers = [n % 2**bits for n in numbers]
     stream = sum(n << (i * bits) for i, n in enumerate(numbers))
