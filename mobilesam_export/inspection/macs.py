@@ -20,9 +20,10 @@ from mobilesam_export.inspection.graph import Node, Tensor
 UNCOUNTED = frozenset(
     """
     einsum gru lstm rnn
-    Attention ConvInteger DeformConv Einsum GRU LSTM MatMulInteger MatMulNBits MultiHeadAttention
-    QLinearConv QLinearMatMul RNN
-    """.split()  # noqa: SIM905 - a list would take 16 lines
+    Attention ConvInteger DeformConv Einsum GRU LSTM MatMulInteger QLinearConv QLinearMatMul RNN
+    com.microsoft.Attention com.microsoft.FusedConv com.microsoft.FusedGemm
+    com.microsoft.FusedMatMul com.microsoft.MatMulNBits com.microsoft.MultiHeadAttention
+    """.split()  # noqa: SIM905 - a list would take 20 lines
 )
 
 Rule = Callable[[Node], int | None]

@@ -95,7 +95,7 @@ def _normalizes_no_channels(node: Node) -> bool:
     if node.kind != "layer_norm":
         return False
     axes, rank = node.attributes.get("axes"), node.outputs[0].rank
-    if not isinstance(axes, tuple) or rank is None:
+    if not isinstance(axes, tuple) or not rank:
         return True
     return tuple(axis % rank for axis in axes) != (1,)
 

@@ -1,6 +1,7 @@
 """An ONNX file -> its description, by onnx's shape inference."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ def describe_onnx(path: Path) -> GraphDescription:
 
     Raises:
         BundleError: it is damaged, or the file of its weights is missing.
-        BackendError: it has control flow.
+        BackendError: it has control flow or sparse weights.
     """
     model = _load(path)
     graph = model.graph
+    if graph.sparse_initializer:
+        raise BackendError(f"{path} has sparse weights; files with these are not inspected")
     opsets = {item.domain: item.version for item in model.opset_import}
     tensors = _tensors(graph)
     nodes = []
@@ -74,12 +77,10 @@ def _tensors(graph: Message) -> Mapping[str, Tensor]:
         for name in message.output:
             tensors.setdefault(name, Tensor(name, "unknown", None))
         if message.op_type == "Constant":
-            (name,) = message.output
-            if message.attribute[0].name == "value":
-                stored[name] = message.attribute[0].t
-            else:  # numbers that are written as an attribute
-                known = tensors[name]
-                tensors[name] = Tensor(name, known.dtype, known.shape, constant=True)
+            for name in message.output:  # of known shape even where numbers are an attribute
+                tensors[name] = replace(tensors[name], constant=True)
+            values = [item.t for item in message.attribute if item.name == "value"]
+            stored.update(zip(message.output, values, strict=False))
     for name, item in stored.items():
         tensors[name] = Tensor(name, _dtype(item.data_type), tuple(item.dims), constant=True)
     return tensors
@@ -89,24 +90,27 @@ def _value(info: Message) -> Tensor:
     tensor = info.type.tensor_type
     if not tensor.HasField("shape"):
         return Tensor(info.name, _dtype(tensor.elem_type), None)
-    shape = [
-        d.dim_value if d.WhichOneof("value") == "dim_value" else None for d in tensor.shape.dim
-    ]
-    return Tensor(info.name, _dtype(tensor.elem_type), tuple(shape))
+    fixed = [d.WhichOneof("value") == "dim_value" and d.dim_value >= 0 for d in tensor.shape.dim]
+    sizes = [d.dim_value if f else None for d, f in zip(tensor.shape.dim, fixed, strict=True)]
+    return Tensor(info.name, _dtype(tensor.elem_type), tuple(sizes))
 
 
 def _dtype(number: int) -> str:
     """The word of numpy for an ONNX type, of ONNX where numpy has none."""
     import onnx
 
-    name = str(onnx.TensorProto.DataType.Name(number)).lower()
+    words = {value: name.lower() for name, value in onnx.TensorProto.DataType.items()}
+    name = str(words.get(number, "unknown"))
     return {"float": "float32", "double": "float64"}.get(name, name)
 
 
 def _node(message: Message, tensors: Mapping[str, Tensor], opsets: Mapping[str, int]) -> Node:
     names = _parameters(message, opsets)
     inputs = {names[index]: (tensors[name],) for index, name in enumerate(message.input) if name}
-    return Node(message.op_type, inputs, tuple(tensors[name] for name in message.output if name))
+    kind = message.op_type
+    if message.domain not in ("", "ai.onnx"):
+        kind = f"{message.domain}.{kind}"
+    return Node(kind, inputs, tuple(tensors[name] for name in message.output if name))
 
 
 def _parameters(message: Message, opsets: Mapping[str, int]) -> list[str]:

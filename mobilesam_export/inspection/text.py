@@ -99,6 +99,8 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 def _size(size: int) -> str:
+    if size < 1000:
+        return f"{size} bytes"
     return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
 
 
