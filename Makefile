@@ -31,6 +31,7 @@ test: $(READY)
 	$(BIN)/python -m pytest
 
 bench: $(READY)
+	$(BIN)/python -m benchmarks.coreml_graph
 	$(BIN)/python -m benchmarks.export_cost
 	$(BIN)/python -m benchmarks.parity
 	$(BIN)/python -m benchmarks.samexporter_client

@@ -265,6 +265,34 @@ def verify_command(bundle: Path, checkpoint: str | None, as_json: bool) -> int:
     return OK if report.status == "passed" else FAILED
 
 
+@cli.command("inspect")
+@click.argument("path", metavar="BUNDLE|FILE", type=click.Path(path_type=Path))
+@JSON
+def inspect_file_command(path: Path, as_json: bool) -> int:
+    """Say what is in BUNDLE's files or in one FILE: ops, sizes, MACs, memory, placement.
+
+    Nothing is run or measured. Where ops are placed on Apple's Neural Engine is told by rules
+    from documents and issues.
+
+    \b
+    Example:
+      mobilesam-export inspect build/coreml-float16
+      mobilesam-export inspect build/onnx-float32/encoder.onnx --json
+    """
+    from dataclasses import asdict
+
+    from mobilesam_export.inspection.files import describe_path
+    from mobilesam_export.inspection.report import inspect_graph
+    from mobilesam_export.inspection.text import render
+
+    reports = [inspect_graph(graph) for graph in describe_path(path)]
+    if as_json:
+        print_json({"path": str(path), "graphs": [asdict(report) for report in reports]})
+    else:
+        click.echo("\n\n".join(render(report) for report in reports))
+    return OK
+
+
 class NumbersType(click.ParamType[tuple[float, ...]]):
     """Comma-separated numbers, such as 320,240."""
 

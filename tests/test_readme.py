@@ -56,6 +56,38 @@ def test_parity_table_is_what_was_measured() -> None:
     assert block("parity")[2:] == expected
 
 
+def test_coreml_graph_table_is_what_was_counted() -> None:
+    counted = json.loads((RESULTS / "coreml_graph.json").read_text())
+    expected = []
+    for graph in ("encoder", "decoder"):
+        for form, label in (("export_form", "ours"), ("plain_model", "plain")):
+            row = counted[graph][form]
+            verdicts = row["residency_by_rules"]
+            expected.append(
+                f"| {graph}, {label} | {row['ops']} | {row['data_movement_ops']} "
+                f"| {row['macs'] / 1e9:.2f} G | {row['peak_activation_bytes'] / 1e6:.1f} MB "
+                f"| {row['largest_rank']} | {row['longest_axis']:,} "
+                f"| {verdicts['not resident']}, {verdicts['at risk']} |"
+            )
+    assert block("coreml-graph")[2:] == expected
+
+
+def test_the_excerpt_of_inspect_has_the_figures_that_were_counted() -> None:
+    encoder = json.loads((RESULTS / "coreml_graph.json").read_text())["encoder"]["export_form"]
+    shown = " ".join(" ".join(block("inspect")).split())
+    verdicts = ", ".join(f"{count} {name}" for name, count in encoder["residency_by_rules"].items())
+    islands = ", ".join(f"{kind} {count}" for kind, count in encoder["rules"]["float32"].items())
+    for phrase in (
+        f"longest axis {encoder['longest_axis']:,}: ",
+        f"MACs {encoder['macs'] / 1e9:.2f} G: ",
+        f"peak memory {encoder['peak_activation_bytes'] / 1e6:.1f} MB of activations, while "
+        f"{encoder['peak_op'].replace(' ', ' makes ')}: ",
+        f"Neural Engine {verdicts}; by rules from documents and issues, not a measurement",
+        f"not resident float32 ({islands}): ",
+    ):
+        assert phrase in shown, phrase
+
+
 def test_samexporter_figures_are_what_was_measured() -> None:
     measured = json.loads((RESULTS / "samexporter_client.json").read_text())
     assert measured["mask_iou"] == {"samexporter==0.4.6": 1.0, "samexporter==0.5.0": 1.0}

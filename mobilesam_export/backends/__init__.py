@@ -9,6 +9,7 @@ Every backend has the same members:
     parse_options(table) -> Options     the target's [convert] table, checked
     convert(graph, options, recipe, contract, metadata, path)       write one file
     load(path, spec) -> Session         make a file ready to run
+    describe(path) -> GraphDescription  what is in a file, for `inspect`
 
 `reference` is PyTorch itself: it has no files, only `load`.
 """

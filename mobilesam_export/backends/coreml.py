@@ -20,6 +20,7 @@ from mobilesam_export.contract import Array, Contract, GraphSpec, Session
 from mobilesam_export.errors import BackendError, ConversionError, TargetError
 from mobilesam_export.evaluator import Value
 from mobilesam_export.graphs import Graph
+from mobilesam_export.inspection.graph import GraphDescription
 from mobilesam_export.model import PIXEL_MEAN
 from mobilesam_export.quiet import quiet
 from mobilesam_export.target import Recipe
@@ -118,6 +119,17 @@ def load(path: Path, spec: GraphSpec) -> Session:
         BackendError: it cannot be loaded or run. BundleError: it is damaged.
     """
     return _load_core_ml(path, spec) if platform.system() == "Darwin" else load_evaluator(path)
+
+
+def describe(path: Path) -> GraphDescription:
+    """What is in a package, and where the Neural Engine's rules place each op.
+
+    Raises:
+        BundleError: it is damaged. BackendError: it is no ML Program of iOS 16 to 18.
+    """
+    from mobilesam_export.inspection.mlprogram import describe_package
+
+    return describe_package(path)
 
 
 def load_evaluator(path: Path) -> Session:

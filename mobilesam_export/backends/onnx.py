@@ -18,6 +18,7 @@ from torch import nn
 from mobilesam_export.contract import Array, Contract, GraphSpec, Session, TensorSpec
 from mobilesam_export.errors import BackendError, ConversionError, TargetError
 from mobilesam_export.graphs import Graph
+from mobilesam_export.inspection.graph import GraphDescription
 from mobilesam_export.quiet import quiet
 from mobilesam_export.target import Recipe
 
@@ -162,6 +163,17 @@ def load(path: Path, spec: GraphSpec) -> Session:
         return largest_activation(path, inputs)
 
     return Session(run, f"ONNX Runtime {onnxruntime.__version__}, CPU", largest)
+
+
+def describe(path: Path) -> GraphDescription:
+    """What is in a file.
+
+    Raises:
+        BundleError: it is damaged. BackendError: it has control flow.
+    """
+    from mobilesam_export.inspection.onnx_file import describe_onnx
+
+    return describe_onnx(path)
 
 
 def largest_activation(path: Path, inputs: dict[str, Array]) -> tuple[str, float]:

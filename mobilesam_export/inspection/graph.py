@@ -1,0 +1,127 @@
+"""A graph as `inspect` sees it, whatever the file format: backends make it, reports read it."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mobilesam_export.inspection.placement import Placement
+
+Attribute = str | int | float | bool | tuple[float, ...]
+
+# Kinds of ops that move data and compute nothing, in ML Programs and in ONNX.
+DATA_MOVEMENT = frozenset(
+    """
+    batch_to_space concat crop depth_to_space expand_dims flatten2d gather gather_along_axis
+    gather_nd pad pixel_shuffle pixel_unshuffle reshape reshape_like reverse scatter
+    scatter_along_axis scatter_nd slice_by_index slice_by_size slice_update sliding_windows
+    space_to_batch space_to_depth split squeeze stack tile transpose
+    Concat DepthToSpace Expand Flatten Gather GatherElements GatherND Pad Reshape Scatter
+    ScatterElements ScatterND Slice SpaceToDepth Split Squeeze Tile Transpose Unsqueeze
+    """.split()  # noqa: SIM905 - a list would take 45 lines
+)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A value of a graph.
+
+    Attributes:
+        name: unique in its graph.
+        dtype: "float16", "float32", "int32", "uint4", "bool", ...
+        shape: None for an axis whose size is known only when the graph runs; None instead of the
+            tuple where not even the rank is known.
+        constant: it is stored in the file.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...] | None
+    constant: bool = False
+
+    @property
+    def rank(self) -> int | None:
+        """Number of axes, if known."""
+        return None if self.shape is None else len(self.shape)
+
+    @property
+    def elements(self) -> int | None:
+        """Number of elements, if known."""
+        if self.shape is None:
+            return None
+        sizes = [size for size in self.shape if size is not None]
+        return math.prod(sizes) if len(sizes) == len(self.shape) else None
+
+    @property
+    def size_bytes(self) -> int | None:
+        """What it takes, types below one byte packed; None if that is not known."""
+        if self.elements is None or (bits := type_bits(self.dtype)) is None:
+            return None
+        return (self.elements * bits + 7) // 8
+
+
+@dataclass(frozen=True)
+class Node:
+    """One op.
+
+    Attributes:
+        kind: in the words of the file's format, for instance "conv" or "Conv".
+        inputs: parameter -> what goes in, constants included.
+        outputs: what it makes.
+        attributes: small constants by parameter, for instance the axes of a layer_norm.
+    """
+
+    kind: str
+    inputs: Mapping[str, tuple[Tensor, ...]]
+    outputs: tuple[Tensor, ...]
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The name of its first output."""
+        return self.outputs[0].name
+
+    def operands(self) -> tuple[Tensor, ...]:
+        """What goes in and is not a constant."""
+        return tuple(t for tensors in self.inputs.values() for t in tensors if not t.constant)
+
+    def input(self, parameter: str) -> Tensor | None:
+        """The tensor of a parameter, if there is exactly one."""
+        tensors = self.inputs.get(parameter, ())
+        return tensors[0] if len(tensors) == 1 else None
+
+
+@dataclass(frozen=True)
+class GraphDescription:
+    """A graph of one file.
+
+    Attributes:
+        path: the file.
+        form: what kind of file it is, for people.
+        inputs, outputs: the graph's.
+        nodes: in the order in which they run; unpacking of compressed weights is not among them.
+        constants: as stored.
+        residency: where a delegate of this format would place each node, in their order; None
+            where there are no rules.
+    """
+
+    path: Path
+    form: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    nodes: tuple[Node, ...]
+    constants: tuple[Tensor, ...]
+    residency: tuple[Placement, ...] | None = None
+
+    def activations(self) -> tuple[Tensor, ...]:
+        """Inputs and everything that the nodes make."""
+        return (*self.inputs, *(tensor for node in self.nodes for tensor in node.outputs))
+
+
+def type_bits(dtype: str) -> int | None:
+    """Bits of one element as stored or held, None for what has no fixed size (strings)."""
+    if dtype == "bool":
+        return 8
+    found = re.fullmatch(r"(?:b?float|u?int|complex)(\d+).*", dtype)
+    return int(found[1]) if found else None
