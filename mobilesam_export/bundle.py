@@ -205,7 +205,7 @@ def _manifest(contents: Contents) -> dict[str, Any]:
         "tool": PROJECT,
         "target": target.name,
         "backend": target.backend,
-        "convert": dict(target.convert),
+        "convert": {**target.convert, **recipe.convert},
         "recipe": {"name": contents.recipe_name, **asdict(recipe)},
         "contract": {
             "image_size": contract.image_size,

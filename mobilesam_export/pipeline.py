@@ -82,7 +82,7 @@ def check(job: Job) -> Plan:
         recipe=recipe,
         contract=Contract(job.image_size, job.points, job.target.graph),
         backend=backend,
-        options=backend.parse_options(job.target.convert),
+        options=backend.parse_options({**job.target.convert, **recipe.convert}),
         folder=folder,
     )
 

@@ -17,6 +17,10 @@ PIXELS = ("uint8", "float32", "image", "sam")
 PROMPTS = ("slots", "sam")
 GELUS = ("none", "tanh")  # torch's words; "none" is the exact form
 PRECISIONS = ("float32", "float16")
+COMPRESSED = ("int8", "palette8", "palette6", "palette4")  # palettes of 256, 64 and 16 numbers
+EXCEPTIONS = ("float16", "palette8", "palette6", "palette4")
+GRAPHS = ("encoder", "decoder")
+GRANULARITIES = ("per_tensor", "per_channel", "per_grouped_channel")
 
 Table = TypeVar("Table")
 
@@ -72,20 +76,61 @@ class Recipe:
     """What the numbers in the files are.
 
     Attributes:
-        weights: type in which weights are stored.
+        weights: type in which weights are stored: a precision, "int8" or a palette.
         activations: type in which the file computes.
         tolerance: what `verify` holds the files to.
         keep_float32: what stays float32 all the same, in the backend's own words.
+        granularity: what shares one scale or one palette; "" unless weights are compressed.
+        group_size: channels that share a palette where the granularity is per_grouped_channel.
+        weight_threshold: tensors of up to so many numbers are not compressed.
+        exceptions: for each graph, patterns of weights' names in the backend's own words -> in
+            what those are stored instead: "float16" (not compressed), or one palette per tensor.
+        convert: options of the backend that this recipe has other than the target's.
     """
 
     weights: str
     activations: str
     tolerance: Tolerance
     keep_float32: tuple[str, ...] = ()
+    granularity: str = ""
+    group_size: int = 0
+    weight_threshold: int = 0
+    exceptions: Mapping[str, Any] = field(default_factory=dict)
+    convert: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_choice("weights", self.weights, PRECISIONS)
+        _check_choice("weights", self.weights, (*PRECISIONS, *COMPRESSED))
         _check_choice("activations", self.activations, PRECISIONS)
+        self._check_compression()
+
+    @property
+    def compressed(self) -> bool:
+        """Whether weights are stored in fewer bits than they are computed in."""
+        return self.weights in COMPRESSED
+
+    def _check_compression(self) -> None:
+        """Compressed weights need to say how, and others have nothing to say."""
+        if not self.compressed:
+            if self.granularity or self.group_size or self.weight_threshold or self.exceptions:
+                raise TargetError(
+                    "granularity, group_size, weight_threshold and exceptions are for compressed "
+                    f"weights, but weights are {self.weights!r}"
+                )
+            return
+        _check_choice("granularity", self.granularity, GRANULARITIES)
+        grouped = self.granularity == "per_grouped_channel"
+        if self.weight_threshold < 0 or grouped != (self.group_size > 0):
+            raise TargetError(
+                f"granularity is {self.granularity!r}, group_size {self.group_size} and "
+                f"weight_threshold {self.weight_threshold}; expected a group_size of 1 or more "
+                "for per_grouped_channel, none for others, and a threshold of 0 or more"
+            )
+        for graph, patterns in self.exceptions.items():
+            _check_choice("a graph in exceptions", graph, GRAPHS)
+            if not isinstance(patterns, dict):
+                raise TargetError(f"exceptions, {graph}: expected a table, found {patterns!r}")
+            for pattern, weights in patterns.items():
+                _check_choice(f"exceptions, {graph}, {pattern}", weights, EXCEPTIONS)
 
 
 @dataclass(frozen=True)
@@ -201,11 +246,11 @@ def _value(hint: Any, value: object, where: str) -> Any:  # noqa: ANN401 what a 
         return tuple(value)
     if get_origin(hint) is Mapping and not isinstance(value, dict):
         raise TargetError(f"{where}: expected a table, found {value!r}")
-    if hint in (str, float, int) and not isinstance(value, hint):
+    if hint in (str, float, int) and (not isinstance(value, hint) or isinstance(value, bool)):
         raise TargetError(f"{where}: expected {hint.__name__}, found {value!r}")
     return value
 
 
-def _check_choice(what: str, value: str, allowed: tuple[str, ...]) -> None:
+def _check_choice(what: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise TargetError(f"{what} is {value!r}; expected one of: {', '.join(allowed)}")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mobilesam_export.backends import coreml_weights
 from mobilesam_export.contract import Array, Contract, GraphSpec, Session
 from mobilesam_export.errors import BackendError, ConversionError, TargetError
 from mobilesam_export.evaluator import Value
@@ -68,7 +69,7 @@ def runner() -> str:
 
 def versions() -> dict[str, str]:
     """Tools that decide the bytes of a package."""
-    return {name: version(name) for name in ("torch", "coremltools")}
+    return {name: version(name) for name in ("torch", "coremltools", "scikit-learn")}
 
 
 def convert(
@@ -101,6 +102,8 @@ def convert(
                 compute_precision=_precision(recipe),
                 skip_model_load=True,  # there is nothing to load it with but on a Mac
             )
+            if recipe.compressed:
+                model = coreml_weights.compress(model, recipe, graph.spec.name)
             _describe(model, graph.spec, metadata)
             model.save(str(path))
     except (ValueError, RuntimeError, TypeError, NotImplementedError) as exc:
@@ -226,8 +229,11 @@ def _precision(recipe: Recipe) -> Any:
     kinds = (recipe.weights, recipe.activations)
     if kinds == ("float32", "float32"):
         return ct.precision.FLOAT32
-    if kinds != ("float16", "float16"):
-        raise TargetError("a coreml recipe has float32 or float16 for weights and activations")
+    if kinds != ("float16", "float16") and not (recipe.compressed and kinds[1] == "float16"):
+        raise TargetError(
+            "a coreml recipe has float32 or float16 for both weights and activations, "
+            f"or compressed weights and float16 activations; found {' and '.join(kinds)}"
+        )
     keep = set(recipe.keep_float32)
     return ct.transform.FP16ComputePrecision(op_selector=lambda op: not _leads_to(op, keep))
 

@@ -218,7 +218,10 @@ def _in_precision(graph: Graph, recipe: Recipe) -> nn.Module:
     if (recipe.weights, recipe.activations) == ("float32", "float32"):
         return graph.module
     if (recipe.weights, recipe.activations) != ("float16", "float16"):
-        raise TargetError("an onnx recipe has float32 or float16 for both weights and activations")
+        raise TargetError(
+            "an onnx recipe has float32 or float16 for both weights and activations, "
+            f"found {recipe.weights} and {recipe.activations}"
+        )
     module = copy.deepcopy(graph.module).half()
     classes = {type(part).__name__ for part in module.modules()}
     for part in module.modules():

@@ -1,0 +1,204 @@
+"""Compressed weights: what each recipe of the coreml target writes, and what it refuses."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mobilesam_export import bundle
+from mobilesam_export.backends import coreml, onnx
+from mobilesam_export.contract import Contract
+from mobilesam_export.errors import TargetError
+from mobilesam_export.graphs import split_graphs
+from mobilesam_export.handover import artifact_sizes
+from mobilesam_export.model import Sam
+from mobilesam_export.target import Recipe, load_target, parse_target
+from tests.test_coreml import operations, read_spec, tensor_type
+
+IOS16, IOS18 = 7, 9  # versions of Core ML's specification
+COMPRESSED = ("w8", "w6-palettized", "w4-palettized")
+TARGET = load_target("coreml")
+TEXT = (Path(__file__).parents[1] / "targets" / "coreml.toml").read_text()
+# Of the float16 encoder at 256, by recipe: 8, 6 and 4 bits of 16, a palette8 here and there, and
+# what no recipe compresses: depthwise convolutions, biases, the program itself.
+MOST_OF_FLOAT16 = {"w8": 0.53, "w6-palettized": 0.42, "w4-palettized": 0.31}
+
+
+@pytest.fixture(scope="session", params=COMPRESSED)
+def recipe_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def compressed(export: Callable[..., Path]) -> Callable[[str], Path]:
+    """A bundle of a recipe of seeded weights at 256, not verified."""
+    size = ("--image-size", "256", "--no-verify")
+    return lambda name: export("coreml", "-c", "seeded", "-r", name, *size)
+
+
+def kinds(spec: Any) -> Counter[str]:
+    return Counter(op.type for op in operations(spec) if op.type.startswith("constexpr_"))
+
+
+def convert(sam: Sam, recipe: Recipe, path: Path, graph: str = "decoder") -> None:
+    contract = Contract(256, 6, TARGET.graph)
+    (found,) = (g for g in split_graphs(sam, contract) if g.spec.name == graph)
+    metadata = dict.fromkeys(("description", "author", "license", "version"), "")
+    options = coreml.parse_options({**TARGET.convert, **recipe.convert})
+    coreml.convert(found, options, recipe, contract, metadata, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "kind"),
+    [
+        ("w8", IOS16, "constexpr_affine_dequantize"),
+        ("w6-palettized", IOS16, "constexpr_lut_to_dense"),
+        ("w4-palettized", IOS18, "constexpr_lut_to_dense"),
+    ],
+)
+def test_encoder_has_the_declared_operations_for_the_declared_system(
+    compressed: Callable[[str], Path], name: str, version: int, kind: str
+) -> None:
+    """63 tensors of the encoder have more than weight_threshold numbers."""
+    spec = read_spec(compressed(name), "encoder")
+    assert spec.specificationVersion == version
+    assert kinds(spec) == {kind: 63}
+
+
+def test_a_recipe_overrides_the_minimum_system_of_its_target(
+    compressed: Callable[[str], Path], coreml_bundle: Path
+) -> None:
+    assert read_spec(coreml_bundle, "encoder").specificationVersion == IOS16
+    manifest = json.loads((compressed("w4-palettized") / "manifest.json").read_text())
+    assert manifest["convert"] == {"minimum_deployment_target": "iOS18"}
+
+
+def test_encoder_is_as_small_as_its_bits(
+    recipe_name: str, compressed: Callable[[str], Path], coreml_bundle: Path
+) -> None:
+    small, large = (artifact_sizes(f) for f in (compressed(recipe_name), coreml_bundle))
+    ratio = small["encoder.mlpackage"] / large["encoder.mlpackage"]
+    bits = {"w8": 8, "w6-palettized": 6, "w4-palettized": 4}[recipe_name]
+    assert bits / 16 < ratio < MOST_OF_FLOAT16[recipe_name]
+
+
+def test_depthwise_convolutions_stay_float16(
+    recipe_name: str, compressed: Callable[[str], Path]
+) -> None:
+    spec = read_spec(compressed(recipe_name), "encoder")
+    made_by = {output.name: op.type for op in operations(spec) for output in op.outputs}
+    depthwise = [
+        op.inputs["weight"].arguments[0].name
+        for op in operations(spec)
+        if op.type == "conv" and "depthwise" in op.inputs["weight"].arguments[0].name
+    ]
+    assert len(depthwise) == 2
+    assert {made_by[name] for name in depthwise} == {"const"}
+
+
+def test_exceptions_have_other_palettes(compressed: Callable[[str], Path]) -> None:
+    """64 entries between the stages, 16 for each of 2 groups of 32 channels elsewhere."""
+    spec = read_spec(compressed("w4-palettized"), "encoder")
+    tables = {
+        op.outputs[0].name: tuple(d.constant.size for d in tensor_type(op.outputs[0]).dimensions)
+        for op in operations(spec)
+        if op.type == "const"
+    }
+    luts = {
+        op.outputs[0].name: tables[op.inputs["lut"].arguments[0].name]
+        for op in operations(spec)
+        if op.type == "constexpr_lut_to_dense"
+    }
+    assert luts["p_stem_2_weight_to_fp16_palettized"] == (1, 1, 1, 1, 64, 1)
+    assert luts["b_body_5_blocks_0_bias_to_fp16_palettized"] == (1, 1, 1, 1, 16, 1)
+    assert luts["p_body_0_project_weight_to_fp16_palettized"] == (2, 1, 1, 1, 16, 1)
+
+
+def test_compression_gives_the_same_bytes_twice(
+    sam: Sam, compressed: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """With groups, k-means starts from random centers, and two threads add up in any order."""
+    weights = Path("Data") / "com.apple.CoreML" / "weights" / "weight.bin"
+    name = "w4-palettized"
+    convert(sam, TARGET.recipes[name], tmp_path / "encoder.mlpackage", "encoder")
+    first = (compressed(name) / "encoder.mlpackage" / weights).read_bytes()
+    assert (tmp_path / "encoder.mlpackage" / weights).read_bytes() == first
+
+
+def test_a_bundle_can_be_opened_again(recipe_name: str, compressed: Callable[[str], Path]) -> None:
+    opened = bundle.open_bundle(compressed(recipe_name))
+    assert opened.tolerance == TARGET.recipes[recipe_name].tolerance
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"), [("w8", 0.99), ("w6-palettized", 0.97), ("w4-palettized", 0.93)]
+)
+def test_mask_iou_is_held_to_what_was_agreed(name: str, limit: float) -> None:
+    assert TARGET.recipes[name].tolerance.mask_iou == limit
+
+
+def test_an_exception_keeps_a_weight_as_it_is(sam: Sam, tmp_path: Path) -> None:
+    recipe = replace(TARGET.recipes["w8"], exceptions={"decoder": {"*": "float16"}})
+    convert(sam, recipe, tmp_path / "decoder.mlpackage")
+    assert not kinds(read_spec(tmp_path, "decoder"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"exceptions": {"decoder": {"p_transformer_upscalling_*": "float16"}}}, "upscalling"),
+        ({"exceptions": {"decoder": {"*": "palette8"}}}, "float16 only"),
+        ({"granularity": "per_grouped_channel", "group_size": 8}, "per_tensor or per_channel"),
+        ({"weights": "palette6"}, "per_tensor or per_grouped_channel"),
+        ({"activations": "float32"}, "int8 and float32"),
+    ],
+)
+def test_what_cannot_be_compressed_so(
+    sam: Sam, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    recipe = replace(TARGET.recipes["w8"], **changes)
+    with pytest.raises(TargetError, match=message) as caught:
+        convert(sam, recipe, tmp_path / "decoder.mlpackage")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('weights = "int8"', 'weights = "int7"', "expected one of"),
+        ('weights = "int8"', 'weights = "float16"', "for compressed weights"),
+        ('granularity = "per_channel"', "", "granularity is ''"),
+        ("group_size = 32", "", "group_size"),
+        ("group_size = 32", "group_size = -1", "group_size"),
+        ("weight_threshold = 4096", "weight_threshold = true", "expected int"),
+        ("weight_threshold = 4096", "weight_treshold = 4096", "unknown key 'weight_treshold'"),
+        ("[recipe.w8.exceptions.decoder]", "[recipe.w8.exceptions.decodre]", "decodre|'decodre'"),
+        ('weight_to_fp16" = "float16"', 'weight_to_fp16" = "flaot16"', "flaot16"),
+        ('weight_to_fp16" = "float16"', 'weight_to_fp16" = 16', "is 16"),
+    ],
+)
+def test_mistakes_in_a_recipe_are_named(old: str, new: str, message: str) -> None:
+    assert old in TEXT
+    with pytest.raises(TargetError, match=message):
+        parse_target("mine", TEXT.replace(old, new, 1))
+
+
+def test_a_recipe_cannot_name_another_system() -> None:
+    text = TEXT.replace('"iOS18"', '"iOS9"')
+    recipe = parse_target("mine", text).recipes["w4-palettized"]
+    with pytest.raises(TargetError, match="iOS9"):
+        coreml.parse_options({**TARGET.convert, **recipe.convert})
+
+
+def test_the_onnx_backend_refuses_a_recipe_that_it_does_not_have(sam: Sam, tmp_path: Path) -> None:
+    contract = Contract(256, 6, load_target("onnx").graph)
+    graph = split_graphs(sam, contract)[1]
+    with pytest.raises(TargetError, match="found int8 and float16") as caught:
+        onnx.convert(
+            graph, onnx.Options(20), TARGET.recipes["w8"], contract, {}, tmp_path / "decoder.onnx"
+        )
+    assert "\n" not in str(caught.value)
