@@ -17,7 +17,7 @@ from mobilesam_export.graphs import split_graphs
 from mobilesam_export.handover import artifact_sizes
 from mobilesam_export.model import Sam
 from mobilesam_export.target import Recipe, load_target, parse_target
-from tests.test_coreml import operations, read_spec, tensor_type
+from tests.test_coreml import operations, read_spec
 
 IOS16, IOS18 = 7, 9  # versions of Core ML's specification
 COMPRESSED = ("w8", "w6-palettized", "w4-palettized")
@@ -103,16 +103,11 @@ def test_depthwise_convolutions_stay_float16(
 def test_exceptions_have_other_palettes(compressed: Callable[[str], Path]) -> None:
     """64 entries between the stages, 16 for each of 4 groups of 16 channels elsewhere."""
     spec = read_spec(compressed("w4-palettized"), "encoder")
-    tables = {
-        op.outputs[0].name: tuple(d.constant.size for d in tensor_type(op.outputs[0]).dimensions)
-        for op in operations(spec)
-        if op.type == "const"
-    }
-    luts = {
-        op.outputs[0].name: tables[op.inputs["lut"].arguments[0].name]
-        for op in operations(spec)
-        if op.type == "constexpr_lut_to_dense"
-    }
+    luts = {}
+    for op in operations(spec):
+        if op.type == "constexpr_lut_to_dense":
+            dimensions = op.inputs["lut"].arguments[0].value.type.tensorType.dimensions
+            luts[op.outputs[0].name] = tuple(d.constant.size for d in dimensions)
     assert luts["p_stem_2_weight_to_fp16_palettized"] == (1, 1, 1, 1, 64, 1)
     assert luts["b_body_5_blocks_0_bias_to_fp16_palettized"] == (1, 1, 1, 1, 16, 1)
     assert luts["p_body_0_project_weight_to_fp16_palettized"] == (4, 1, 1, 1, 16, 1)
