@@ -29,6 +29,7 @@ def readme(folder: Path, manifest: dict[str, Any]) -> str:
         "source": checkpoint["source"],
         "license": checkpoint["license"],
         "weights_sha256": checkpoint["weights_sha256"],
+        **{key: str(value) for key, value in manifest["convert"].items()},
         "untrained": "" if checkpoint["trained"] else _template("untrained.md"),
     }
     values["code"] = Template(_template(f"{manifest['backend']}-{form['prompt']}.md")).substitute(

@@ -1,5 +1,6 @@
 """What several tests share: the seeded model and bundles exported through the installed program."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,9 +15,10 @@ from mobilesam_export.seeded import seeded_state_dict
 SIZE = 256  # the smallest: the same code as 1024 at a twentieth of the time
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _two_threads() -> None:
-    torch.set_num_threads(2)
+# `make test` runs two processes on two cores: more threads would only wait for each other. The
+# environment is for the programs that tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
