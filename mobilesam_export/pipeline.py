@@ -172,12 +172,13 @@ def reference_checkpoint(opened: bundle.Bundle, source: str | None) -> Checkpoin
         source: where to find it, or None to take what the manifest names.
 
     Raises:
-        UsageError: it came from a file, or is another one.
+        UsageError: it came from a file and `source` is None, or `source` holds other weights.
     """
     made_of = opened.provenance
-    source = source or made_of.source
-    if source == made_of.source and made_of.file_sha256 and source != "official":
-        raise UsageError(f"this bundle was made of the file {source}; give its path with -c")
+    if source is None:
+        source = made_of.source
+        if made_of.file_sha256 and source != "official":  # a manifest has names, never paths
+            raise UsageError(f"this bundle was made of the file {source}; give its path with -c")
     checkpoint = load_checkpoint(source)
     if checkpoint.provenance.weights_sha256 != made_of.weights_sha256:
         raise UsageError(

@@ -4,16 +4,18 @@ import errno
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from mobilesam_export import bundle, swap
+from mobilesam_export import bundle, pipeline, swap
 from mobilesam_export.backends import onnx
 from mobilesam_export.contract import Array
-from mobilesam_export.errors import BundleError
+from mobilesam_export.errors import BundleError, UsageError
 from mobilesam_export.verify import mask_iou
 
 
@@ -161,6 +163,23 @@ def test_a_stage_that_is_not_published_is_gone(tmp_path: Path) -> None:
         (stage / "file").touch()
         assert stage.parent == tmp_path
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_may_be_named_as_the_manifest_names_it(
+    onnx_bundle: Path,
+    state_dict: dict[str, torch.Tensor],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is refused only where nobody gave it: then there is a name and no path."""
+    monkeypatch.chdir(tmp_path)
+    torch.save(state_dict, "mine.pt")
+    opened = bundle.open_bundle(onnx_bundle)
+    made_of = replace(opened.provenance, source="mine.pt", file_sha256="of the file")
+    opened = replace(opened, provenance=made_of)
+    assert pipeline.reference_checkpoint(opened, "mine.pt").provenance.source == "mine.pt"
+    with pytest.raises(UsageError, match="give its path with -c"):
+        pipeline.reference_checkpoint(opened, None)
 
 
 def test_masks_of_golden_vectors_differ_between_prompts(onnx_bundle: Path) -> None:
