@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from mobilesam_export.backends import coreml
+from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.contract import Contract
 from mobilesam_export.graphs import split_graphs
 from mobilesam_export.inspection.placement import Verdict
@@ -70,7 +71,8 @@ def _ours(sam: Sam, side: int, folder: Path) -> dict[str, dict[str, Any]]:
     figures = {}
     for graph in split_graphs(sam, contract):
         path = folder / f"{graph.spec.name}.mlpackage"
-        coreml.convert(graph, options, recipe, contract, dict.fromkeys(keys, "benchmark"), path)
+        metadata = dict.fromkeys(keys, "benchmark")
+        coreml.convert(graph, Conversion(options, recipe, contract, metadata), path)
         figures[graph.spec.name] = _figures(inspect_graph(coreml.describe(path)))
     return figures
 

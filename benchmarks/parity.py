@@ -16,6 +16,7 @@ import numpy as np
 from benchmarks import golden_vectors
 from mobilesam_export import prompts, verify
 from mobilesam_export.backends import onnx, reference
+from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.contract import Array, Contract, Session
 from mobilesam_export.graphs import split_graphs
 from mobilesam_export.model import Sam, build_sam
@@ -93,7 +94,8 @@ def _convert(sam: Sam, contract: Contract, folder: Path) -> list[Session]:
     for graph in split_graphs(sam, contract):
         path = folder / f"{graph.spec.name}.onnx"
         options = onnx.parse_options(target.convert)
-        onnx.convert(graph, options, target.recipes["float32"], contract, metadata, path)
+        conversion = Conversion(options, target.recipes["float32"], contract, metadata)
+        onnx.convert(graph, conversion, path)
         sessions.append(onnx.load(path, graph.spec))
     return sessions
 

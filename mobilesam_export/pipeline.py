@@ -7,6 +7,7 @@ from typing import Any
 
 from mobilesam_export import __version__, bundle, cases, handover, verify
 from mobilesam_export.backends import get_backend, reference
+from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.checkpoint import Checkpoint, load_checkpoint
 from mobilesam_export.contract import Contract, Session
 from mobilesam_export.errors import UsageError
@@ -107,7 +108,7 @@ def export(job: Job) -> Outcome:
             with step(f"Converting the {graph.spec.name}"):
                 path = stage / f"{graph.spec.name}{backend.SUFFIX}"
                 metadata = bundle.file_metadata(graph.spec, job.target, name, checkpoint)
-                backend.convert(graph, plan.options, recipe, contract, metadata, path)
+                backend.convert(graph, Conversion(plan.options, recipe, contract, metadata), path)
         with step("Asking PyTorch for the expected answers"):
             expected = cases.reference_cases(reference.load(sam, contract), contract)
         if reason := backend.unavailable() if job.verify else "--no-verify was given":

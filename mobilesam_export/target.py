@@ -17,7 +17,9 @@ PIXELS = ("uint8", "float32", "image", "sam")
 PROMPTS = ("slots", "sam")
 GELUS = ("none", "tanh")  # torch's words; "none" is the exact form
 PRECISIONS = ("float32", "float16")
-COMPRESSED = ("int8", "palette8", "palette6", "palette4")  # palettes of 256, 64 and 16 numbers
+COMPRESSED = ("int8", "int4", "palette8", "palette6", "palette4")  # palettes of 256, 64, 16 numbers
+# int8 by ranges found at run time; int8 or int16 by ranges fixed at export, from calibration
+ACTIVATIONS = (*PRECISIONS, "dynamic-int8", "int8", "int16")
 EXCEPTIONS = ("float16", "palette8", "palette6", "palette4")
 GRAPHS = ("encoder", "decoder")
 GRANULARITIES = ("per_tensor", "per_channel", "per_grouped_channel")
@@ -77,7 +79,7 @@ class Recipe:
 
     Attributes:
         weights: type in which weights are stored: a precision, "int8" or a palette.
-        activations: type in which the file computes.
+        activations: type in which the file computes: one of ACTIVATIONS.
         tolerance: what `verify` holds the files to.
         keep_float32: what stays float32 all the same, in the backend's own words.
         granularity: what shares one scale or one palette; "" unless weights are compressed.
@@ -86,6 +88,7 @@ class Recipe:
         exceptions: for each graph, patterns of weights' names in the backend's own words -> in
             what those are stored instead: "float16" (not compressed), or one palette per tensor.
         convert: options of the backend that this recipe has other than the target's.
+        quantize: how the backend quantises, in its own words and checked there.
     """
 
     weights: str
@@ -97,16 +100,22 @@ class Recipe:
     weight_threshold: int = 0
     exceptions: Mapping[str, Any] = field(default_factory=dict)
     convert: Mapping[str, Any] = field(default_factory=dict)
+    quantize: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_choice("weights", self.weights, (*PRECISIONS, *COMPRESSED))
-        _check_choice("activations", self.activations, PRECISIONS)
+        _check_choice("activations", self.activations, ACTIVATIONS)
         self._check_compression()
 
     @property
     def compressed(self) -> bool:
         """Whether weights are stored in fewer bits than they are computed in."""
         return self.weights in COMPRESSED
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the export needs sample pictures, to fix the ranges of activations."""
+        return self.activations in ("int8", "int16")
 
     def _check_compression(self) -> None:
         """Compressed weights need to say how, and others have nothing to say."""

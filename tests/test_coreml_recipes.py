@@ -11,6 +11,7 @@ import pytest
 
 from mobilesam_export import bundle
 from mobilesam_export.backends import coreml, onnx
+from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import TargetError
 from mobilesam_export.graphs import split_graphs
@@ -49,7 +50,7 @@ def convert(sam: Sam, recipe: Recipe, path: Path, graph: str = "decoder") -> Non
     (found,) = (g for g in split_graphs(sam, contract) if g.spec.name == graph)
     metadata = dict.fromkeys(("description", "author", "license", "version"), "")
     options = coreml.parse_options({**TARGET.convert, **recipe.convert})
-    coreml.convert(found, options, recipe, contract, metadata, path)
+    coreml.convert(found, Conversion(options, recipe, contract, metadata), path)
 
 
 @pytest.mark.parametrize(
@@ -201,8 +202,7 @@ def test_a_recipe_cannot_name_another_system() -> None:
 def test_the_onnx_backend_refuses_a_recipe_that_it_does_not_have(sam: Sam, tmp_path: Path) -> None:
     contract = Contract(256, 6, load_target("onnx").graph)
     graph = split_graphs(sam, contract)[1]
+    conversion = Conversion(onnx.Options(20), TARGET.recipes["w8"], contract, {})
     with pytest.raises(TargetError, match="found int8 and float16") as caught:
-        onnx.convert(
-            graph, onnx.Options(20), TARGET.recipes["w8"], contract, {}, tmp_path / "decoder.onnx"
-        )
+        onnx.convert(graph, conversion, tmp_path / "decoder.onnx")
     assert "\n" not in str(caught.value)

@@ -7,7 +7,7 @@ Every backend has the same members:
     runner() -> str                     what runs files here
     versions() -> dict                  of the tools that write the files
     parse_options(table) -> Options     the target's [convert] table, checked
-    convert(graph, options, recipe, contract, metadata, path)       write one file
+    convert(graph, conversion, path)    write one file
     load(path, spec) -> Session         make a file ready to run
     describe(path) -> GraphDescription  what is in a file, for `inspect`
 

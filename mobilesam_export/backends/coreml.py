@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from mobilesam_export.backends import coreml_weights
+from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.contract import Array, Contract, GraphSpec, Session
 from mobilesam_export.errors import BackendError, ConversionError, TargetError
 from mobilesam_export.evaluator import Value
@@ -72,24 +73,19 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("torch", "coremltools", "scikit-learn")}
 
 
-def convert(
-    graph: Graph,
-    options: Options,
-    recipe: Recipe,
-    contract: Contract,
-    metadata: Mapping[str, str],
-    path: Path,
-) -> None:
+def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
     """Write one graph as an .mlpackage folder.
 
     Raises:
         ConversionError: torch or coremltools refused the graph.
         TargetError: the recipe is none of this backend's.
     """
+    contract, recipe = conversion.contract, conversion.recipe
     if contract.dynamic or contract.form.pixels != "image":
         raise TargetError('a coreml target has pixels = "image" and prompt = "slots"')
     with quiet():
         import coremltools as ct
+    ios = getattr(ct.target, conversion.options.minimum_deployment_target)
     try:
         with quiet(), torch.no_grad():
             program = torch.export.export(graph.module, _example_inputs(graph, contract))
@@ -98,13 +94,13 @@ def convert(
                 inputs=_inputs(graph.spec, contract),
                 outputs=[ct.TensorType(name=s.name, dtype=np.float32) for s in graph.spec.outputs],
                 convert_to="mlprogram",
-                minimum_deployment_target=getattr(ct.target, options.minimum_deployment_target),
+                minimum_deployment_target=ios,
                 compute_precision=_precision(recipe),
                 skip_model_load=True,  # there is nothing to load it with but on a Mac
             )
             if recipe.compressed:
                 model = coreml_weights.compress(model, recipe, graph.spec.name)
-            _describe(model, graph.spec, metadata)
+            _describe(model, graph.spec, conversion.metadata)
             model.save(str(path))
     except (ValueError, RuntimeError, TypeError, NotImplementedError) as exc:
         _raise_if_full(path.parent)

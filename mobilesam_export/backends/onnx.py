@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.contract import Array, Contract, GraphSpec, Session, TensorSpec
 from mobilesam_export.errors import BackendError, ConversionError, TargetError
 from mobilesam_export.graphs import Graph
@@ -80,14 +81,7 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("torch", "onnx", "onnxscript")}
 
 
-def convert(
-    graph: Graph,
-    options: Options,
-    recipe: Recipe,
-    contract: Contract,
-    metadata: Mapping[str, str],
-    path: Path,
-) -> None:
+def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
     """Write one graph as an ONNX file.
 
     Raises:
@@ -96,6 +90,7 @@ def convert(
     """
     import onnx
 
+    contract, recipe = conversion.contract, conversion.recipe
     if contract.form.pixels == "image":
         raise TargetError('an onnx target has pixels = "uint8", "float32" or "sam", not "image"')
     module = _in_precision(graph, recipe)
@@ -111,7 +106,7 @@ def convert(
                 module,
                 graph.example_inputs(),
                 dynamo=True,
-                opset_version=options.opset,
+                opset_version=conversion.options.opset,
                 input_names=inputs,
                 output_names=outputs,
                 dynamic_shapes=_dynamic_shapes(graph.spec, contract, added),
@@ -125,7 +120,7 @@ def convert(
         ) from exc
     if contract.dynamic and graph.spec.name == "decoder":
         _add_upscaling(model, contract.image_size)
-    _describe(model, graph.spec, metadata)
+    _describe(model, graph.spec, conversion.metadata)
     try:
         onnx.checker.check_model(model, full_check=True)
     except onnx.checker.ValidationError as exc:
