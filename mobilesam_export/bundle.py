@@ -20,6 +20,7 @@ from typing import Any
 
 from mobilesam_export import __version__, golden, handover, swap
 from mobilesam_export.backends import get_backend
+from mobilesam_export.calibration import Calibration
 from mobilesam_export.cases import PictureCase
 from mobilesam_export.checkpoint import Checkpoint, Provenance
 from mobilesam_export.contract import Contract, GraphSpec
@@ -45,6 +46,7 @@ class Contents:
     checkpoint: Checkpoint
     versions: Mapping[str, str]
     report: Report
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,7 @@ def _manifest(contents: Contents) -> dict[str, Any]:
         },
         "checkpoint": asdict(contents.checkpoint.provenance),
         "license": contents.checkpoint.provenance.license,
+        "calibration": None if contents.calibration is None else contents.calibration.describe(),
         "versions": dict(contents.versions),
         "verification": contents.report.as_dict(),
     }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mobilesam_export.errors import UsageError
 from mobilesam_export.target import Target, builtin_targets, load_target
 
 if TYPE_CHECKING:
@@ -65,6 +66,11 @@ def export_options(command: Command) -> Command:
                 default=6,
                 show_default=True,
                 help="Prompt slots of the decoder; a box takes two.",
+            ),
+            click.option(
+                "--calibration",
+                type=click.Path(path_type=Path),
+                help="Folder of pictures that fix the ranges of static recipes. [default: scenes]",
             ),
             click.option("--no-verify", is_flag=True, help="Do not run the files."),
             JSON,
@@ -131,8 +137,13 @@ def run_exports(targets: list[Target], options: dict[str, Any]) -> int:
                 image_size=options["image_size"],
                 points=options["points"],
                 verify=not options["no_verify"],
+                calibration=options["calibration"],
             )
         )
+    if options["calibration"] and not any(
+        job.target.recipe(job.recipe)[1].calibrated for job in jobs
+    ):
+        raise UsageError("--calibration is for static recipes only, and this is none")
     for job in jobs:  # all of them before the first takes its time
         check(job)
     outcomes: list[tuple[Target, Outcome]] = []

@@ -5,14 +5,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mobilesam_export import __version__, bundle, cases, handover, verify
+from mobilesam_export import __version__, bundle, calibration, cases, handover, verify
 from mobilesam_export.backends import get_backend, reference
 from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.checkpoint import Checkpoint, load_checkpoint
 from mobilesam_export.contract import Contract, Session
 from mobilesam_export.errors import UsageError
 from mobilesam_export.graphs import split_graphs
-from mobilesam_export.model import build_sam
+from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.progress import step
 from mobilesam_export.target import Recipe, Target
 
@@ -29,6 +29,7 @@ class Job:
         image_size: side of the square input in pixels, a multiple of 64 from 256 up.
         points: prompt slots of the decoder, 2 or more.
         verify: whether to run the files and compare.
+        calibration: a folder of pictures for static recipes, or None for generated scenes.
     """
 
     target: Target
@@ -38,6 +39,7 @@ class Job:
     image_size: int = 1024
     points: int = 6
     verify: bool = True
+    calibration: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ def check(job: Job) -> Plan:
     backend = get_backend(job.target.backend)
     folder = job.out or Path("build") / f"{job.target.name}-{name}"
     bundle.check_replaceable(folder)
+    if recipe.calibrated and job.calibration is not None:
+        calibration.find_pictures(job.calibration)
     return Plan(
         recipe_name=name,
         recipe=recipe,
@@ -103,12 +107,15 @@ def export(job: Job) -> Outcome:
     with step(f"Loading the checkpoint ({job.checkpoint})"):
         checkpoint = load_checkpoint(job.checkpoint)
         sam = build_sam(checkpoint.state_dict, job.image_size)
+    calibrated = collect_samples(job, plan, sam)
     with bundle.staging(folder) as stage:
         for graph in split_graphs(sam, contract):
             with step(f"Converting the {graph.spec.name}"):
                 path = stage / f"{graph.spec.name}{backend.SUFFIX}"
                 metadata = bundle.file_metadata(graph.spec, job.target, name, checkpoint)
-                backend.convert(graph, Conversion(plan.options, recipe, contract, metadata), path)
+                samples = calibrated.samples[graph.spec.name] if calibrated else ()
+                conversion = Conversion(plan.options, recipe, contract, metadata, samples)
+                backend.convert(graph, conversion, path)
         with step("Asking PyTorch for the expected answers"):
             expected = cases.reference_cases(reference.load(sam, contract), contract)
         if reason := backend.unavailable() if job.verify else "--no-verify was given":
@@ -124,6 +131,7 @@ def export(job: Job) -> Outcome:
             checkpoint=checkpoint,
             versions={"mobilesam-export": __version__, **backend.versions()},
             report=report,
+            calibration=calibrated,
         )
         if report.status is not verify.Status.FAILED:
             bundle.write_contents(stage, contents, expected)
@@ -131,6 +139,15 @@ def export(job: Job) -> Outcome:
             bundle.publish(stage, folder)
             return Outcome(folder, sizes, report)
     return Outcome(None, {}, report)
+
+
+def collect_samples(job: Job, plan: Plan, sam: Sam) -> calibration.Calibration | None:
+    """What a static recipe is calibrated on; None for a recipe that needs nothing."""
+    if not plan.recipe.calibrated:
+        return None
+    with step("Collecting calibration samples"):
+        sessions = reference.load(sam, plan.contract)
+        return calibration.collect(job.calibration, sessions, plan.contract)
 
 
 def load_files(folder: Path, backend: ModuleType, contract: Contract) -> list[Session]:

@@ -1,0 +1,185 @@
+"""Pictures -> samples that static recipes find the ranges of activations on, for every backend.
+
+The pictures are a folder of the user's or generated scenes; which, how many and their hash go into
+the manifest. Nothing depends on chance but by a fixed seed.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mobilesam_export import prompts
+from mobilesam_export.contract import Array, Contract, Session
+from mobilesam_export.errors import PictureError
+from mobilesam_export.prompts import Picture, Prompt
+from mobilesam_export.scenes import scene
+
+MIN_PICTURES = 4  # below that a range is that of a few objects, not of what a camera sees
+MAX_PICTURES = 32  # of a larger folder so many are chosen, by the seed
+GENERATED = 16
+SEED = 20_000  # far from the seeds of scenes that files are verified or evaluated on
+CONSTANT_STD = 1.0  # bytes; a lens cap has more noise
+DYNAMIC_SLOTS = 6  # the most that samples use where the decoder takes any number of points
+
+Samples = tuple[Mapping[str, Array], ...]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Samples, and what the manifest says of them.
+
+    Attributes:
+        source: "generated scenes", or the name of the user's folder.
+        pictures: how many.
+        sha256: of the decoded pictures in order, each with its height and width.
+        samples: by the name of the graph, inputs in the contract's form. Of the encoder one per
+            picture; of the decoder several prompts per picture, on the reference's embedding.
+    """
+
+    source: str
+    pictures: int
+    sha256: str
+    samples: Mapping[str, Samples]
+
+    def describe(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {
+            "source": self.source,
+            "pictures": self.pictures,
+            "sha256": self.sha256,
+            "seed": SEED,
+            "samples": {graph: len(found) for graph, found in self.samples.items()},
+        }
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """Files of a folder that are named as pictures are, at most MAX_PICTURES of them.
+
+    Raises:
+        PictureError: there is no such folder, or it has fewer than MIN_PICTURES.
+    """
+    known = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    try:
+        if not folder.is_dir():
+            raise PictureError(f"--calibration {folder} is not a folder; give one with pictures")
+        named = sorted(path for path in folder.iterdir() if path.suffix.lower() in known)
+    except OSError as exc:
+        raise PictureError(f"cannot read --calibration {folder}: {exc.strerror}") from exc
+    if len(named) < MIN_PICTURES:
+        raise PictureError(
+            f"--calibration {folder} has {_count(len(named))}; expected at least {MIN_PICTURES} "
+            "(.jpg, .png, ...) of what the app will see"
+        )
+    chosen = np.random.default_rng(SEED).permutation(len(named))[:MAX_PICTURES]
+    return [named[index] for index in sorted(chosen)]
+
+
+def collect(folder: Path | None, sessions: Sequence[Session], contract: Contract) -> Calibration:
+    """Read or generate pictures and make the samples of both graphs.
+
+    Args:
+        folder: of pictures, or None for generated scenes.
+        sessions: encoder and decoder of the float32 reference.
+        contract: of the files that are to be calibrated.
+
+    Raises:
+        PictureError: a picture is broken or of one color, or too few of them differ.
+    """
+    pictures = _generated(contract.image_size) if folder is None else _read(find_pictures(folder))
+    random = np.random.default_rng(SEED)
+    encoder_samples: list[Mapping[str, Array]] = []
+    decoder_samples: list[Mapping[str, Array]] = []
+    hashes: list[bytes] = []
+    for picture in pictures:
+        hashes.append(_hash(picture))
+        inputs = prompts.encoder_inputs(picture, contract)
+        encoder_samples.append(inputs)
+        decoder_samples += _decoder_samples(picture, inputs, sessions, contract, random)
+    if (different := len(set(hashes))) < MIN_PICTURES:
+        raise PictureError(
+            f"--calibration {folder}: only {different} of its pictures differ from each other; "
+            f"expected at least {MIN_PICTURES}"
+        )
+    return Calibration(
+        source="generated scenes" if folder is None else folder.resolve().name,
+        pictures=len(hashes),
+        sha256=hashlib.sha256(b"".join(hashes)).hexdigest(),
+        samples={"encoder": tuple(encoder_samples), "decoder": tuple(decoder_samples)},
+    )
+
+
+def _generated(side: int) -> Iterator[Picture]:
+    """Landscape, portrait and square scenes, which are padded on the way in in each way."""
+    shapes = [(side * 3 // 4, side), (side, side * 2 // 3), (side, side)]
+    for number in range(GENERATED):
+        yield scene(SEED + number, *shapes[number % len(shapes)])
+
+
+def _read(paths: Sequence[Path]) -> Iterator[Picture]:
+    for path in paths:
+        picture = prompts.load_picture(path)
+        if picture.reshape(-1, 3).std(axis=0).max() < CONSTANT_STD:
+            raise PictureError(
+                f"calibration picture {path} is of one color, which tells nothing about the ranges "
+                "of activations; take it away or replace it"
+            )
+        yield picture
+
+
+def _hash(picture: Picture) -> bytes:
+    height, width = prompts.picture_size(picture)
+    found = hashlib.sha256(f"{height} {width}\n".encode())
+    found.update(np.ascontiguousarray(picture).tobytes())
+    return found.digest()
+
+
+def _decoder_samples(
+    picture: Picture,
+    inputs: dict[str, Array],
+    sessions: Sequence[Session],
+    contract: Contract,
+    random: np.random.Generator,
+) -> Iterator[Mapping[str, Array]]:
+    """Inputs for each kind of prompt, the last with the mask that the first has given."""
+    encoder, decoder = sessions
+    size = prompts.picture_size(picture)
+    embeddings = encoder.run(inputs)["image_embeddings"]
+    slots = DYNAMIC_SLOTS if contract.dynamic else contract.points
+    asked = random_prompts(random, *size, slots)
+    for prompt in asked:
+        yield prompts.decoder_inputs(prompt, embeddings, size, contract)
+    first = asked[0]
+    outputs = decoder.run(prompts.decoder_inputs(first, embeddings, size, contract))
+    iou = outputs["iou_predictions"]
+    index = 0 if contract.dynamic else prompts.chosen_index(first, iou)
+    mask = np.ascontiguousarray(outputs["low_res_masks"][:, index : index + 1])
+    yield prompts.decoder_inputs(replace(first, mask_input=mask), embeddings, size, contract)
+
+
+def random_prompts(
+    random: np.random.Generator, height: int, width: int, slots: int
+) -> list[Prompt]:
+    """A click, clicks, a box, a box and a click, anywhere in the picture, as far as slots go."""
+
+    def click(inside: bool = True) -> tuple[float, float, bool]:
+        return (float(random.uniform(0, width)), float(random.uniform(0, height)), inside)
+
+    (x0, y0), (across, down) = random.uniform(0, 0.6, 2), random.uniform(0.1, 0.4, 2)
+    corners = (x0 * width, y0 * height, (x0 + across) * width, (y0 + down) * height)
+    box = (float(corners[0]), float(corners[1]), float(corners[2]), float(corners[3]))
+    every = (
+        Prompt((click(),)),
+        Prompt((click(), click(), click(inside=False))),
+        Prompt(box=box),
+        Prompt((click(),), box),
+    )
+    return [prompt for prompt in every if prompt.slots <= slots]
+
+
+def _count(number: int) -> str:
+    return "no picture" if number == 0 else f"{number} picture{'s' if number > 1 else ''}"
