@@ -12,7 +12,7 @@ import pytest
 from mobilesam_export import prompts
 from mobilesam_export.backends import coreml
 from mobilesam_export.contract import Contract
-from mobilesam_export.errors import MobileSamExportError, TargetError
+from mobilesam_export.errors import BackendError, MobileSamExportError, TargetError
 from mobilesam_export.model import PIXEL_MEAN
 from mobilesam_export.quiet import quiet
 from mobilesam_export.scenes import scene
@@ -142,3 +142,11 @@ def test_a_package_without_weights_is_an_error_in_one_line(
 def test_options_are_checked(table: dict[str, object]) -> None:
     with pytest.raises(TargetError, match="minimum_deployment_target"):
         coreml.parse_options(table)
+
+
+@NEEDS_NO_MAC
+def test_compute_units_are_core_mls_and_need_macos(coreml_bundle: Path) -> None:
+    spec = Contract(256, 6, load_target("coreml").graph).encoder
+    assert set(coreml.devices().values()) == {"Core ML needs macOS"}
+    with pytest.raises(BackendError, match=r"on cpu\+ne: Core ML needs macOS"):
+        coreml.load(coreml_bundle / "encoder.mlpackage", spec, "cpu+ne")

@@ -141,6 +141,26 @@ def test_loading_the_decoder_as_encoder_is_an_error(onnx_bundle: Path) -> None:
         backend.load(onnx_bundle / "decoder.onnx", spec)
 
 
+def test_a_device_that_is_not_here_is_an_error_with_the_reason(onnx_bundle: Path) -> None:
+    spec = Contract(256, 6, load_target("onnx").graph).encoder
+    for device, reason in (("abacus", "no such device"), ("cuda", "CUDAExecutionProvider")):
+        if backend.devices().get(device, "no"):
+            with pytest.raises(BackendError, match=f"on {device}: .*{reason}"):
+                backend.load(onnx_bundle / "encoder.onnx", spec, device)
+
+
+def test_the_number_of_threads_changes_no_answer(onnx_bundle: Path) -> None:
+    contract = Contract(256, 6, load_target("onnx").graph)
+    inputs = prompts.encoder_inputs(scene(0, 50, 50), contract)
+    sessions = [
+        backend.load(onnx_bundle / "encoder.onnx", contract.encoder, "cpu", threads)
+        for threads in (0, 1, 2)
+    ]
+    free, one, two = (session.run(inputs)["image_embeddings"] for session in sessions)
+    np.testing.assert_allclose(one, free, atol=1e-5)
+    np.testing.assert_allclose(one, two, atol=1e-5)
+
+
 @pytest.mark.parametrize("table", [{}, {"opset": 17}, {"opset": "20"}, {"opset": 20, "x": 1}])
 def test_options_are_checked(table: dict[str, object]) -> None:
     with pytest.raises(TargetError, match="opset"):

@@ -8,8 +8,12 @@ Every backend has the same members:
     versions() -> dict                  of the tools that write the files
     parse_options(table) -> Options     the target's [convert] table, checked
     convert(graph, conversion, path)    write one file
-    load(path, spec) -> Session         make a file ready to run
+    devices() -> dict                   what can run files, the default first -> why not here, or ""
+    load(path, spec, device="", threads=0) -> Session   make a file ready to run
     describe(path) -> GraphDescription  what is in a file, for `inspect`
+
+`device` is a key of `devices()`, or "" for the default; `threads` is how many CPU threads one run
+may use, or 0 for the runtime's own choice. A device that is not here raises BackendError.
 
 `reference` is PyTorch itself: it has no files, only `load`.
 """

@@ -29,6 +29,8 @@ from mobilesam_export.target import Recipe
 
 SUFFIX = ".mlpackage"
 PACKAGE_BYTES = 32_000_000  # more than the largest of ours, the float32 encoder
+# Core ML's compute units by our name; see coremltools.ComputeUnit.
+COMPUTE_UNITS = {"all": "ALL", "cpu": "CPU_ONLY", "cpu+gpu": "CPU_AND_GPU", "cpu+ne": "CPU_AND_NE"}
 DEPLOYMENT_TARGETS = ("iOS16", "iOS17", "iOS18")
 
 
@@ -111,13 +113,26 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
     _make_reproducible(path)
 
 
-def load(path: Path, spec: GraphSpec) -> Session:
-    """Open a package with Core ML on a Mac, elsewhere with the evaluator.
+def devices() -> dict[str, str]:
+    """Core ML's compute units. The evaluator is none: its times say nothing of Core ML's."""
+    reason = "" if platform.system() == "Darwin" else "Core ML needs macOS"
+    return dict.fromkeys(COMPUTE_UNITS, reason)
+
+
+def load(path: Path, spec: GraphSpec, device: str = "", threads: int = 0) -> Session:
+    """Open a package with Core ML on a Mac, elsewhere with the evaluator if any device will do.
+
+    Core ML chooses its threads by itself: `threads` is ignored.
 
     Raises:
-        BackendError: it cannot be loaded or run. BundleError: it is damaged.
+        BackendError: it cannot be loaded or run, or there is no such device here.
+        BundleError: it is damaged.
     """
-    return _load_core_ml(path, spec) if platform.system() == "Darwin" else load_evaluator(path)
+    if device and (reason := devices().get(device, "no such device")):
+        raise BackendError(f"cannot run {path.name} on {device}: {reason}")
+    if platform.system() != "Darwin":
+        return load_evaluator(path)
+    return _load_core_ml(path, spec, device or "all")
 
 
 def describe(path: Path) -> GraphDescription:
@@ -159,13 +174,14 @@ def load_evaluator(path: Path) -> Session:
     return Session(evaluator.run, f"evaluator, {precision}", largest)
 
 
-def _load_core_ml(path: Path, spec: GraphSpec) -> Session:
+def _load_core_ml(path: Path, spec: GraphSpec, device: str) -> Session:
     with quiet():
         import coremltools as ct
     from PIL import Image
 
     try:
-        model = ct.models.MLModel(str(path))
+        units = ct.ComputeUnit[COMPUTE_UNITS[device]]
+        model = ct.models.MLModel(str(path), compute_units=units)
     except Exception as exc:  # Core ML's errors come as bare exceptions
         raise BackendError(f"Core ML cannot load {path}: {exc}") from exc
 
@@ -179,7 +195,7 @@ def _load_core_ml(path: Path, spec: GraphSpec) -> Session:
             raise BackendError(f"Core ML failed on {path.name}: {exc}") from exc
         return {item.name: np.asarray(outputs[item.name]) for item in spec.outputs}
 
-    return Session(run, f"Core ML on macOS {platform.mac_ver()[0]}")
+    return Session(run, f"Core ML on macOS {platform.mac_ver()[0]}, {device}")
 
 
 def _raise_if_full(folder: Path) -> None:

@@ -25,6 +25,13 @@ from mobilesam_export.target import Recipe
 
 SUFFIX = ".onnx"
 IR_VERSION = 10  # what ONNX Runtime 1.18 and newer read
+# Execution providers by our name. The GPU's computes what it cannot run on the CPU.
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+LABELS = {"cpu": "CPU", "cuda": "CUDA", "tensorrt": "TensorRT"}
 DTYPES = {"float32": 1, "uint8": 2}  # onnx.TensorProto's numbers
 
 # SAM's post-processing: to S x S, crop the padding, to the picture's size. `{side}` is S.
@@ -128,20 +135,39 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def load(path: Path, spec: GraphSpec) -> Session:
-    """Open a file with ONNX Runtime's CPU provider.
+def devices() -> dict[str, str]:
+    """ONNX Runtime's execution providers that this package knows."""
+    import onnxruntime
+
+    here = onnxruntime.get_available_providers()
+    return {
+        name: "" if provider in here else f"this ONNX Runtime has no {provider}"
+        for name, provider in PROVIDERS.items()
+    }
+
+
+def load(path: Path, spec: GraphSpec, device: str = "", threads: int = 0) -> Session:
+    """Open a file with one of ONNX Runtime's providers, the CPU's unless told otherwise.
 
     Raises:
-        BackendError: ONNX Runtime does not load it, or its interface is not `spec`.
+        BackendError: ONNX Runtime does not load it, its interface is not `spec`, or there is no
+            such device here.
     """
     import onnxruntime
 
+    device = device or "cpu"
+    if reason := devices().get(device, "no such device"):
+        raise BackendError(f"cannot run {path.name} on {device}: {reason}")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
+    options.intra_op_num_threads = threads
+    providers = list(dict.fromkeys([PROVIDERS[device], PROVIDERS["cpu"]]))
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(path, options, providers=providers)
     except Exception as exc:  # onnxruntime's errors share no public base class
         raise BackendError(f"ONNX Runtime cannot load {path}: {_first_line(exc)}") from exc
+    if session.get_providers()[0] != PROVIDERS[device]:  # its libraries are not there: only a log
+        raise BackendError(f"ONNX Runtime cannot start {PROVIDERS[device]} here")
     found = {item.name for item in (*session.get_inputs(), *session.get_outputs())}
     expected = {item.name for item in (*spec.inputs, *spec.outputs)}
     if found != expected:
@@ -157,7 +183,7 @@ def load(path: Path, spec: GraphSpec) -> Session:
     def largest(inputs: dict[str, Array]) -> tuple[str, float]:
         return largest_activation(path, inputs)
 
-    return Session(run, f"ONNX Runtime {onnxruntime.__version__}, CPU", largest)
+    return Session(run, f"ONNX Runtime {onnxruntime.__version__}, {LABELS[device]}", largest)
 
 
 def describe(path: Path) -> GraphDescription:
