@@ -1,7 +1,7 @@
 """SAM's mask decoder, which MobileSAM keeps unchanged: embedding and prompt tokens -> masks.
 
 Architecture: Segment Anything (Kirillov et al., 2023, arXiv:2304.02643), section "Mask decoder".
-Shapes: T tokens, P = (S/16)**2 positions of the image embedding, C = 256.
+Shapes: B prompts on one picture, T tokens, P = (S/16)**2 positions of the embedding, C = 256.
 """
 
 import torch
@@ -24,14 +24,14 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(EMBEDDING_WIDTH, inner_width)
         self.out_proj = nn.Linear(inner_width, EMBEDDING_WIDTH)
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # (1, length, C) each
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # (B or 1, length, C)
         q, k, v = (_heads(x) for x in (self.q_proj(q), self.k_proj(k), self.v_proj(v)))
-        y = F.scaled_dot_product_attention(q, k, v)  # (1, heads, length, inner / heads)
+        y = F.scaled_dot_product_attention(q, k, v)  # (B, heads, length, inner / heads)
         return self.out_proj(y.transpose(1, 2).flatten(2))
 
 
-def _heads(x: Tensor) -> Tensor:  # (1, length, inner) -> (1, heads, length, inner / heads)
-    return x.view(1, x.shape[1], HEADS, -1).transpose(1, 2)
+def _heads(x: Tensor) -> Tensor:  # (B, length, inner) -> (B, heads, length, inner / heads)
+    return x.view(*x.shape[:2], HEADS, -1).transpose(1, 2)
 
 
 class TransformerMlp(nn.Module):
@@ -89,7 +89,7 @@ class TwoWayTransformer(nn.Module):
 
     def forward(
         self, token_pe: Tensor, image: Tensor, image_pe: Tensor
-    ) -> tuple[Tensor, Tensor]:  # (1, T, C), (1, P, C), (1, P, C) -> (1, T, C), (1, P, C)
+    ) -> tuple[Tensor, Tensor]:  # (B, T, C), (B, P, C), (1, P, C) -> (B, T, C), (B, P, C)
         tokens = token_pe
         for layer in self.layers:
             tokens, image = layer(tokens, image, token_pe, image_pe)
@@ -135,22 +135,23 @@ class MaskDecoder(nn.Module):
         """Predict all four masks.
 
         Args:
-            image_embeddings: (1, 256, S/16, S/16) float32, like `image_pe` and `dense`.
-            image_pe: positional features of the embedding.
-            sparse: (1, tokens, 256) float32, from the prompt encoder.
-            dense: the mask prompt, or "no mask".
+            image_embeddings: (1, 256, S/16, S/16) float32.
+            image_pe: positional features of the embedding, of the same shape.
+            sparse: (B, tokens, 256) float32, from the prompt encoder.
+            dense: (B, 256, S/16, S/16) float32, the mask prompt or "no mask".
 
         Returns:
-            Logits (1, 4, S/4, S/4) and predicted IoU (1, 4), float32.
+            Logits (B, 4, S/4, S/4) and predicted IoU (B, 4), float32.
         """
         outputs = torch.cat([self.iou_token.weight, self.mask_tokens.weight])[None]
-        tokens = torch.cat([outputs, sparse], dim=1)
-        image = (image_embeddings + dense).flatten(2).transpose(1, 2)
+        tokens = torch.cat([outputs.expand(len(sparse), -1, -1), sparse], dim=1)
+        src = image_embeddings + dense
+        image = src.flatten(2).transpose(1, 2)
         tokens, image = self.transformer(tokens, image, image_pe.flatten(2).transpose(1, 2))
-        image = image.transpose(1, 2).reshape(image_embeddings.shape)
-        upscaled = self.output_upscaling(image)  # (1, 32, S/4, S/4)
+        image = image.transpose(1, 2).reshape(src.shape)
+        upscaled = self.output_upscaling(image)  # (B, 32, S/4, S/4)
         kernels = torch.stack(
             [mlp(tokens[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
-        )  # (1, 4, 32)
+        )  # (B, 4, 32)
         masks = torch.einsum("bkc,bchw->bkhw", kernels, upscaled)
         return masks, self.iou_prediction_head(tokens[:, 0])

@@ -36,7 +36,7 @@ class PositionEmbeddingRandom(nn.Module):
 
 
 class PromptEncoder(nn.Module):
-    """Prompts of one picture -> sparse (1, tokens, 256) and dense (1, 256, S/16, S/16)."""
+    """B prompts on one picture -> sparse (B, tokens, 256) and dense (B, 256, S/16, S/16)."""
 
     def __init__(self, image_size: int) -> None:
         super().__init__()
@@ -72,26 +72,29 @@ class PromptEncoder(nn.Module):
         box: Tensor | None,
         mask_input: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """Encode what is given; anything may be None.
+        """Encode what is given; anything may be None. All B prompts are of one kind.
 
         Args:
-            point_coords: (1, N, 2) float32.
-            point_labels: (1, N), 1 foreground, 0 background.
-            box: (1, 4) float32, x0, y0, x1, y1.
-            mask_input: (1, 1, S/4, S/4) float32 logits.
+            point_coords: (B, N, 2) float32.
+            point_labels: (B, N), 1 foreground, 0 background.
+            box: (B, 4) float32, x0, y0, x1, y1.
+            mask_input: (B, 1, S/4, S/4) float32 logits.
         """
-        sparse = torch.zeros(1, 0, EMBEDDING_WIDTH)
+        given = next((x for x in (point_coords, box, mask_input) if x is not None), None)
+        batch = 1 if given is None else len(given)
+        sparse = torch.zeros(batch, 0, EMBEDDING_WIDTH)
         if point_coords is not None and point_labels is not None:
             sparse = self._positions(point_coords) + self.point_tables()[point_labels.long()]
             if box is None:  # SAM was trained with one padding token on prompts without a box
-                sparse = torch.cat([sparse, self.not_a_point_embed.weight[None]], dim=1)
+                padding = self.not_a_point_embed.weight.expand(batch, 1, -1)
+                sparse = torch.cat([sparse, padding], dim=1)
         if box is not None:
-            corners = self._positions(box.reshape(1, 2, 2)) + self.point_tables()[2:]
+            corners = self._positions(box.reshape(-1, 2, 2)) + self.point_tables()[2:]
             sparse = torch.cat([sparse, corners], dim=1)
         if mask_input is not None:
             return sparse, self.mask_downscaling(mask_input)
         side = self.embedding_side
-        return sparse, self.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(-1, -1, side, side)
+        return sparse, self.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(batch, -1, side, side)
 
     def _positions(self, coords: Tensor) -> Tensor:
         return self.pe_layer((coords + 0.5) / self.image_size)

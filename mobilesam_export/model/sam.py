@@ -41,14 +41,14 @@ class Sam(nn.Module):
         box: Tensor | None = None,
         mask_input: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """One prompt -> logits (1, 4, S/4, S/4) and predicted IoU (1, 4), float32.
+        """B prompts of one kind on one picture -> logits (B, 4, S/4, S/4), predicted IoU (B, 4).
 
         Args:
             image_embeddings: (1, 256, S/16, S/16) float32, from `encode`.
-            point_coords: (1, N, 2) float32, x and y in pixels of the S x S input.
-            point_labels: (1, N), 1 foreground, 0 background.
-            box: (1, 4) float32, x0, y0, x1, y1 in the same pixels.
-            mask_input: (1, 1, S/4, S/4) float32 logits, e.g. of an earlier prediction.
+            point_coords: (B, N, 2) float32, x and y in pixels of the S x S input.
+            point_labels: (B, N), 1 foreground, 0 background.
+            box: (B, 4) float32, x0, y0, x1, y1 in the same pixels.
+            mask_input: (B, 1, S/4, S/4) float32 logits, e.g. of an earlier prediction.
         """
         sparse, dense = self.prompt_encoder(point_coords, point_labels, box, mask_input)
         image_pe = self.prompt_encoder.image_pe()
