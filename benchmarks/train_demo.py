@@ -3,8 +3,8 @@
     python -m benchmarks.train_demo build/demo-training
 
 trains the whole schedule from nothing and writes `demo.safetensors` (float16) into that folder.
-Interrupted, the same command goes on where it was. `--start FILE --from-side 512` begins with
-weights and with the first stage of that size: so the shipped file was made (see its card).
+Interrupted, the same command goes on where it was. `--start FILE --from-stage N` begins with
+weights and a later stage: so the shipped file was made (see its card).
 """
 
 import copy
@@ -45,8 +45,8 @@ class Stage:
 SCHEDULE = (
     Stage(side=256, pictures=28_000, batch=8, learning_rate=8e-4),
     Stage(side=512, pictures=5_800, batch=4, learning_rate=4e-4),
-    Stage(side=512, pictures=1_500, batch=2, learning_rate=3e-4),
-    Stage(side=1024, pictures=400, batch=1, learning_rate=1.5e-4),
+    Stage(side=512, pictures=1_200, batch=2, learning_rate=3e-4),
+    Stage(side=1024, pictures=360, batch=1, learning_rate=1.5e-4),
 )
 
 
@@ -78,7 +78,7 @@ class Trainer:
             number = self.step * stage.batch + index
             seed = TRAINING_SEEDS * (self.stage + 1) + number
             loss = scene_loss(self.sam, seed, stage.side, self.device)
-            (loss / stage.batch).backward()
+            torch.autograd.backward(loss / stage.batch)
             total += loss.item() / stage.batch
         nn.utils.clip_grad_norm_(self.sam.parameters(), 1.0)
         self.optimizer.step()
@@ -151,42 +151,38 @@ def scene_loss(sam: Sam, seed: int, side: int, device: str) -> Tensor:
     with torch.autocast(torch.device(device).type, torch.bfloat16):
         embeddings = sam.encode(normalized(scene.picture).to(device))
     clicks = prompting.clicks(random, masks).to(device)
-    ones = torch.ones(len(masks), 1, device=device)
-    first = Prompts(clicks, ones)
-    logits, ious = _decode(sam, embeddings, first)
+    logits, ious = _decode(sam, embeddings, Prompts(clicks, torch.ones_like(clicks[..., 0])))
     loss = losses.prompt_loss(logits[:, 1:], ious[:, 1:], target)
     boxes = prompting.boxes(random, masks).to(device)
     box_logits, box_ious = _decode(sam, embeddings, Prompts(box=boxes))
     loss = loss + losses.prompt_loss(box_logits[:, :1], box_ious[:, :1], target)
-    second = _second_round(random, masks, first, boxes, logits.detach(), ious.detach())
+    second = _second_round(random, masks, clicks, boxes, (logits.detach(), ious.detach()))
     logits, ious = _decode(sam, embeddings, second)
-    if second.box is None and second.point_coords is not None and second.point_coords.shape[1] == 1:
-        return loss + losses.prompt_loss(logits[:, 1:], ious[:, 1:], target)
-    return loss + losses.prompt_loss(logits[:, :1], ious[:, :1], target)
+    answers = slice(1, 4) if second.single_click else slice(0, 1)
+    return loss + losses.prompt_loss(logits[:, answers], ious[:, answers], target)
 
 
 def _second_round(
     random: np.random.Generator,
     masks: prompting.Masks,
-    first: Prompts,
+    clicks: Tensor,
     boxes: Tensor,
-    logits: Tensor,
-    ious: Tensor,
+    answer: tuple[Tensor, Tensor],
 ) -> Prompts:
     """One of: the click again with its mask; corrected, with or without it; box and click."""
     kind = int(random.integers(0, 4))
-    assert first.point_coords is not None
-    assert first.point_labels is not None
+    logits, ious = answer
+    ones = torch.ones_like(clicks[..., 0])
     best = 1 + ious[:, 1:].argmax(dim=1)
     previous = logits[torch.arange(len(best)), best][:, None]
     if kind == 0:
-        return Prompts(first.point_coords, first.point_labels, mask_input=previous)
+        return Prompts(clicks, ones, mask_input=previous)
     if kind == 1:
-        return Prompts(first.point_coords, first.point_labels, box=boxes)
+        return Prompts(clicks, ones, box=boxes)
     found = F.interpolate(previous, masks.shape[1:], mode="bilinear")[:, 0].cpu().numpy() > 0
     coords, labels = prompting.corrections(random, masks, found, count=kind - 1)
-    points = torch.cat([first.point_coords, coords.to(boxes.device)], dim=1)
-    signs = torch.cat([first.point_labels, labels.to(boxes.device)], dim=1)
+    points = torch.cat([clicks, coords.to(clicks.device)], dim=1)
+    signs = torch.cat([ones, labels.to(clicks.device)], dim=1)
     return Prompts(points, signs, mask_input=previous if kind == 2 else None)
 
 
@@ -248,7 +244,9 @@ def main(folder: Path, start: Path | None, from_stage: int, device: str) -> None
             save_state(trainer, state)
             save_weights(trainer.average, folder / "demo.safetensors")
             seconds = time.monotonic() - started
-            print(f"{seconds:7.0f} s, stage {at[0]}, step {at[1]}: {np.mean(recent):.3f}", flush=True)
+            print(
+                f"{seconds:7.0f} s, stage {at[0]}, step {at[1]}: {np.mean(recent):.3f}", flush=True
+            )
             recent.clear()
     save_weights(trainer.average, folder / "demo.safetensors")
 

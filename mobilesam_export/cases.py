@@ -4,7 +4,7 @@ In: the model and the contract of the files. Out: `PictureCase`s, which `verify`
 and `bundle` writes down as golden vectors.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mobilesam_export import prompts
 from mobilesam_export.contract import Array, Contract, Session
 from mobilesam_export.prompts import Picture, Prompt
-from mobilesam_export.scenes import scene
+from mobilesam_export.scenes import Scene, bounding_box, innermost_point, masked_scene
 
 MASK_PROMPT = "click-mask"
 
@@ -45,17 +45,24 @@ class PictureCase:
     prompts: tuple[PromptCase, ...]
 
 
-def verification_pictures(image_size: int) -> dict[str, Picture]:
+def verification_scenes(image_size: int) -> dict[str, Scene]:
     """A landscape and a portrait scene; both must be resized and padded on the way in."""
     small, large = image_size * 3 // 5, image_size * 4 // 5
-    return {"landscape": scene(1, small, large), "portrait": scene(2, large, small)}
+    return {"landscape": masked_scene(1, small, large), "portrait": masked_scene(2, large, small)}
 
 
-def verification_prompts(height: int, width: int, slots: int) -> dict[str, Prompt]:
-    """One click, three clicks, a box, a box and a click, as far as `slots` allows."""
-    click = (0.4 * width, 0.5 * height, True)
-    clicks = (click, (0.6 * width, 0.7 * height, True), (0.1 * width, 0.1 * height, False))
-    box = (0.25 * width, 0.2 * height, 0.8 * width, 0.75 * height)
+def object_prompts(mask: NDArray[np.bool_], slots: int) -> dict[str, Prompt]:
+    """One click, three clicks, a box, a box and a click on one object, as far as `slots` allows.
+
+    Args:
+        mask: (height, width), of the object; not empty.
+        slots: how many a prompt may take.
+    """
+    pixels = np.argwhere(mask)
+    y, x = pixels[len(pixels) // 3]
+    click = (*innermost_point(mask), True)
+    clicks = (click, (float(x), float(y), True), (*innermost_point(~mask), False))
+    box = bounding_box(mask)
     every = {
         "click": Prompt((click,)),
         "clicks": Prompt(clicks),
@@ -65,19 +72,25 @@ def verification_prompts(height: int, width: int, slots: int) -> dict[str, Promp
     return {name: prompt for name, prompt in every.items() if prompt.slots <= slots}
 
 
-def reference_cases(sessions: Sequence[Session], contract: Contract) -> tuple[PictureCase, ...]:
-    """Ask the reference sessions (encoder, decoder) everything that files will be asked."""
-    pictures = verification_pictures(contract.image_size)
-    return tuple(
-        _picture_case(name, picture, sessions, contract) for name, picture in pictures.items()
-    )
+def reference_cases(
+    sessions: Sequence[Session], contract: Contract, scenes: Mapping[str, Scene] | None = None
+) -> tuple[PictureCase, ...]:
+    """Ask the reference sessions (encoder, decoder) everything that files will be asked.
+
+    Args:
+        sessions: encoder and decoder of the reference.
+        contract: of the files.
+        scenes: by name, each with an object at least; None for those of `verify`.
+    """
+    scenes = scenes or verification_scenes(contract.image_size)
+    return tuple(_picture_case(name, scene, sessions, contract) for name, scene in scenes.items())
 
 
 def _picture_case(
-    name: str, picture: Picture, sessions: Sequence[Session], contract: Contract
+    name: str, scene: Scene, sessions: Sequence[Session], contract: Contract
 ) -> PictureCase:
     encoder, decoder = sessions
-    size = prompts.picture_size(picture)
+    picture, size = scene.picture, prompts.picture_size(scene.picture)
     embeddings = encoder.run(prompts.encoder_inputs(picture, contract))["image_embeddings"]
     slots = 6 if contract.dynamic else contract.points
 
@@ -86,7 +99,8 @@ def _picture_case(
         mask = prompts.final_mask(prompt, outputs, size, contract)
         return PromptCase(label, prompt, outputs, mask)
 
-    cases = [answer(*item) for item in verification_prompts(*size, slots).items()]
+    largest = max(scene.masks, key=np.count_nonzero)
+    cases = [answer(*item) for item in object_prompts(largest, slots).items()]
     earlier = cases[0].outputs["low_res_masks"]
     index = (
         0

@@ -20,6 +20,8 @@ FEWEST_SHAPES, MOST_SHAPES = 3, 9
 LEAST_AREA, LEAST_VISIBLE = 1e-3, 0.35
 LEAST_CONTRAST = 35.0  # distance in RGB to what lies below: an object can be seen
 
+SHARES = (0.28, 0.26, 0.26, 0.08, 0.12)  # of polygons, ellipses, blobs, rings, bands
+
 Surface = NDArray[np.float32]  # (height, width, 3) on the scale 0..255
 Mask = NDArray[np.bool_]
 Generator = np.random.Generator
@@ -52,7 +54,7 @@ def masked_scene(seed: int, height: int, width: int) -> Scene:
         width: pixels, 1 or more.
     """
     random = np.random.default_rng(seed)
-    canvas = _surface(random, height, width, random.uniform(0, 255, 3))
+    canvas = _surface(random, (height, width), random.uniform(0, 255, 3))
     owner = np.zeros((height, width), np.uint8)
     count = int(random.integers(FEWEST_SHAPES, MOST_SHAPES + 1))
     drawn = np.zeros(count + 1)
@@ -61,7 +63,7 @@ def masked_scene(seed: int, height: int, width: int) -> Scene:
         if not inside.any():  # between two pixels, in a very small picture
             continue
         below = canvas[rows, columns]
-        surface = _surface(random, *inside.shape, _color(random, below[inside].mean(axis=0)))
+        surface = _surface(random, inside.shape, _color(random, below[inside].mean(axis=0)))
         below[inside] = surface[inside]
         owner[rows, columns][inside] = number
         drawn[number] = inside.sum()
@@ -94,8 +96,9 @@ def _color(random: Generator, below: NDArray[np.float32]) -> NDArray[np.float64]
     return color
 
 
-def _surface(random: Generator, height: int, width: int, color: NDArray[np.float64]) -> Surface:
+def _surface(random: Generator, size: tuple[int, ...], color: NDArray[np.float64]) -> Surface:
     """One colour with a gradient and, in two of three cases, a texture."""
+    height, width = size
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
     angle = random.uniform(0, 2 * np.pi)
@@ -113,11 +116,14 @@ def _texture(random: Generator, x: Surface, y: Surface, kind: int) -> Surface:
     angle, rate = random.uniform(0, np.pi), random.uniform(6, 30)
     cos, sin = np.float32(rate * np.cos(angle)), np.float32(rate * np.sin(angle))
     if kind == 2:
-        return np.sin(cos * x + sin * y)
+        wave: Surface = np.sin(cos * x + sin * y)
+        return wave
     if kind == 3:
-        return np.sign(np.sin(cos * x + sin * y) * np.sin(cos * y - sin * x))
+        checks: Surface = np.sign(np.sin(cos * x + sin * y) * np.sin(cos * y - sin * x))
+        return checks
     if kind == 4:
-        return np.cos(cos * x) * np.cos(cos * y) + np.zeros_like(x + y)
+        spots: Surface = np.cos(cos * x) * np.cos(cos * y) + np.zeros_like(x + y)
+        return spots
     return _clouds(random, len(y), x.shape[1])
 
 
@@ -148,7 +154,7 @@ def _outlines(random: Generator) -> list[NDArray[np.float64]]:
 
     Polygon, ellipse, blob, ring, or a thin bent band.
     """
-    kind = int(random.integers(0, 5))
+    kind = int(random.choice(5, p=SHARES))
     size = random.uniform(0.04, 0.26)
     if kind == 4:
         return [_band(random, size * 1.5)]
@@ -178,7 +184,7 @@ def _band(random: Generator, length: float) -> NDArray[np.float64]:
 def _turned(random: Generator, points: NDArray[np.float64]) -> NDArray[np.float64]:
     angle = random.uniform(0, 2 * np.pi)
     cos, sin = np.cos(angle), np.sin(angle)
-    return points @ np.array([[cos, sin], [-sin, cos]])
+    return np.asarray(points @ np.array([[cos, sin], [-sin, cos]]))
 
 
 def _photograph(random: Generator, canvas: Surface) -> Picture:
@@ -191,4 +197,5 @@ def _photograph(random: Generator, canvas: Surface) -> Picture:
     sigma = random.uniform(0.3, 1.2) * max(1.0, max(height, width) / 512)
     blurred = gaussian_filter(lit, (sigma, sigma, 0), truncate=2.5)
     grain = random.standard_normal(canvas.shape, dtype=np.float32)
-    return np.clip(blurred + np.float32(random.uniform(0, 8)) * grain, 0, 255).astype(np.uint8)
+    noisy = blurred + np.float32(random.uniform(0, 8)) * grain
+    return np.asarray(np.clip(noisy, 0, 255).astype(np.uint8))

@@ -104,14 +104,14 @@ def test_another_picture_gives_another_hash(folder: Path, copied: Path) -> None:
 
 
 def test_generated_scenes_are_not_those_of_verification() -> None:
-    from mobilesam_export.cases import verification_pictures
+    from mobilesam_export.cases import verification_scenes
 
     found = collect(None)
     assert found.source == "generated scenes"
     assert found.pictures == calibration.GENERATED
     images = [sample["image"] for sample in found.samples["encoder"]]
-    for picture in verification_pictures(256).values():
-        own = prompts.encoder_inputs(picture, SLOTS)["image"]
+    for own_scene in verification_scenes(256).values():
+        own = prompts.encoder_inputs(own_scene.picture, SLOTS)["image"]
         assert not any(np.array_equal(own, image) for image in images)
 
 

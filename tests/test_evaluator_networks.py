@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from mobilesam_export import prompts
 from mobilesam_export.backends import reference
-from mobilesam_export.cases import verification_prompts
+from mobilesam_export.cases import object_prompts
 from mobilesam_export.contract import Contract
 from mobilesam_export.evaluator import load_program
 from mobilesam_export.model import Sam
-from mobilesam_export.scenes import scene
+from mobilesam_export.scenes import masked_scene
 from mobilesam_export.target import load_target
 from mobilesam_export.verify import mask_iou
 from tests.evaluator_programs import convert, ct, random
@@ -170,14 +170,15 @@ def test_own_package(mode: str, coreml_bundle: Path, sam: Sam) -> None:
         load_program(coreml_bundle / f"{name}.mlpackage", mode) for name in ("encoder", "decoder")
     )
     encode, decode = reference.load(sam, contract)
-    picture = scene(1, 150, 200)
+    shown = masked_scene(1, 150, 200)
+    picture = shown.picture
     pixels = prompts.encoder_inputs(picture, contract)
     embeddings = encoder.run(pixels)["image_embeddings"]
     expected = encode.run(pixels)["image_embeddings"]
     assert np.abs(embeddings - expected).max() < 2e-2
 
     size = prompts.picture_size(picture)
-    for prompt in verification_prompts(*size, contract.points).values():
+    for prompt in object_prompts(shown.masks[0], contract.points).values():
         found = decoder.run(prompts.decoder_inputs(prompt, embeddings, size, contract))
         answer = decode.run(prompts.decoder_inputs(prompt, expected, size, contract))
         assert np.abs(found["low_res_masks"] - answer["low_res_masks"]).max() < 5e-2

@@ -25,6 +25,13 @@ class Prompts:
     box: Tensor | None = None
     mask_input: Tensor | None = None
 
+    @property
+    def single_click(self) -> bool:
+        """Whether it is ambiguous, so that any of the masks 1..3 may be the answer."""
+        return (
+            self.point_coords is not None and self.point_coords.shape[1] == 1 and self.box is None
+        )
+
 
 def clicks(random: np.random.Generator, masks: Masks) -> Tensor:
     """(B, 1, 2) float32: one pixel of each mask, all equally likely."""
