@@ -19,6 +19,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 VERIFIED_BY = {
     "coreml": "our evaluator of ML Programs; on a Mac, Core ML",
     "onnx": "ONNX Runtime on CPU, at each export",
+    "tflite": "LiteRT with XNNPACK, at each export",
 }
 
 

@@ -10,7 +10,7 @@ from mobilesam_export.inspection.placement import Placement
 
 Attribute = str | int | float | bool | tuple[float, ...]
 
-# Kinds of ops that move data and compute nothing, in ML Programs and in ONNX.
+# Kinds of ops that move data and compute nothing, in ML Programs, ONNX and TFLite.
 DATA_MOVEMENT = frozenset(
     """
     batch_to_space concat crop depth_to_space expand_dims flatten2d gather gather_along_axis
@@ -19,6 +19,8 @@ DATA_MOVEMENT = frozenset(
     space_to_batch space_to_depth split squeeze stack tile transpose
     Concat DepthToSpace Expand Flatten Gather GatherElements GatherND Pad Reshape Scatter
     ScatterElements ScatterND Slice SpaceToDepth Split Squeeze Tile Transpose Unsqueeze
+    BROADCAST_TO CONCATENATION DEPTH_TO_SPACE EXPAND_DIMS GATHER GATHER_ND PACK PAD PADV2 RESHAPE
+    SCATTER_ND SLICE SPACE_TO_DEPTH SPLIT SPLIT_V SQUEEZE STRIDED_SLICE TILE TRANSPOSE UNPACK
     """.split()  # noqa: SIM905 - a list would take 45 lines
 )
 

@@ -6,6 +6,7 @@
   a cropped border count.
 - matrix product (matmul, linear, Gemm): elements of the output x length of the contracted axis.
 - scaled_dot_product_attention: its two matrix products.
+- TFLite's filters have the output channels first, those of its depthwise convolution last.
 
 Biases, normalisation, softmax, activation functions, pooling and resizing count nothing. Kinds
 that multiply, but are not counted here, are named in the result.
@@ -125,7 +126,47 @@ def _times(a: int | None, b: int | None) -> int | None:
     return None if a is None or b is None else a * b
 
 
+def _depthwise(node: Node) -> int | None:
+    """Filters of (1, *kernel, channels), as TFLite has them."""
+    weight = node.input("filter")
+    if weight is None or not weight.shape:
+        return None
+    kernel = [size for size in weight.shape[:-1] if size is not None]
+    taps = math.prod(kernel) if len(kernel) == len(weight.shape) - 1 else None
+    return _times(node.outputs[0].elements, taps)
+
+
+def _tflite_transposed(node: Node) -> int | None:
+    """Filters of (output channels, *kernel, input channels)."""
+    source, weight = node.input("input"), node.input("filter")
+    if source is None or weight is None or not weight.shape:
+        return None
+    sizes = [size for size in weight.shape[:-1] if size is not None]
+    each = math.prod(sizes) if len(sizes) == len(weight.shape) - 1 else None
+    return _times(source.elements, each)
+
+
+def _batch_product(node: Node) -> int | None:
+    """TFLite's matrix product, whose operands may be stored transposed."""
+    left = node.input("x")
+    if left is None or not left.shape:
+        return None
+    depth = left.shape[-2] if node.attributes.get("adjX") else left.shape[-1]
+    return _times(node.outputs[0].elements, depth)
+
+
+def _fully_connected(node: Node) -> int | None:
+    weight = node.input("weights")
+    depth = weight.shape[-1] if weight and weight.shape else None
+    return _times(node.outputs[0].elements, depth)
+
+
 RULES: Mapping[str, Rule] = {
+    "BATCH_MATMUL": _batch_product,
+    "CONV_2D": _convolution("filter"),
+    "DEPTHWISE_CONV_2D": _depthwise,
+    "FULLY_CONNECTED": _fully_connected,
+    "TRANSPOSE_CONV": _tflite_transposed,
     "conv": _convolution("weight"),
     "Conv": _convolution("W"),
     "conv_transpose": _transposed_convolution("x", "weight"),

@@ -1,0 +1,85 @@
+"""What is changed in a .tflite file after the converter: names, order, description, metadata.
+
+A file is read into the objects that flatc generates from TFLite's schema, and written again.
+"""
+
+import re
+from collections import Counter
+from typing import Any
+
+from mobilesam_export.contract import GraphSpec
+from mobilesam_export.errors import ConversionError
+
+METADATA_NAME = b"TFLITE_METADATA"
+KEPT_METADATA = (b"min_runtime_version",)
+OUTPUT = re.compile(rb"output_(\d+)")  # the converter numbers what a module returns
+
+
+def read(content: bytes) -> Any:
+    """The model in a file, as mutable objects."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    return flatbuffer_utils.read_model_from_bytearray(content)
+
+
+def write(model: Any) -> bytes:
+    """The same model always gives the same bytes."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def with_interface(content: bytes, spec: GraphSpec) -> bytes:
+    """Names and order of inputs and outputs as in the contract, and short names for the rest.
+
+    Raises:
+        ConversionError: the converter made another interface than it was asked for.
+    """
+    model = read(content)
+    graph, (signature,) = model.subgraphs[0], model.signatureDefs
+    _shorten_names(graph)
+    for item in signature.outputs:
+        found = OUTPUT.fullmatch(item.name)
+        if found is None or int(found[1]) >= len(spec.outputs):
+            raise ConversionError(f"unexpected output {item.name!r} of the {spec.name}")
+        item.name = spec.outputs[int(found[1])].name.encode()
+    for expected, items, order in (
+        (spec.inputs, signature.inputs, "inputs"),
+        (spec.outputs, signature.outputs, "outputs"),
+    ):
+        by_name = {item.name.decode(): item for item in items}
+        if set(by_name) != {tensor.name for tensor in expected}:
+            raise ConversionError(f"the {spec.name} has {order} {sorted(by_name)}")
+        setattr(graph, order, [int(by_name[tensor.name].tensorIndex) for tensor in expected])
+        for tensor in expected:
+            graph.tensors[by_name[tensor.name].tensorIndex].name = tensor.name.encode()
+    graph.name = spec.name.encode()
+    return write(model)
+
+
+def finished(content: bytes, metadata: bytes) -> bytes:
+    """The file with its metadata, and without the converter's notes to itself."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = read(content)
+    model.description = b"mobilesam-export"
+    model.metadata = [item for item in model.metadata or [] if item.name in KEPT_METADATA]
+    buffer = schema.BufferT()
+    buffer.data = list(metadata)
+    model.buffers.append(buffer)
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = METADATA_NAME, len(model.buffers) - 1
+    model.metadata.append(entry)
+    return write(model)
+
+
+def _shorten_names(graph: Any) -> None:
+    """`module.Class_attribute/...;suffix` -> attributes; numbered where that is not unique."""
+    seen: Counter[str] = Counter()
+    for tensor in graph.tensors:
+        first = tensor.name.decode().partition(";")[0]
+        parts = [part.rpartition(".")[2].partition("_")[2] for part in first.split("/")]
+        name = "/".join(part for part in parts if part) or first.rpartition(".")[2]
+        number = seen[name]
+        seen[name] += 1
+        tensor.name = (f"{name}:{number}" if number else name).encode()

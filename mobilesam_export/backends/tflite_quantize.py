@@ -1,0 +1,182 @@
+"""The recipe's numbers: which weights of a .tflite file become float16 or int8.
+
+float16 is done here: a constant is stored in float16 behind a DEQUANTIZE, which XNNPACK and the
+GPU delegates undo when they load the file. int8 is ai-edge-quantizer's, by kind of op, because
+what a delegate has no kernel for falls back to slow ones: see the target's TOML.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mobilesam_export.backends import tflite_file
+from mobilesam_export.contract import Array, GraphSpec
+from mobilesam_export.errors import ConversionError, TargetError
+from mobilesam_export.quiet import quiet_descriptors
+from mobilesam_export.target import GRAPHS, Recipe
+
+# TFLite's names of the ops whose weights ai-edge-quantizer stores in int8, and its own names.
+KINDS = {
+    "BATCH_MATMUL": "BATCH_MATMUL",
+    "CONV_2D": "CONV_2D",
+    "DEPTHWISE_CONV_2D": "DEPTHWISE_CONV_2D",
+    "FULLY_CONNECTED": "FULLY_CONNECTED",
+    "TRANSPOSE_CONV": "CONV_2D_TRANSPOSE",
+}
+DEFAULT_THRESHOLD = 1024  # numbers; below that a constant is not worth a DEQUANTIZE
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How one file is quantised.
+
+    Attributes:
+        int8: kinds of ops whose weights become int8, with one scale per output channel.
+        activations: "float32", or how these ops compute: "dynamic-int8", "int8" or "int16".
+        float16: store the float constants that are left in float16.
+        threshold: constants of up to so many numbers stay as they are.
+    """
+
+    int8: tuple[str, ...]
+    activations: str
+    float16: bool
+    threshold: int
+
+
+def parse(recipe: Recipe, graph: str) -> Quantization:
+    """What a recipe says of one graph.
+
+    Raises:
+        TargetError: it is no recipe of this backend, or its `quantize` table has unknown words.
+    """
+    pair = (recipe.weights, recipe.activations)
+    table = dict(recipe.quantize)
+    if pair in (("float32", "float32"), ("float16", "float32")):
+        if table:
+            raise TargetError(f"quantize is for int8 weights, but weights are {recipe.weights!r}")
+        return Quantization((), "float32", recipe.weights == "float16", DEFAULT_THRESHOLD)
+    if recipe.weights != "int8" or recipe.activations not in ("dynamic-int8", "int8", "int16"):
+        raise TargetError(
+            "a tflite recipe has float32 or float16 weights with float32 activations, or int8 "
+            "weights with dynamic-int8, int8 or int16 activations, found weights "
+            f"{recipe.weights!r} and activations {recipe.activations!r}"
+        )
+    kinds = {name: table.pop(name, None) for name in GRAPHS}
+    rest = table.pop("other_constants", None)
+    if table or rest not in ("float32", "float16") or recipe.granularity != "per_channel":
+        raise TargetError(
+            "an int8 recipe of a tflite target has granularity = 'per_channel' and a quantize "
+            "table with encoder and decoder, lists of ops, and other_constants = 'float32' or "
+            f"'float16'; found granularity {recipe.granularity!r} and {dict(recipe.quantize)}"
+        )
+    for name, listed in kinds.items():
+        if not isinstance(listed, list) or not set(listed) <= set(KINDS):
+            raise TargetError(
+                f"quantize.{name} is {listed!r}; expected a list of: {', '.join(KINDS)}"
+            )
+    return Quantization(
+        tuple(kinds[graph]),
+        recipe.activations if kinds[graph] else "float32",
+        rest == "float16",
+        recipe.weight_threshold or DEFAULT_THRESHOLD,
+    )
+
+
+def quantize(
+    content: bytes,
+    quantization: Quantization,
+    spec: GraphSpec,
+    samples: Sequence[Mapping[str, Array]],
+) -> bytes:
+    """Store the weights of a float32 file as the recipe says.
+
+    Args:
+        content: the file.
+        quantization: from `parse`.
+        spec: its interface, which stays as it is.
+        samples: inputs to find ranges of activations on, where these are static.
+
+    Raises:
+        ConversionError: the quantizer refused the file.
+    """
+    if quantization.int8:
+        content = _int8(content, quantization, spec, samples)
+    if quantization.float16:
+        content = _float16(content, quantization.threshold)
+    return content
+
+
+def _int8(
+    content: bytes,
+    quantization: Quantization,
+    spec: GraphSpec,
+    samples: Sequence[Mapping[str, Array]],
+) -> bytes:
+    with quiet_descriptors():
+        from ai_edge_quantizer import qtyping, quantizer
+
+        try:
+            made = quantizer.Quantizer(float_model=bytearray(content))
+            for kind in quantization.int8:
+                made.add_dynamic_config(
+                    regex=".*",
+                    operation_name=qtyping.TFLOperationName(KINDS[kind]),
+                    num_bits=8,
+                    granularity=qtyping.QuantGranularity.CHANNELWISE,
+                )
+            found = made.quantize().quantized_model
+        except (ValueError, RuntimeError, KeyError, TypeError) as exc:
+            line = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
+            raise ConversionError(
+                f"ai-edge-quantizer could not quantise the {spec.name}: {line}"
+            ) from exc
+    if found is None:
+        raise ConversionError(f"ai-edge-quantizer found nothing to quantise in the {spec.name}")
+    return bytes(found)
+
+
+def _float16(content: bytes, threshold: int) -> bytes:
+    """Put every larger float32 constant behind a DEQUANTIZE of the same in float16."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = tflite_file.read(content)
+    (graph,) = model.subgraphs
+    code = _opcode(model, schema, schema.BuiltinOperator.DEQUANTIZE)
+    operators = []
+    halves: dict[int, int] = {}  # tensors may share a buffer, and go on sharing it
+    for index, tensor in enumerate(list(graph.tensors)):
+        data = model.buffers[tensor.buffer].data
+        # Vectors stay: XNNPACK wants the bias of an int8 op as it is.
+        if tensor.type != schema.TensorType.FLOAT32 or data is None or len(tensor.shape) < 2:
+            continue
+        if len(data) <= 4 * threshold:
+            continue
+        half = schema.TensorT()
+        half.name = tensor.name + b"/float16"
+        half.shape, half.type = list(tensor.shape), schema.TensorType.FLOAT16
+        half.buffer = halves.setdefault(tensor.buffer, tensor.buffer)
+        tensor.buffer = 0  # the empty one: now it is computed
+        graph.tensors.append(half)
+        operator = schema.OperatorT()
+        operator.opcodeIndex = code
+        operator.inputs, operator.outputs = [len(graph.tensors) - 1], [index]
+        operators.append(operator)
+    for buffer in halves:
+        values = np.frombuffer(bytes(model.buffers[buffer].data), np.float32)
+        model.buffers[buffer].data = np.frombuffer(values.astype(np.float16).tobytes(), np.uint8)
+    graph.operators = [*operators, *graph.operators]
+    return tflite_file.write(model)
+
+
+def _opcode(model: Any, schema: Any, builtin: int) -> int:
+    """Index of an op in the file's table, added if need be."""
+    for index, code in enumerate(model.operatorCodes):
+        if code.builtinCode == builtin:
+            return index
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = builtin
+    code.version = 3 if builtin == schema.BuiltinOperator.DEQUANTIZE else 1  # 3 has float16
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1

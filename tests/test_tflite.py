@@ -1,0 +1,144 @@
+"""What is in the TFLite files, beyond computing the right thing."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mobilesam_export.backends import tflite as backend
+from mobilesam_export.backends import tflite_file, tflite_quantize
+from mobilesam_export.contract import Contract
+from mobilesam_export.errors import BackendError, TargetError
+from mobilesam_export.inspection.graph import GraphDescription
+from mobilesam_export.target import Recipe, load_target
+
+GRAPHS = ("encoder", "decoder")
+CONTRACT = Contract(256, 6, load_target("tflite").graph)
+# What GPU delegates refuse, or whose result depends on data.
+FORBIDDEN = {
+    *("GATHER", "GATHER_ND", "SCATTER_ND", "WHERE", "SELECT", "SELECT_V2", "BROADCAST_TO"),
+    *("TILE", "ONE_HOT", "SPLIT", "WHILE", "IF"),
+}
+
+
+@pytest.fixture(scope="session")
+def bundle(export: Callable[..., Path]) -> Path:
+    return export("tflite", "-c", "seeded", "--image-size", "256", "-r", "float32")
+
+
+def described(folder: Path, graph: str) -> GraphDescription:
+    return backend.describe(folder / f"{graph}.tflite")
+
+
+def quantized(folder: Path, graph: str, recipe: str) -> bytes:
+    """What the recipe makes of the float32 file, without converting again."""
+    parsed = tflite_quantize.parse(load_target("tflite").recipes[recipe], graph)
+    content = (folder / f"{graph}.tflite").read_bytes()
+    return tflite_quantize.quantize(content, parsed, getattr(CONTRACT, graph), ())
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_the_interface_is_the_contracts(bundle: Path, graph: str) -> None:
+    found, spec = described(bundle, graph), getattr(CONTRACT, graph)
+    for tensors, expected in ((found.inputs, spec.inputs), (found.outputs, spec.outputs)):
+        assert [(t.name, t.shape, t.dtype) for t in tensors] == [
+            (t.name, t.shape, t.dtype) for t in expected
+        ]
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_no_tensor_has_more_than_four_axes_or_a_dynamic_one(bundle: Path, graph: str) -> None:
+    tensors = described(bundle, graph).activations()
+    assert max(tensor.rank or 0 for tensor in tensors) == 4
+    assert all(tensor.elements is not None for tensor in tensors)
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_no_op_depends_on_data(bundle: Path, graph: str) -> None:
+    assert not {node.kind for node in described(bundle, graph).nodes} & FORBIDDEN
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_no_path_or_module_of_ours_is_inside_the_file(bundle: Path, graph: str) -> None:
+    content = (bundle / f"{graph}.tflite").read_bytes()
+    assert b"site-packages" not in content
+    assert b"mobilesam_export." not in content
+    assert str(Path(__file__).parents[1]).encode() not in content
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_float16_halves_the_weights_and_computes_nearly_the_same(
+    bundle: Path, tmp_path: Path, graph: str
+) -> None:
+    path, spec = tmp_path / f"{graph}.tflite", getattr(CONTRACT, graph)
+    path.write_bytes(quantized(bundle, graph, "float16"))
+    whole = (bundle / path.name).stat().st_size
+    assert path.stat().st_size < 0.52 * whole
+    random = np.random.default_rng(0)
+    inputs: dict[str, Any] = {
+        item.name: random.integers(0, 4, item.shape).astype(item.dtype) for item in spec.inputs
+    }
+    found, expected = (backend.load(p, spec).run(inputs) for p in (path, bundle / path.name))
+    for name, values in expected.items():
+        assert np.abs(found[name] - values).max() < 5e-3 * np.abs(values).max()
+        assert not np.array_equal(found[name], values)
+
+
+def test_w8_dynamic_stores_matrices_in_int8_and_the_rest_in_float16(bundle: Path) -> None:
+    content = tflite_file.read(quantized(bundle, "encoder", "w8-dynamic"))
+    graph = content.subgraphs[0]
+    stored: dict[int, int] = {}
+    for tensor in graph.tensors:
+        data = content.buffers[tensor.buffer].data
+        if data is not None and len(tensor.shape) > 1:
+            stored[tensor.type] = stored.get(tensor.type, 0) + len(data)
+    float32, float16, int8 = 0, 1, 9  # TensorType
+    assert stored[int8] > 0.5 * sum(stored.values())
+    assert stored[float32] < 0.01 * sum(stored.values())
+    assert float16 in stored
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": "int4"}, "a tflite recipe has"),
+        ({"activations": "float16"}, "a tflite recipe has"),
+        ({"granularity": "per_tensor"}, "granularity = 'per_channel'"),
+        ({"quantize": {}}, "quantize table"),
+        ({"quantize": {"encoder": ["SOFTMAX"], "decoder": [], "other_constants": "float32"}}, "SO"),
+        ({"quantize": {"encoder": [], "decoder": 1, "other_constants": "float32"}}, "decoder is 1"),
+        ({"quantize": {"encoder": [], "decoder": [], "other_constants": "int8"}}, "quantize table"),
+        ({"quantize": {"more": 1}}, "quantize table"),
+    ],
+)
+def test_recipes_are_checked(change: dict[str, Any], message: str) -> None:
+    good = load_target("tflite").recipes["w8-dynamic"]
+    recipe = Recipe(**{**vars(good), **change})
+    with pytest.raises(TargetError, match=message):
+        tflite_quantize.parse(recipe, "encoder")
+
+
+def test_convert_takes_no_options() -> None:
+    with pytest.raises(TargetError, match="takes no keys"):
+        backend.parse_options({"opset": 20})
+
+
+@pytest.mark.parametrize("content", [b"", b"not tflite", b"\x1c\0\0\0TFL3" + bytes(40)])
+def test_loading_something_else_is_an_error_in_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "encoder.tflite").write_bytes(content)
+    with pytest.raises(BackendError, match=r"cannot load .*encoder\.tflite") as caught:
+        backend.load(tmp_path / "encoder.tflite", CONTRACT.encoder)
+    assert "\n" not in str(caught.value)
+
+
+def test_loading_the_decoder_as_encoder_is_an_error(bundle: Path) -> None:
+    with pytest.raises(BackendError, match="it is not the encoder"):
+        backend.load(bundle / "decoder.tflite", CONTRACT.encoder)
+
+
+def test_inputs_of_a_wrong_shape_are_an_error(bundle: Path) -> None:
+    session = backend.load(bundle / "encoder.tflite", CONTRACT.encoder)
+    with pytest.raises(BackendError, match=r"failed on encoder\.tflite"):
+        session.run({"image": np.zeros((1, 128, 128, 3), np.uint8)})
