@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mobilesam_export.commands.evaluate import evaluate_command
 from mobilesam_export.errors import UsageError
 from mobilesam_export.target import Target, builtin_targets, load_target
 
@@ -387,6 +388,9 @@ def segment_command(
     if not opened.provenance.trained:
         click.echo(f"note: weights {opened.provenance.source} are not trained", err=True)
     return OK
+
+
+cli.add_command(evaluate_command)
 
 
 def styled(summary: str) -> str:

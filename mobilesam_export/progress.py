@@ -2,10 +2,16 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TimeRemainingColumn,
+)
 
 # Bound now: `quiet` redirects sys.stderr while a converter runs and a spinner must go on.
 console = Console(file=sys.stderr, highlight=False)
@@ -62,3 +68,18 @@ def bytes_bar(name: str, size: int) -> Iterator[BytesBar]:
         disable=not console.is_terminal,
     ) as bar:
         yield BytesBar(bar, name, size)
+
+
+@contextlib.contextmanager
+def items_bar(text: str, total: int, done: int = 0) -> Iterator[Callable[[], None]]:
+    """A bar over `total` things of which `done` are done; call what it gives after each."""
+    columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task(text, total=total, completed=done)
+        yield lambda: bar.advance(task)

@@ -1,0 +1,79 @@
+"""Figures of an evaluation, one line of JSON per picture, so that a later run can go on.
+
+The first line says what is evaluated on what; a file of something else is never continued.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from mobilesam_export.errors import UsageError
+
+
+class EvaluationLog:
+    """Records of earlier runs, and a place for new ones.
+
+    Attributes:
+        records: of the pictures that are done, in the order in which they were.
+    """
+
+    def __init__(self, path: Path | None, identity: Mapping[str, Any]) -> None:
+        """Read what is there and get ready to append.
+
+        Args:
+            path: of the file; None to keep nothing.
+            identity: what is evaluated on what.
+
+        Raises:
+            UsageError: the file is of another evaluation, is none, or cannot be written.
+        """
+        self.records: list[dict[str, Any]] = []
+        self._file: TextIO | None = None
+        if path is None:
+            return
+        lines = _whole_lines(path)
+        if lines and lines[0] != json.loads(json.dumps(identity)):
+            raise UsageError(
+                f"{path} holds another evaluation (other bundles or pictures); "
+                "choose another name or delete it"
+            )
+        self.records = lines[1:]
+        part = path.with_name(f".{path.name}.part")
+        try:
+            self._file = part.open("w", encoding="utf-8")
+            for line in [dict(identity), *self.records]:  # without one that broke off
+                self._write(line)
+            part.replace(path)
+        except OSError as exc:
+            raise UsageError(f"cannot write {path}: {exc.strerror}") from exc
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Keep one picture's record, at once."""
+        self._write(record)
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        if self._file is not None:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        """Done."""
+        if self._file is not None:
+            self._file.close()
+
+
+def _whole_lines(path: Path) -> list[dict[str, Any]]:
+    """Every line but a last one that broke off."""
+    if not path.exists():
+        return []
+    try:
+        text = path.read_text(encoding="utf-8")
+        lines = [json.loads(line) for line in text.split("\n")[:-1]]
+    except OSError as exc:
+        raise UsageError(f"cannot read {path}: {exc.strerror}") from exc
+    except ValueError as exc:
+        raise UsageError(f"{path} is not an evaluation's file; choose another name") from exc
+    if not all(isinstance(line, dict) for line in lines):
+        raise UsageError(f"{path} is not an evaluation's file; choose another name")
+    return lines
