@@ -11,11 +11,11 @@ from PIL import Image
 from mobilesam_export.evaluation import BINS, Evaluation
 
 COLUMNS = {
-    "click_best": "one click, best of three",
-    "click": "one click, as chosen",
-    "clicks": "three clicks",
+    "click_best": "click, best of 3",
+    "click": "click, as chosen",
+    "clicks": "3 clicks",
     "box": "box",
-    "click_boundary": "one click, boundary",
+    "click_boundary": "click, boundary",
     "box_boundary": "box, boundary",
     "stability": "stability",
 }

@@ -99,7 +99,7 @@ def load_candidates(
         backend = get_backend(item.backend)
         if reason := backend.unavailable():
             raise BackendError(f"cannot run {path}: {reason}")
-        with step(f"Loading {path}"):
+        with step("Loading the bundle"):
             sessions = load_files(path, backend, item.contract)
         files = {n: f for n, f in item.manifest["files"].items() if n.startswith(("enc", "dec"))}
         identity = "".join(sorted(str(f["sha256"]) for f in files.values()))

@@ -1,0 +1,223 @@
+"""`evaluate`: figures of answers that are known to be right or wrong, and the real command."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from mobilesam_export.contract import Array, Contract, Session
+from mobilesam_export.dataset import Dataset, held_out_scenes
+from mobilesam_export.errors import UsageError
+from mobilesam_export.evaluation import (
+    BINS,
+    Candidate,
+    Evaluation,
+    Score,
+    boundary_iou,
+    evaluate_pictures,
+    stability,
+)
+from mobilesam_export.evaluation_log import EvaluationLog
+from mobilesam_export.scenes import masked_scene, scene
+from mobilesam_export.target import load_target
+from tests.cli_runner import ERROR, USAGE, refused, warm
+
+CONTRACT = Contract(256, 6, load_target("onnx").graph)
+SCENES = held_out_scenes(3, 256)
+
+
+def candidate(dataset: Dataset, sign: float) -> Candidate:
+    """Answers with the object under the prompt (or, for sign -1, with everything else)."""
+    masks: dict[str, Any] = {}
+
+    def encode(inputs: dict[str, Array]) -> dict[str, Array]:
+        for name in dataset.names:
+            sample = dataset.read(name)
+            if np.array_equal(sample.picture, inputs["image"][0]):
+                masks["now"] = sample.masks
+        return {"image_embeddings": np.zeros((1, 256, 16, 16), np.float32)}
+
+    def decode(inputs: dict[str, Array]) -> dict[str, Array]:
+        points = inputs["point_coords"][0]
+        inside = inputs["point_labels"][0] >= 1
+        x, y = points[inside][:2].mean(axis=0) if inputs["point_labels"][0][0] > 1 else points[0]
+        found = min(masks["now"], key=lambda m: np.hypot(*_middle(m, x, y)))
+        low = np.where(found.reshape(64, 4, 64, 4).mean((1, 3)) > 0.5, 5.0, -5.0) * sign
+        return {
+            "low_res_masks": np.tile(low, (1, 4, 1, 1)).astype(np.float32),
+            "iou_predictions": np.array([[0.9, 0.1, 0.8, 0.2]], np.float32),
+        }
+
+    sessions = (Session(encode, "oracle"), Session(decode, "oracle"))
+    return Candidate(f"{sign:+}", "", CONTRACT, sessions, 1)
+
+
+def _middle(mask: np.ndarray[Any, Any], x: float, y: float) -> tuple[float, float]:
+    """How far a point is from a mask: 0 inside, else the distance of the nearest pixel."""
+    rows, columns = np.nonzero(mask)
+    index = int(np.argmin((rows - y) ** 2 + (columns - x) ** 2))
+    return float(columns[index] - int(x)), float(rows[index] - int(y))
+
+
+def figures(sign: float) -> dict[str, float]:
+    one = candidate(SCENES, sign)
+    evaluation = Evaluation({one.name: Score()})
+    for record in evaluate_pictures([one], None, SCENES, SCENES.names):
+        evaluation.add(json.loads(json.dumps(record)))
+    return evaluation.scores[one.name].means()
+
+
+def test_right_answers_to_clicks_are_near_one() -> None:
+    found = figures(1)
+    assert found["click"] > 0.85  # a quarter of the resolution is not exact
+    assert found["click_best"] == pytest.approx(found["click"])
+    assert found["stability"] == 1
+
+
+def test_wrong_answers_are_near_zero() -> None:
+    found = figures(-1)
+    assert found["click"] < 0.1
+    assert found["click_boundary"] < 0.2
+
+
+@given(shift=st.integers(1, 40))
+def test_boundary_iou_falls_with_the_distance(shift: int) -> None:
+    mask = np.zeros((200, 200), bool)
+    mask[50:150, 50:150] = True
+    assert boundary_iou(mask, mask) == 1
+    moved, further = (np.roll(mask, n, axis=1) for n in (shift, shift + 1))
+    assert boundary_iou(further, mask) <= boundary_iou(moved, mask) < 1
+
+
+def test_boundary_iou_is_stricter_than_iou_for_a_large_mask() -> None:
+    mask = np.zeros((200, 200), bool)
+    mask[20:180, 20:180] = True
+    smaller = np.zeros_like(mask)
+    smaller[24:176, 24:176] = True
+    assert boundary_iou(smaller, mask) < 0.5 < (smaller & mask).sum() / mask.sum()
+
+
+def test_stability_counts_logits_between_the_thresholds() -> None:
+    assert stability(np.array([2.0, 2.0, 0.5, -5.0])) == pytest.approx(2 / 3)
+    assert stability(np.array([-5.0])) == 1
+
+
+def test_the_histogram_counts_every_object() -> None:
+    score = Score()
+    values = [0.0, 0.5, 0.999, 1.0]
+    score.add({"objects": [{"click": v} for v in values], "ms": {}})
+    assert score.histogram.sum() == len(values)
+    assert score.histogram[BINS - 1] == 2
+
+
+def test_a_log_goes_on_without_a_line_that_broke_off(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    first = EvaluationLog(path, {"candidates": "a"})
+    first.append({"picture": "one"})
+    first.close()
+    with path.open("a") as file:
+        file.write('{"picture": "tw')
+    again = EvaluationLog(path, {"candidates": "a"})
+    assert again.records == [{"picture": "one"}]
+    again.append({"picture": "two"})
+    again.close()
+    assert [json.loads(line) for line in path.read_text().splitlines()][-1] == {"picture": "two"}
+
+
+def test_a_log_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    EvaluationLog(path, {"candidates": "a"}).close()
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match="holds another evaluation"):
+        EvaluationLog(path, {"candidates": "b"})
+    path.write_text("not\njson\n")
+    with pytest.raises(UsageError, match="is not an evaluation's file"):
+        EvaluationLog(path, {"candidates": "a"})
+    assert before != path.read_bytes() == b"not\njson\n"
+
+
+def evaluate(folder: Path, *arguments: object) -> Any:
+    done = warm(folder, ["evaluate", *arguments, "--json"])
+    assert done.code == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_files_and_pytorch_score_alike_and_a_second_run_goes_on(
+    onnx_bundle: Path, tmp_path: Path
+) -> None:
+    save, report = tmp_path / "log.jsonl", tmp_path / "report.html"
+    asked = (onnx_bundle, "--scenes", 2, "--pytorch", "--save", save)
+    found = evaluate(tmp_path, *asked, "--report", report)
+    means = [item["mean"] for item in found["candidates"].values()]
+    assert len(means) == 2
+    assert means[0]["click"] == pytest.approx(means[1]["click"], abs=1e-3)
+    assert found["pictures"] == 2
+    page = report.read_text()
+    assert page.count("data:image/jpeg;base64,") == 2 * 2 * 2  # pictures, prompts, candidates
+    assert not re.search(r'(src|href)="(?!data:)', page)  # nothing from elsewhere
+    again = evaluate(tmp_path, *asked)
+    assert again["candidates"] == found["candidates"]  # times too: nothing was run again
+
+
+def test_without_annotations_pytorch_is_the_truth(onnx_bundle: Path, tmp_path: Path) -> None:
+    Image.fromarray(scene(3, 60, 90)).save(tmp_path / "a.png")
+    found = evaluate(tmp_path, onnx_bundle, "--images", tmp_path)
+    (candidate_found,) = found["candidates"].values()
+    assert candidate_found["mean"]["click"] > 0.99
+    assert candidate_found["mean"]["box"] > 0.99
+
+
+def test_missing_and_broken_pictures_are_named_and_the_run_goes_on(
+    onnx_bundle: Path, tmp_path: Path
+) -> None:
+    shown = masked_scene(3, 60, 90)
+    Image.fromarray(shown.picture).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    x0, y0, x1, y1 = 10, 10, 40, 40
+    annotation = {"id": 1, "segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1]]}
+    names = ["a.png", "b.png", "c.png"]
+    (tmp_path / "c.json").write_text(
+        json.dumps(
+            {
+                "images": [{"id": n, "file_name": name} for n, name in enumerate(names)],
+                "annotations": [{**annotation, "image_id": n} for n in range(3)],
+            }
+        )
+    )
+    asked = ("--images", tmp_path, "--annotations", tmp_path / "c.json")
+    found = evaluate(tmp_path, onnx_bundle, *asked)
+    assert found["pictures"] == 1
+    assert len(found["problems"]) == 2
+    assert "b.png" in found["problems"][0]
+    assert "c.png" in found["problems"][1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--annotations", "x.json"), "--annotations needs --images"),
+        (("--images", "nowhere"), "nowhere is not a folder"),
+        (("--report", "report.txt"), "report.txt is to be an .html file"),
+        (("--scenes", "0"), "expected 1 to"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: tuple[str, ...], said: str, onnx_bundle: Path, tmp_path: Path
+) -> None:
+    refused(tmp_path, ["evaluate", onnx_bundle, *arguments], USAGE, [said])
+
+
+def test_nothing_evaluated_is_an_error(onnx_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    asked = ["evaluate", onnx_bundle, "--images", tmp_path]
+    refused(tmp_path, asked, ERROR, ["nothing was evaluated", "a.png"])
+
+
+def test_a_bundle_given_twice_is_refused(onnx_bundle: Path, tmp_path: Path) -> None:
+    refused(tmp_path, ["evaluate", onnx_bundle, onnx_bundle], USAGE, ["given twice"])
