@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mobilesam_export.commands.evaluate import evaluate_command
+from mobilesam_export.commands.benchmark import benchmark_command
+from mobilesam_export.commands.compare import compare_command
+from mobilesam_export.commands.device_script import device_script_command
 from mobilesam_export.errors import UsageError
 from mobilesam_export.target import Target, builtin_targets, load_target
 
@@ -402,3 +405,8 @@ def styled(summary: str) -> str:
 def print_json(value: dict[str, Any]) -> None:
     """One object on stdout."""
     click.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+cli.add_command(benchmark_command)
+cli.add_command(compare_command)
+cli.add_command(device_script_command)

@@ -174,8 +174,15 @@ class Session:
         runtime: what runs it, with its version, for reports.
         largest: input arrays -> name and absolute value of the largest float16 activation, for
             runtimes that can tell.
+        resident: input arrays -> a call that runs the file on them where they lie in a device's
+            own memory, and is back when it is done; and one that fetches the outputs. For
+            runtimes on such devices, to time the file without the way there and back.
     """
 
     run: Callable[[dict[str, Array]], dict[str, Array]]
     runtime: str
     largest: Callable[[dict[str, Array]], tuple[str, float]] | None = None
+    resident: (
+        Callable[[dict[str, Array]], tuple[Callable[[], None], Callable[[], dict[str, Array]]]]
+        | None
+    ) = None

@@ -7,6 +7,8 @@ MobileSamExportError          exit 1
     BackendError              a runtime is missing or fails
         ConversionError       a converter failed
     BundleError               a bundle is damaged, foreign, or cannot be written
+    InterruptedMeasurement    Ctrl-C; what had been measured is kept
+    BudgetError               a budget or a file of measurements is wrong
     UsageError                exit 2: an argument that cannot be meant
     VerificationError         exit 3: a file does not compute what PyTorch computes
 
@@ -42,6 +44,14 @@ class ConversionError(BackendError):
 
 class BundleError(MobileSamExportError):
     """A bundle is damaged, foreign, or cannot be written."""
+
+
+class BudgetError(MobileSamExportError):
+    """A budget or a file of measurements is wrong."""
+
+
+class InterruptedMeasurement(MobileSamExportError):
+    """Ctrl-C while measuring; what had been measured is kept."""
 
 
 class UsageError(MobileSamExportError):

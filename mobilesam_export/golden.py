@@ -14,6 +14,7 @@ from PIL import Image
 from mobilesam_export import prompts
 from mobilesam_export.cases import PictureCase, PromptCase
 from mobilesam_export.contract import Array, Contract
+from mobilesam_export.errors import BundleError
 
 
 def write(folder: Path, case: PictureCase, contract: Contract) -> None:
@@ -70,4 +71,44 @@ def _tensor(folder: Path, stem: str, array: Array) -> dict[str, Any]:
         "file": name,
         "shape": list(array.shape),
         "dtype": str(array.dtype),
+    }
+
+
+def read(folder: Path) -> PictureCase:
+    """Read back what `write` has written.
+
+    Raises:
+        BundleError: it is not there or not as written.
+    """
+    try:
+        index = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
+        (embeddings,) = _arrays(folder, index["encoder"]["outputs"]).values()
+        cases = tuple(_read_prompt(folder, item) for item in index["prompts"])
+        return PictureCase(folder.name, _pixels(folder / "picture.png"), embeddings, cases)
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise BundleError(f"{folder} has no golden vectors that can be read: {exc}") from exc
+
+
+def _read_prompt(folder: Path, item: dict[str, Any]) -> PromptCase:
+    inputs = _arrays(folder, item["inputs"])
+    prompt = prompts.Prompt(
+        tuple((x, y, bool(inside)) for x, y, inside in item["points"]),
+        None if item["box"] is None else tuple(item["box"]),
+        inputs.get("mask_input"),
+    )
+    mask = _pixels(folder / item["mask"]) > 0
+    return PromptCase(item["name"], prompt, _arrays(folder, item["outputs"]), mask)
+
+
+def _pixels(path: Path) -> Array:
+    with Image.open(path) as image:
+        return np.array(image)
+
+
+def _arrays(folder: Path, tensors: list[dict[str, Any]]) -> dict[str, Array]:
+    return {
+        item["name"]: np.fromfile(
+            folder / item["file"], np.dtype(item["dtype"]).newbyteorder("<")
+        ).reshape(item["shape"])
+        for item in tensors
     }

@@ -229,7 +229,7 @@ class SlotDecoder(PromptedDecoder):
         has_box = counts[:, 2:].sum(-1, keepdim=True).clamp(0, 1)
         # PyTorch pads a prompt of points without a box with one "not a point" token.
         padded = has_point * (1 - has_box)
-        outputs = torch.ones(1, 5)
+        outputs = torch.ones(1, 5, device=point_labels.device)
         visible = torch.cat([outputs, labeled.sum(-1), padded], dim=1)  # (1, T)
         mask = ((1 - visible) * MASKED)[:, None, None]  # (1, 1, 1, T)
         prompt = torch.cat([prompt, self.not_a_point], dim=1)

@@ -1,0 +1,35 @@
+"""`mobilesam-export device-script`: a bundle -> what a person runs on a real device."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command("device-script")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="The new folder. [default: BUNDLE-device beside it]",
+)
+def device_script_command(bundle: Path, out: Path | None) -> int:
+    """Write what times BUNDLE on a phone: adb and benchmark_model, or a Swift package.
+
+    `benchmark --import` reads the results back.
+
+    \b
+    Example:
+      mobilesam-export device-script build/coreml-float16
+    """
+    from mobilesam_export.bundle import open_bundle
+    from mobilesam_export.latency.device_script import write_device_script
+
+    opened = open_bundle(bundle)
+    folder = out or bundle.resolve().with_name(f"{bundle.resolve().name}-device")
+    files = write_device_script(opened, folder)
+    click.echo(click.style(str(folder), bold=True))
+    for name in files:
+        click.echo(f"  {name}")
+    click.echo("  read its README.md; nothing here can run it", err=True)
+    return 0

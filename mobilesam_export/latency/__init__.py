@@ -1,0 +1,1 @@
+"""Pieces of `benchmark` and `compare`: measuring, statistics, decisions, machines, reports."""
