@@ -71,8 +71,8 @@ class Judgement:
     reason: str = ""
 
 
-# Zhang et al., Faster Segment Anything, 2023 (arXiv:2306.14289), abstract and table 3: 8 ms for
-# the image encoder and 4 ms for the mask decoder on a single GPU.
+# Zhang et al., Faster Segment Anything, 2023 (arXiv:2306.14289), and the tables of its repository:
+# 8 ms for the image encoder and 4 ms for the mask decoder on a single GPU.
 PAPER = Budget("paper", "cuda", {"median_ms": {"encoder": 8.0, "decoder": 4.0}})
 
 

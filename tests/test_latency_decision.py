@@ -30,7 +30,7 @@ def constant(ratio: float, blocks: int = 6) -> Blocks:
 
 def noisy(random: np.random.Generator, ratio: float, blocks: int) -> Blocks:
     """Times of a busy machine: bursts of up to 3x that last for pairs, runs that differ by 6.6 %,
-    and an offset of each pair of sessions, as recorded here on a decoder with one thread (benchmarks/gate_power.py).
+    and an offset of each pair of sessions: as recorded here on a decoder with one thread.
     """
     made = []
     for _ in range(blocks):

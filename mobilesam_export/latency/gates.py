@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mobilesam_export import prompts
 from mobilesam_export.bundle import Bundle
-from mobilesam_export.cases import verification_pictures, verification_prompts
+from mobilesam_export.cases import object_prompts, verification_scenes
 from mobilesam_export.contract import Contract, Session
 from mobilesam_export.errors import BudgetError
 from mobilesam_export.inspection.files import describe_path
@@ -139,13 +139,14 @@ def bundle_masks(sessions: Sequence[Session], contract: Contract) -> dict[str, N
     """
     encoder, decoder = sessions
     masks = {}
-    for name, picture in verification_pictures(contract.image_size).items():
-        size = prompts.picture_size(picture)
-        inputs = prompts.encoder_inputs(picture, contract)
+    for name, scene in verification_scenes(contract.image_size).items():
+        size = prompts.picture_size(scene.picture)
+        inputs = prompts.encoder_inputs(scene.picture, contract)
         embeddings = encoder.run(inputs)["image_embeddings"]
         slots = 6 if contract.dynamic else contract.points
         height, width = prompts.resized_size(*size, contract.image_size // 4)
-        for label, prompt in verification_prompts(*size, slots).items():
+        largest = max(scene.masks, key=np.count_nonzero)
+        for label, prompt in object_prompts(largest, slots).items():
             outputs = decoder.run(prompts.decoder_inputs(prompt, embeddings, size, contract))
             iou = outputs["iou_predictions"]
             index = 0 if contract.dynamic else prompts.chosen_index(prompt, iou)
