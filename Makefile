@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup demo check test bench wheel clean
+.PHONY: setup demo check test bench bench-speed wheel clean
+CHECKPOINT ?= demo
 
 setup: $(READY)
 
@@ -35,6 +36,26 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.export_cost
 	$(BIN)/python -m benchmarks.parity
 	$(BIN)/python -m benchmarks.samexporter_client
+
+# The speed figures of the README: tens of minutes, and a quiet machine. Pairs are appended to those
+# that are there.
+SPEED := build/speed
+bench-speed: $(READY)
+	$(BIN)/python -m pip install --quiet --group paper
+	for recipe in float32 float16; do \
+		$(BIN)/mobilesam-export onnx --recipe $$recipe --checkpoint $(CHECKPOINT) \
+			--out $(SPEED)/onnx-$$recipe || exit; done
+	for recipe in float32 w8-dynamic; do \
+		$(BIN)/mobilesam-export tflite --recipe $$recipe --checkpoint $(CHECKPOINT) \
+			--out $(SPEED)/tflite-$$recipe || exit; done
+	$(BIN)/mobilesam-export benchmark $(SPEED)/onnx-float32 $(SPEED)/onnx-float16 \
+		$(SPEED)/tflite-float32 $(SPEED)/tflite-w8-dynamic --budget paper \
+		--save benchmarks/results/latency.json --plot benchmarks/results/latency.png
+	$(BIN)/python -m benchmarks.paper_table $(SPEED)/onnx-float32 $(SPEED)/tflite-float32 \
+		$(SPEED)/tflite-w8-dynamic
+	$(BIN)/python -m benchmarks.gate_power real $(SPEED)/onnx-float32 decoder
+	$(BIN)/python -m benchmarks.gate_power real $(SPEED)/onnx-float32 encoder
+	$(BIN)/python -m benchmarks.gate_power simulate
 
 wheel: $(READY)
 	$(BIN)/python -m build --wheel

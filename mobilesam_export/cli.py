@@ -393,6 +393,9 @@ def segment_command(
     return OK
 
 
+cli.add_command(benchmark_command)
+cli.add_command(compare_command)
+cli.add_command(device_script_command)
 cli.add_command(evaluate_command)
 
 
@@ -405,8 +408,3 @@ def styled(summary: str) -> str:
 def print_json(value: dict[str, Any]) -> None:
     """One object on stdout."""
     click.echo(json.dumps(value, indent=2, allow_nan=False))
-
-
-cli.add_command(benchmark_command)
-cli.add_command(compare_command)
-cli.add_command(device_script_command)

@@ -26,7 +26,8 @@ TIMEOUT_S = 120
 PROGRESS = re.compile(
     r"(Loading the (checkpoint \(.*\)|bundle)|Converting the (encoder|decoder)|Encoding the picture"
     r"|Asking PyTorch for the expected answers|Verifying the files against PyTorch"
-    r"|Checking the bundle's hashes|Collecting calibration samples)"
+    r"|Checking the bundle(s' hashes|'s hashes)|Collecting calibration samples|Comparing masks"
+    r"|Timing .*|Counting .*|Loading (.* on .*|the checkpoint for PyTorch))"
 )
 # What torch and ONNX Runtime keep for themselves between runs.
 THIRD_PARTY = re.compile(r"tmp/torchinductor_.*|tmp/\.ses|cache(/Microsoft(/.*)?)?")

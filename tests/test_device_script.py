@@ -11,14 +11,16 @@ from mobilesam_export.errors import BudgetError
 from mobilesam_export.latency.device_results import import_rows
 from tests.cli_runner import ERROR, USAGE, refused, warm
 
-HEAD = "# mobilesam-export device results 1\n# platform: {}\n# subject: {}\n# device: {}\n"
+FIRST = "# mobilesam-export device results 1\n"
+HEAD = FIRST + "# platform: {}\n# subject: {}\n# device: {}\n"
 ENCODER = """INFO: Loaded model /data/local/tmp/encoder.tflite
-INFO: Replacing 300 out of 300 node(s) with delegate (TfLiteXNNPackDelegate) node, yielding 1 part
+INFO: Replacing 300 out of 300 node(s) with delegate (TfLiteXNNPackDelegate) node, yielding 1
 INFO: count=5 first=260000 min=250000 max=260000 avg=252000 std=100 p5=1 median=2 p95=3
 INFO: count=100 first=249 min=238588 max=252566 avg=1.24e+06 std=2 p5=1 median=239807 p95=9
 INFO: Inference timings in us: Init: 5579, First inference: 260000, Inference (avg): 1.2e+06
 """
-ANDROID = f"""{HEAD.format("android", "tflite-float32", "Google Pixel 8, zuma")}# section: encoder cpu
+PIXEL = HEAD.format("android", "tflite-float32", "Google Pixel 8, zuma")
+ANDROID = f"""{PIXEL}# section: encoder cpu
 {ENCODER}# section: encoder gpu
 ERROR: Failed to apply GPU delegate.
 # section: decoder cpu
