@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mobilesam_export.commands.evaluate import evaluate_command
 from mobilesam_export.commands.benchmark import benchmark_command
 from mobilesam_export.commands.compare import compare_command
 from mobilesam_export.commands.device_script import device_script_command
+from mobilesam_export.commands.evaluate import evaluate_command
 from mobilesam_export.errors import UsageError
 from mobilesam_export.target import Target, builtin_targets, load_target
 

@@ -60,7 +60,7 @@ COMPONENTS = (
 @click.option("--plot", "plot_path", type=click.Path(path_type=Path), help="Draw a .png.")
 @click.option("--markdown", "markdown_path", type=click.Path(path_type=Path), help="Write a .md.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def benchmark_command(bundles: tuple[Path, ...], **options: Any) -> int:  # noqa: ANN401 click's
+def benchmark_command(bundles: tuple[Path, ...], **options: Any) -> int:
     """Time BUNDLEs side by side: each file, pre- and post-processing, and click to mask.
 
     Runs take turns, and answers are checked against PyTorch's. Load time, cold start and warm-up

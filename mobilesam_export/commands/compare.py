@@ -39,7 +39,7 @@ LIMIT_FORM = "NAME=NUMBER"
 @click.option("--markdown", "markdown_path", type=click.Path(path_type=Path), help="Write a .md.")
 @click.option("--junit", "junit_path", type=click.Path(path_type=Path), help="Write a .xml.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def compare_command(base: Path, candidate: Path, **options: Any) -> int:  # noqa: ANN401 click's
+def compare_command(base: Path, candidate: Path, **options: Any) -> int:
     """Is CANDIDATE slower than BASE, or worse in any figure that has no noise?
 
     BASE is a bundle, or a file of `benchmark --save`; times of a file are never compared. The
