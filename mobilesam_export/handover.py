@@ -8,6 +8,9 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from mobilesam_export.backends import get_backend
+from mobilesam_export.inspection.memory import find_peak
+
 SIZE_UNITS = 1e6  # MB as disks and app stores count
 
 
@@ -22,7 +25,7 @@ def readme(folder: Path, manifest: dict[str, Any]) -> str:
         "side": str(contract["image_size"]),
         "quarter": str(contract["image_size"] // 4),
         "points": str(contract["points"]),
-        "files": _files(folder),
+        "files": _files(folder, manifest["backend"]),
         "encoder": _table(contract["encoder"]),
         "decoder": _table(contract["decoder"]),
         "verification": _verification(manifest["verification"]),
@@ -53,12 +56,24 @@ def _template(name: str) -> str:
     return (folder / name).read_text(encoding="utf-8")
 
 
-def _files(folder: Path) -> str:
+def _files(folder: Path, backend: str) -> str:
     rows = [
-        f"| `{name}` | {size / SIZE_UNITS:.1f} MB |"
+        f"| `{name}` | {size / SIZE_UNITS:.1f} MB | {_peak_memory(folder / name, backend)} |"
         for name, size in artifact_sizes(folder).items()
     ]
-    return "\n".join(["| file | size |", "| --- | --- |", *rows])
+    note = (
+        "Activations are counted, not measured: what must be held at the worst moment, without "
+        "weights and without what a runtime saves by fusing or computing in place."
+    )
+    head = ["| file | size | activations |", "| --- | --- | --- |"]
+    return "\n".join([*head, *rows, "", note])
+
+
+def _peak_memory(path: Path, backend: str) -> str:
+    peak = find_peak(get_backend(backend).describe(path))
+    return (
+        f"{peak.bytes / SIZE_UNITS:.1f} MB" if not peak.unknown else "depends on the input's size"
+    )
 
 
 def _table(spec: dict[str, Any]) -> str:

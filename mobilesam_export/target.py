@@ -16,6 +16,8 @@ LAYOUTS = ("channel-last", "channel-first")
 PIXELS = ("uint8", "float32", "image", "sam")
 PROMPTS = ("slots", "sam")
 GELUS = ("none", "tanh")  # torch's words; "none" is the exact form
+ATTENTIONS = ("manual", "sdpa", "per-head")
+HIDDEN = ("whole", "parts")
 PRECISIONS = ("float32", "float16")
 COMPRESSED = ("int8", "int4", "palette8", "palette6", "palette4")  # palettes of 256, 64, 16 numbers
 # int8 by ranges found at run time; int8 or int16 by ranges fixed at export, from calibration
@@ -38,12 +40,18 @@ class GraphForm:
         prompt: "slots" (a fixed number, each filled or neutral) or "sam" (any number, with
             SAM's own ONNX names).
         gelu: "none" (exact) or "tanh".
+        attention: how channel-first windows attend. "manual" (two matrix products), "sdpa" (the
+            fused operation of iOS 18), or "per-head" (one head at a time).
+        hidden: whether an expanded map (of bottlenecks and MLPs) is held "whole", or in "parts"
+            of its channels of at most 4 S**2 numbers, which takes less memory.
     """
 
     layout: str
     pixels: str
     prompt: str
     gelu: str = "none"
+    attention: str = "manual"
+    hidden: str = "whole"
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -51,8 +59,15 @@ class GraphForm:
             ("pixels", PIXELS),
             ("prompt", PROMPTS),
             ("gelu", GELUS),
+            ("attention", ATTENTIONS),
+            ("hidden", HIDDEN),
         ):
             _check_choice(f"graph.{name}", getattr(self, name), allowed)
+        if self.layout == "channel-last" and (self.attention, self.hidden) != ("manual", "whole"):
+            raise TargetError(
+                'graph.attention and graph.hidden are for layout = "channel-first", '
+                f"found {self.attention!r} and {self.hidden!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -89,6 +104,7 @@ class Recipe:
             what those are stored instead: "float16" (not compressed), or one palette per tensor.
         convert: options of the backend that this recipe has other than the target's.
         quantize: how the backend quantises, in its own words and checked there.
+        calibrate_weights: whether compressed weights are chosen by what they do to sample inputs.
     """
 
     weights: str
@@ -101,6 +117,7 @@ class Recipe:
     exceptions: Mapping[str, Any] = field(default_factory=dict)
     convert: Mapping[str, Any] = field(default_factory=dict)
     quantize: Mapping[str, Any] = field(default_factory=dict)
+    calibrate_weights: bool = False
 
     def __post_init__(self) -> None:
         _check_choice("weights", self.weights, (*PRECISIONS, *COMPRESSED))
@@ -114,8 +131,8 @@ class Recipe:
 
     @property
     def calibrated(self) -> bool:
-        """Whether the export needs sample pictures, to fix the ranges of activations."""
-        return self.activations in ("int8", "int16")
+        """Whether the export needs sample pictures."""
+        return self.activations in ("int8", "int16") or self.calibrate_weights
 
     def _check_compression(self) -> None:
         """Compressed weights need to say how, and others have nothing to say."""
@@ -255,6 +272,8 @@ def _value(hint: Any, value: object, where: str) -> Any:  # noqa: ANN401 what a 
         return tuple(value)
     if get_origin(hint) is Mapping and not isinstance(value, dict):
         raise TargetError(f"{where}: expected a table, found {value!r}")
+    if hint is bool and not isinstance(value, bool):
+        raise TargetError(f"{where}: expected true or false, found {value!r}")
     if hint in (str, float, int) and (not isinstance(value, hint) or isinstance(value, bool)):
         raise TargetError(f"{where}: expected {hint.__name__}, found {value!r}")
     return value

@@ -3,17 +3,25 @@
 import json
 import platform
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mobilesam_export import prompts
-from mobilesam_export.backends import coreml
+from mobilesam_export.backends import coreml, reference
+from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import BackendError, MobileSamExportError, TargetError
-from mobilesam_export.model import PIXEL_MEAN
+from mobilesam_export.evaluator import read_program
+from mobilesam_export.graphs import split_graphs
+from mobilesam_export.inspection.memory import find_peak
+from mobilesam_export.inspection.placement import Verdict
+from mobilesam_export.model import PIXEL_MEAN, Sam
 from mobilesam_export.quiet import quiet
 from mobilesam_export.scenes import scene
 from mobilesam_export.target import load_target
@@ -59,20 +67,20 @@ def test_every_input_and_output_is_described(coreml_bundle: Path, graph: str) ->
     assert found == {item.name: item.meaning for item in (*expected.inputs, *expected.outputs)}
 
 
-def test_the_encoder_takes_an_rgb_image_and_subtracts_the_means(coreml_bundle: Path) -> None:
+def test_the_encoder_takes_an_rgb_image_and_subtracts_the_means(
+    export: Callable[..., Path],
+) -> None:
     """Exact normalisation: the means here, the divisors in the first convolution."""
-    spec = read_spec(coreml_bundle, "encoder")
+    folder = export("coreml", "-c", "seeded", "--image-size", "256", "-r", "float32")
+    spec = read_spec(folder, "encoder")
     (image,) = spec.description.input
     assert (image.type.imageType.height, image.type.imageType.width) == (256, 256)
     assert image.type.imageType.colorSpace == image.type.imageType.RGB
-    biases = [
-        list(value.immediateValue.tensor.floats.values)
-        for op in operations(spec)
-        for value in op.attributes.values()
-        if value.immediateValue.tensor.floats.values
-    ]
-    flat = [number for bias in biases for number in bias]
-    assert all(any(abs(number + mean) < 1e-4 for number in flat) for mean in PIXEL_MEAN)
+    program = read_program(folder / "encoder.mlpackage")
+    (subtraction,) = (op for op in program.operations if op.kind == "sub")
+    assert subtraction.inputs["x"] == ("image",)
+    _, mean = program.constants[subtraction.inputs["y"][0]]
+    assert np.asarray(mean).reshape(3) == pytest.approx(np.array(PIXEL_MEAN))
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
@@ -102,6 +110,65 @@ def test_layer_norms_are_fused_and_nothing_is_unfused(coreml_bundle: Path) -> No
     kinds = [op.type for op in operations(read_spec(coreml_bundle, "encoder"))]
     assert kinds.count("layer_norm") == 22
     assert not {"reduce_mean", "rsqrt", "sqrt", "gather", "gather_nd", "scatter_nd"} & set(kinds)
+
+
+def test_the_encoder_is_resident_but_for_the_casts_at_its_edges(coreml_bundle: Path) -> None:
+    graph = coreml.describe(coreml_bundle / "encoder.mlpackage")
+    assert graph.residency is not None
+    placed = list(zip(graph.nodes, graph.residency, strict=True))
+    others = [node for node, placement in placed if placement.verdict != Verdict.RESIDENT]
+    assert [node.kind for node in others] == ["cast", "cast"]
+    assert others[0].operands() == graph.inputs
+    assert others[1].outputs == graph.outputs
+
+
+def test_the_encoder_has_few_ops_that_only_move_data(coreml_bundle: Path) -> None:
+    """For each of 10 blocks 4 reshapes, 4 transposes, a split, a pad, a slice."""
+    kinds = Counter(op.type for op in operations(read_spec(coreml_bundle, "encoder")))
+    moved = ("reshape", "transpose", "split", "pad", "slice_by_index", "concat")
+    assert [kinds[kind] for kind in moved] == [40, 40, 10, 10, 10, 2]
+
+
+def test_the_readme_tells_what_activations_take(coreml_bundle: Path) -> None:
+    peak = find_peak(coreml.describe(coreml_bundle / "encoder.mlpackage"))
+    row = f"| `encoder.mlpackage` | {14.3:.1f} MB | {peak.bytes / 1e6:.1f} MB |"
+    assert row in (coreml_bundle / "README.md").read_text()
+
+
+def test_fused_attention_needs_ios_18(sam: Sam, tmp_path: Path) -> None:
+    target = load_target("coreml")
+    contract = Contract(256, 6, replace(target.graph, attention="sdpa"))
+    encoder, _ = split_graphs(sam, contract)
+    options = coreml.parse_options(target.convert)
+    conversion = Conversion(options, target.recipes["float16"], contract, {})
+    with pytest.raises(TargetError, match="iOS18"):
+        coreml.convert(encoder, conversion, tmp_path / "encoder.mlpackage")
+
+
+@pytest.mark.parametrize(
+    ("attention", "ios", "kind", "count"),
+    [
+        ("sdpa", "iOS18", "scaled_dot_product_attention", 12),  # 10 heads are 5 + 5
+        ("per-head", "iOS16", "einsum", 2 * (2 * 4 + 6 * 5 + 2 * 10)),
+    ],
+)
+def test_other_forms_of_attention_compute_the_same(
+    sam: Sam, tmp_path: Path, attention: str, ios: str, kind: str, count: int
+) -> None:
+    target = load_target("coreml")
+    contract = Contract(256, 6, replace(target.graph, attention=attention))
+    encoder, _ = split_graphs(sam, contract)
+    options = coreml.parse_options({"minimum_deployment_target": ios})
+    metadata = dict.fromkeys(("description", "author", "license", "version"), "")
+    path = tmp_path / "encoder.mlpackage"
+    conversion = Conversion(options, target.recipes["float32"], contract, metadata)
+    coreml.convert(encoder, conversion, path)
+    kinds = [op.type for op in operations(read_spec(tmp_path, "encoder"))]
+    assert kinds.count(kind) == count
+    inputs = prompts.encoder_inputs(scene(0, 200, 256), contract)
+    found = coreml.load_evaluator(path).run(inputs)["image_embeddings"]
+    expected = reference.load(sam, contract)[0].run(inputs)["image_embeddings"]
+    assert np.abs(found - expected).max() <= 1e-3
 
 
 @NEEDS_NO_MAC

@@ -64,10 +64,10 @@ def convert(sam: Sam, recipe: Recipe, path: Path, graph: str = "decoder") -> Non
 def test_encoder_has_the_declared_operations_for_the_declared_system(
     compressed: Callable[[str], Path], name: str, version: int, kind: str
 ) -> None:
-    """63 tensors of the encoder have more than weight_threshold numbers."""
+    """85 tensors of the encoder have more than weight_threshold numbers."""
     spec = read_spec(compressed(name), "encoder")
     assert spec.specificationVersion == version
-    assert kinds(spec) == {kind: 63}
+    assert kinds(spec) == {kind: 85}
 
 
 def test_a_recipe_overrides_the_minimum_system_of_its_target(
@@ -110,14 +110,15 @@ def test_exceptions_have_other_palettes(compressed: Callable[[str], Path]) -> No
             dimensions = op.inputs["lut"].arguments[0].value.type.tensorType.dimensions
             luts[op.outputs[0].name] = tuple(d.constant.size for d in dimensions)
     assert luts["p_stem_2_weight_to_fp16_palettized"] == (1, 1, 1, 1, 64, 1)
-    assert luts["b_body_5_blocks_0_bias_to_fp16_palettized"] == (1, 1, 1, 1, 16, 1)
-    assert luts["p_body_0_project_weight_to_fp16_palettized"] == (4, 1, 1, 1, 16, 1)
+    assert luts["b_body_5_blocks_0_bias_0_to_fp16_palettized"] == (1, 1, 1, 1, 16, 1)
+    assert luts["p_body_0_parts_0_4_weight_to_fp16_palettized"] == (4, 1, 1, 1, 16, 1)
 
 
 def test_compression_gives_the_same_bytes_twice(sam: Sam, tmp_path: Path) -> None:
     """With groups, k-means starts from random centers, and two threads add up in any order."""
     some = {"p_transformer_blocks_*": "float16", "b_*": "float16"}  # else it takes ten times longer
-    recipe = replace(TARGET.recipes["w4-palettized"], exceptions={"decoder": some})
+    usual = TARGET.recipes["w4-palettized"]
+    recipe = replace(usual, exceptions={"decoder": some}, calibrate_weights=False)
     packages = [tmp_path / name / "decoder.mlpackage" for name in ("first", "second")]
     for package in packages:
         package.parent.mkdir()

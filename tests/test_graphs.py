@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mobilesam_export.backends import reference
+from mobilesam_export.errors import TargetError
 from mobilesam_export.graphs.decoder import SamDecoder, SlotDecoder
 from mobilesam_export.graphs.encoder import Encoder
-from mobilesam_export.model import PIXEL_MEAN, Sam, build_sam
+from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.seeded import seeded_state_dict
+from mobilesam_export.target import GraphForm
 
 SIZE = 256
 SLOTS = (2, 6, 16)
@@ -31,8 +33,17 @@ def model(size: int) -> Sam:
 
 
 @cache
+def expected_embeddings(size: int) -> Tensor:
+    return model(size).encode(reference.normalize(picture(size).numpy(), size))
+
+
 def embeddings() -> Tensor:
-    return model(SIZE).encode(reference.normalize(picture(SIZE).numpy(), SIZE))
+    return expected_embeddings(SIZE)
+
+
+def encoder(size: int, layout: str, pixels: str, **form: str) -> Encoder:
+    made = Encoder(model(size), GraphForm(layout, pixels, "slots", **form))
+    return made.eval().requires_grad_(False)
 
 
 @cache
@@ -46,27 +57,55 @@ def decoder(points: int) -> SlotDecoder:
 @pytest.mark.parametrize("pixels", ["uint8", "float32", "image"])
 def test_encoder_form_equals_the_model(size: int, layout: str, pixels: str) -> None:
     image = picture(size)
-    expected = model(size).encode(reference.normalize(image.numpy(), size))
     inputs = {
         "uint8": image,
         "float32": image.float(),
-        "image": (image - torch.tensor(PIXEL_MEAN)).permute(0, 3, 1, 2),
+        "image": image.float().permute(0, 3, 1, 2),
     }
-    found = Encoder(model(size), layout, pixels)(inputs[pixels])
-    assert (found - expected).abs().max() <= TOLERANCE
+    found = encoder(size, layout, pixels)(inputs[pixels])
+    assert (found - expected_embeddings(size)).abs().max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("size", [256, 448])
+@pytest.mark.parametrize("attention", ["manual", "sdpa", "per-head"])
+@pytest.mark.parametrize("hidden", ["whole", "parts"])
+def test_channel_first_forms_equal_the_model(size: int, attention: str, hidden: str) -> None:
+    form = encoder(size, "channel-first", "image", attention=attention, hidden=hidden)
+    found = form(picture(size).float().permute(0, 3, 1, 2))
+    assert (found - expected_embeddings(size)).abs().max() <= TOLERANCE
+
+
+def test_expanded_maps_in_parts_are_at_most_four_numbers_for_each_pixel() -> None:
+    form = encoder(SIZE, "channel-first", "image", hidden="parts")
+    sizes = []
+    for module in form.body.modules():
+        if isinstance(module, torch.nn.GELU):
+            module.register_forward_hook(lambda _m, _i, y: sizes.append(y.numel()))
+    form(picture(SIZE).float().permute(0, 3, 1, 2))
+    expanded = [size for size in sizes if size != 8 * SIZE**2]  # the map between stages 0 and 1
+    assert len(sizes) == 2 * 2 * 4 + 3 * 2  # blocks, GELUs, parts; then between the stages
+    assert max(expanded) == 4 * SIZE**2
+
+
+@pytest.mark.parametrize("changes", [{"attention": "sdpa"}, {"hidden": "parts"}])
+def test_channel_last_has_one_form_of_attention_and_of_expanded_maps(
+    changes: dict[str, str],
+) -> None:
+    with pytest.raises(TargetError, match='layout = "channel-first"'):
+        GraphForm("channel-last", "uint8", "slots", **changes)
 
 
 @pytest.mark.parametrize(("height", "width"), [(256, 170), (97, 256), (256, 256), (1, 256)])
 def test_sam_pixels_are_normalized_and_then_padded_with_zeros(height: int, width: int) -> None:
     image = picture(SIZE)[0, :height, :width].float()
     expected = model(SIZE).encode(reference.normalize(image.numpy(), SIZE))
-    found = Encoder(model(SIZE), "channel-last", "sam")(image)
+    found = encoder(SIZE, "channel-last", "sam")(image)
     assert (found - expected).abs().max() <= TOLERANCE
 
 
 def test_tanh_gelu_is_another_function() -> None:
-    exact = Encoder(model(SIZE), "channel-last", "uint8")(picture(SIZE))
-    tanh = Encoder(model(SIZE), "channel-last", "uint8", "tanh")(picture(SIZE))
+    exact = encoder(SIZE, "channel-last", "uint8")(picture(SIZE))
+    tanh = encoder(SIZE, "channel-last", "uint8", gelu="tanh")(picture(SIZE))
     assert 1e-4 < (exact - tanh).abs().max() < 0.1
 
 

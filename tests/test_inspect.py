@@ -57,6 +57,15 @@ MACS = {
         node("matmul", (3, 2, 5), x=activation("x", (3, 2, 7)), y=activation("y", (3, 7, 5))),
         210,
     ),
+    "einsum": (
+        Node(
+            "einsum",
+            {"values": (activation("a", (1, 4, 3, 7)), activation("b", (1, 7, 3, 5)))},
+            (activation("out", (1, 4, 3, 5)),),
+            {"equation": "nchw,nwhu->nchu"},
+        ),
+        4 * 3 * 5 * 7,
+    ),
     "matmul, x transposed": (
         node("matmul", (3, 2, 5), x=activation("x", (3, 7, 2)), y=activation("y", (3, 7, 5))),
         210,
@@ -105,7 +114,8 @@ def test_macs_add_up_by_kind() -> None:
 @pytest.mark.parametrize(
     "made",
     [
-        node("einsum", (2, 5), x=X),
+        node("einsum", (2, 5), x=X),  # no `values`
+        node("lstm", (2, 5), x=X),
         node("conv", (1, 16, None, 3), x=X, weight=weight((16, 8, 3, 3))),
         node("conv", None, x=X, weight=weight((16, 8, 3, 3))),
         node("MatMul", (2, None), A=activation("a", (2, 7)), B=activation("b", (7, None))),

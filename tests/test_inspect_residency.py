@@ -28,6 +28,7 @@ CASES: dict[str, tuple[Node, Node]] = {
     "known kind": (op("conv", MAP, MAP), op("cumsum", MAP, MAP)),
     "unknown kind": (op("cumsum", MAP, MAP), op("conv", MAP, MAP)),
     "float32": (op("add", MAP, MAP, dtype="float32"), op("add", MAP, MAP)),
+    "int8 activations": (op("quantize", MAP, MAP), op("cast", MAP, MAP)),
     "integers": (op("add", MAP, MAP, dtype="int32"), op("add", MAP, MAP)),
     "rank above 5": (op("add", (1,) * 6, (1,) * 6), op("add", (1,) * 5, (1,) * 5)),
     "rank 5": (op("add", (1,) * 5, (1,) * 5), op("add", (1,) * 4, (1,) * 4)),
@@ -43,6 +44,10 @@ CASES: dict[str, tuple[Node, Node]] = {
     "attention batch": (
         op("matmul", *SCORES),
         op("matmul", *((9, *shape[1:]) for shape in SCORES)),
+    ),
+    "einsum of windows": (
+        op("einsum", (1, 32, 4, 49), (1, 49, 4, 32), (1, 49, 4, 49)),
+        op("einsum", (1, 32, 1, 49), (1, 49, 1, 32), (1, 49, 1, 49)),
     ),
     "fused attention": (op("scaled_dot_product_attention", *SCORES), op("softmax", MAP, MAP)),
     "layer_norm axis": (

@@ -61,7 +61,7 @@ def test_coreml_graph_table_is_what_was_counted() -> None:
     counted = json.loads((RESULTS / "coreml_graph.json").read_text())
     expected = []
     for graph in ("encoder", "decoder"):
-        for form, label in (("export_form", "ours"), ("plain_model", "plain")):
+        for form, label in (("export_form", "ours"), ("official_form", "official")):
             row = counted[graph][form]
             verdicts = row["residency_by_rules"]
             expected.append(

@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from mobilesam_export.backends import coreml_weights
+from mobilesam_export.backends import coreml_activations, coreml_compensation, coreml_weights
 from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.contract import Array, Contract, GraphSpec, Session
 from mobilesam_export.errors import BackendError, ConversionError, TargetError
 from mobilesam_export.evaluator import Value
 from mobilesam_export.graphs import Graph
 from mobilesam_export.inspection.graph import GraphDescription
-from mobilesam_export.model import PIXEL_MEAN
 from mobilesam_export.quiet import quiet
 from mobilesam_export.target import Recipe
 
@@ -70,6 +69,17 @@ def runner() -> str:
     return "Core ML" if platform.system() == "Darwin" else "the evaluator of ML Programs"
 
 
+def evaluated() -> str:
+    """Why packages are run by the evaluator here, and what that is; "" on a Mac."""
+    if platform.system() == "Darwin":
+        return ""
+    return (
+        "Core ML is part of macOS and not here; the files were run by this project's evaluator of "
+        "ML Programs, which reads the saved packages and computes them operation by operation, "
+        "rounded to the types that they declare, without a claim about any one chip"
+    )
+
+
 def versions() -> dict[str, str]:
     """Tools that decide the bytes of a package."""
     return {name: version(name) for name in ("torch", "coremltools", "scikit-learn")}
@@ -85,8 +95,15 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
     contract, recipe = conversion.contract, conversion.recipe
     if contract.dynamic or contract.form.pixels != "image":
         raise TargetError('a coreml target has pixels = "image" and prompt = "slots"')
+    if contract.form.attention == "sdpa" and not _has_sdpa(conversion.options):
+        raise TargetError(
+            'attention = "sdpa" needs minimum_deployment_target = "iOS18", '
+            f"found {conversion.options.minimum_deployment_target!r}"
+        )
     with quiet():
         import coremltools as ct
+
+        from mobilesam_export.backends import coreml_passes
     ios = getattr(ct.target, conversion.options.minimum_deployment_target)
     try:
         with quiet(), torch.no_grad():
@@ -98,8 +115,15 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
                 convert_to="mlprogram",
                 minimum_deployment_target=ios,
                 compute_precision=_precision(recipe),
+                pass_pipeline=coreml_passes.pipeline(),
                 skip_model_load=True,  # there is nothing to load it with but on a Mac
             )
+            if recipe.activations == "int8":
+                name, samples = graph.spec.name, conversion.samples
+                model = coreml_activations.quantize_activations(model, recipe, name, samples)
+            elif recipe.calibrated:
+                grids = coreml_weights.grids(model, recipe, graph.spec.name)
+                model = coreml_compensation.compensate(model, grids, conversion.samples)
             if recipe.compressed:
                 model = coreml_weights.compress(model, recipe, graph.spec.name)
             _describe(model, graph.spec, conversion.metadata)
@@ -198,6 +222,10 @@ def _load_core_ml(path: Path, spec: GraphSpec, device: str) -> Session:
     return Session(run, f"Core ML on macOS {platform.mac_ver()[0]}, {device}")
 
 
+def _has_sdpa(options: Options) -> bool:
+    return options.minimum_deployment_target == "iOS18"
+
+
 def _raise_if_full(folder: Path) -> None:
     """Raise the OSError that coremltools' writer in C++ hides, if there is one.
 
@@ -228,8 +256,6 @@ def _inputs(spec: GraphSpec, contract: Contract) -> list[Any]:
                 name="image",
                 shape=(1, 3, side, side),
                 color_layout=ct.colorlayout.RGB,
-                scale=1.0,  # a scalar; the three divisors are in the first convolution
-                bias=[-mean for mean in PIXEL_MEAN],
             )
         ]
     return [ct.TensorType(name=s.name, shape=s.shape, dtype=np.float32) for s in spec.inputs]
@@ -241,9 +267,10 @@ def _precision(recipe: Recipe) -> Any:
     kinds = (recipe.weights, recipe.activations)
     if kinds == ("float32", "float32"):
         return ct.precision.FLOAT32
-    if kinds != ("float16", "float16") and not (recipe.compressed and kinds[1] == "float16"):
+    compressed = recipe.compressed and kinds[1] == "float16"
+    if not compressed and kinds not in (("float16", "float16"), ("int8", "int8")):
         raise TargetError(
-            "a coreml recipe has float32 or float16 for both weights and activations, "
+            "a coreml recipe has float32, float16 or int8 for both weights and activations, "
             f"or compressed weights and float16 activations; found {' and '.join(kinds)}"
         )
     keep = set(recipe.keep_float32)

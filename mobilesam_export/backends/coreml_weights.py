@@ -5,10 +5,12 @@ threads, so that the same export gives the same bytes.
 """
 
 import fnmatch
+import math
 from typing import Any
 
 import threadpoolctl
 
+from mobilesam_export.backends.coreml_compensation import Grid
 from mobilesam_export.errors import TargetError
 from mobilesam_export.quiet import quiet
 from mobilesam_export.target import Recipe
@@ -44,15 +46,37 @@ def compress(model: Any, recipe: Recipe, graph: str) -> Any:
         return run(model, config)
 
 
+def grids(model: Any, recipe: Recipe, graph: str) -> dict[str, Grid]:
+    """What each weight that gets a palette may be; see `compress`."""
+    if not recipe.weights.startswith("palette"):
+        raise TargetError(f"calibrate_weights is for palettes, not for {recipe.weights}")
+    sizes = _weight_sizes(model)
+    names = [*sizes]
+    kinds = dict.fromkeys(names, (recipe.weights, recipe.group_size))
+    for pattern, weights in recipe.exceptions.get(graph, {}).items():
+        kinds |= dict.fromkeys(_matching(names, pattern, graph), (weights, 0))
+    return {
+        name: Grid(2 ** int(weights.removeprefix("palette")), group)
+        for name, (weights, group) in kinds.items()
+        if weights != "float16" and sizes[name] > recipe.weight_threshold
+    }
+
+
 def weight_names(model: Any) -> list[str]:
     """Names of the constants that lie in the weight file, in the program's order."""
-    return [
-        operation.outputs[0].name
+    return [*_weight_sizes(model)]
+
+
+def _weight_sizes(model: Any) -> dict[str, int]:
+    return {
+        operation.outputs[0].name: math.prod(
+            size.constant.size for size in operation.outputs[0].type.tensorType.dimensions
+        )
         for function in model.get_spec().mlProgram.functions.values()
         for block in function.block_specializations.values()
         for operation in block.operations
         if operation.type == "const" and operation.attributes["val"].HasField("blobFileValue")
-    ]
+    }
 
 
 def _usual(recipe: Recipe) -> Any:

@@ -40,8 +40,7 @@ def split_graphs(sam: Sam, contract: Contract) -> tuple[Graph, Graph]:
     `orig_im_size` and `masks` of the "sam" contract are not in the module: only an ONNX graph
     can resize to a size that is an input, so that backend adds them.
     """
-    form = contract.form
-    encoder = Encoder(sam, form.layout, form.pixels, form.gelu)
+    encoder = Encoder(sam, contract.form)
     decoder = SamDecoder(sam) if contract.dynamic else SlotDecoder(sam, contract.points)
     return (
         Graph(contract.encoder, encoder.eval().requires_grad_(False)),

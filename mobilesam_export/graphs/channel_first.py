@@ -1,8 +1,9 @@
 """TinyViT's transformer stages on channel-first maps, for the Apple Neural Engine.
 
 Linear layers are 1x1 convolutions and LayerNorm runs over the channel axis, as in Apple's
-ml-ane-transformers, so that nothing moves between channel-first convolutions and attention.
-Maps are (1, C, H, W); q, k and v are (windows, heads, C / heads, tokens), which a reshape gives.
+ml-ane-transformers. Maps are (1, C, H, W). Windows are (..., windows, tokens) with the channels
+before them, so that cutting a map into windows exchanges two axes and heads are a plain reshape.
+d = C / heads.
 """
 
 import torch
@@ -10,10 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mobilesam_export.graphs import folding
-from mobilesam_export.graphs.window_block import WindowBlock
+from mobilesam_export.graphs.window_block import WindowBlock, hidden_parts
 from mobilesam_export.model import tiny_vit
+from mobilesam_export.target import GraphForm
 
 LAYER_NORM_EPS = 1e-5  # nn.LayerNorm's default, which TinyViT uses
+# Attention whose first axis has 10 or more entries is wrong on the GPU (apple/coremltools#2650).
+MOST_HEADS = 9
+# The product that ML Programs have an operation for: over the last axis and axis 1.
+HEADWISE = "nchw,nwhu->nchu"
 
 
 def channel_norm(x: Tensor, eps: float = LAYER_NORM_EPS) -> Tensor:
@@ -25,57 +31,91 @@ def channel_norm(x: Tensor, eps: float = LAYER_NORM_EPS) -> Tensor:
 class Block(WindowBlock):
     """(1, C, H, W) -> same."""
 
-    def __init__(self, block: tiny_vit.TinyViTBlock, side: int, gelu: str) -> None:
+    def __init__(
+        self, block: tiny_vit.TinyViTBlock, side: int, stride: int, form: GraphForm
+    ) -> None:
         attention = folding.fold_attention(block.attn)
-        super().__init__(block, attention, side, gelu)
+        super().__init__(block, attention, side, form.gelu)
+        self.attention = form.attention
+        self.groups = self.heads if form.attention == "per-head" else -(-self.heads // MOST_HEADS)
+        for index, bias in enumerate(attention.bias.float().chunk(self.groups)):
+            if form.attention == "per-head":  # (1, keys, 1, queries)
+                baked = bias.transpose(1, 2)[:, :, None]
+            else:  # (heads of the group, 1, queries, keys)
+                baked = bias[:, None]
+            self.register_buffer(f"bias_{index}", baked.contiguous())
+        scale = (self.width // self.heads) ** 0.5 if form.attention == "sdpa" else 1
         zero = torch.zeros_like(attention.q_bias)
         self.qkv = folding.pointwise(
-            torch.cat([attention.q, attention.k, attention.v]),
-            torch.cat([attention.q_bias, zero, zero]),
+            torch.cat([attention.q * scale, attention.k, attention.v]),
+            torch.cat([attention.q_bias * scale, zero, zero]),
         )
         self.proj = folding.pointwise(attention.proj, attention.proj_bias)
-        self.fc1 = folding.pointwise(*folding.fold_norm(block.mlp.norm, block.mlp.fc1))
-        self.fc2 = folding.pointwise(block.mlp.fc2.weight, block.mlp.fc2.bias)
+        fc1 = folding.pointwise(*folding.fold_norm(block.mlp.norm, block.mlp.fc1))
+        fc2 = folding.pointwise(block.mlp.fc2.weight, block.mlp.fc2.bias)
+        cut = folding.split_hidden(fc1, None, fc2, hidden_parts(form, self.width, stride))
+        self.fc1 = nn.ModuleList(part.expand for part in cut)
+        self.fc2 = nn.ModuleList(part.project for part in cut)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.local_conv(x + self._attend(channel_norm(x)))
-        return x + self.fc2(F.gelu(self.fc1(channel_norm(x)), approximate=self.gelu))
-
-    def _attend(self, x: Tensor) -> Tensor:
         # Zero-padding after qkv is exact for k and v (see fold_attention); padded queries are
-        # cropped away below.
-        q, k, v = torch.split(self._partition(self.qkv(x)), self.width, dim=1)
-        q, k, v = self._split_heads(q), self._split_heads(k), self._split_heads(v)
-        weights = (q.transpose(2, 3) @ k + self.bias).softmax(-1)  # (windows, heads, q, k)
-        y = v @ weights.transpose(2, 3)  # (windows, heads, C / heads, tokens)
-        return self._crop_and_project(y.reshape(self.windows**2, self.width, self.tokens))
+        # cropped away.
+        qkv = self._partition(self.qkv(channel_norm(x)))
+        y = self._attend_per_head(qkv) if self.attention == "per-head" else self._attend(qkv)
+        x = self.local_conv(x + self.proj(self._reverse(y)))
+        normalized = channel_norm(x)
+        for fc1, fc2 in zip(self.fc1, self.fc2, strict=True):
+            x = x + fc2(F.gelu(fc1(normalized), approximate=self.gelu))
+        return x
 
-    def _split_heads(self, x: Tensor) -> Tensor:
-        shape = (self.windows**2, self.heads, self.width // self.heads, self.tokens)
-        return x.reshape(shape)
+    def _biases(self) -> list[Tensor]:
+        return [self.get_buffer(f"bias_{index}") for index in range(self.groups)]
 
-    def _partition(self, x: Tensor) -> Tensor:  # (1, 3C, H, W) -> (windows, 3C, tokens)
+    def _attend(self, qkv: Tensor) -> Tensor:  # (3 heads, d, windows, tokens) -> (heads, d, ...)
+        cut = torch.split(qkv.permute(0, 2, 3, 1), self.heads // self.groups)
+        queries, keys, values = (cut[i * self.groups : (i + 1) * self.groups] for i in range(3))
+        made = []
+        for q, k, v, bias in zip(queries, keys, values, self._biases(), strict=True):
+            # (heads of the group, windows, tokens, d)
+            if self.attention == "sdpa":
+                made.append(F.scaled_dot_product_attention(q, k, v, attn_mask=bias))
+            else:
+                made.append((q @ k.transpose(2, 3) + bias).softmax(-1) @ v)
+        y = made[0] if self.groups == 1 else torch.cat(made)
+        return y.permute(0, 3, 1, 2)
+
+    def _attend_per_head(self, qkv: Tensor) -> Tensor:  # (1, 3C, windows, tokens) -> (1, C, ...)
+        """As in Apple's ml-ane-transformers, where only the keys are transposed."""
+        depth = self.width // self.heads
+        q, k, v = torch.split(qkv, self.width, dim=1)
+        queries, values = torch.split(q, depth, dim=1), torch.split(v, depth, dim=1)
+        keys = torch.split(k.permute(0, 3, 2, 1), depth, dim=3)  # (1, tokens, windows, d)
+        made = []
+        for q, k, v, bias in zip(queries, keys, values, self._biases(), strict=True):
+            weights = torch.einsum(HEADWISE, k, q) + bias  # (1, keys, windows, queries)
+            made.append(torch.einsum(HEADWISE, v, weights.softmax(1)))
+        return torch.cat(made, dim=1)
+
+    def _partition(self, x: Tensor) -> Tensor:  # (1, 3C, H, W) -> (..., windows, tokens)
         extra = self.padded - self.side
         x = F.pad(x, (0, extra, 0, extra)) if extra else x
-        width = 3 * self.width
-        x = x.reshape(width, self.windows, self.window, self.padded).permute(1, 0, 2, 3)
-        x = x.reshape(self.windows, width * self.window, self.windows, self.window)
-        return x.permute(0, 2, 1, 3).reshape(self.windows**2, width, self.tokens)
+        x = x.reshape(3 * self.width * self.windows, self.window, self.windows, self.window)
+        x = x.permute(0, 2, 1, 3)
+        groups = 1 if self.attention == "per-head" else 3 * self.heads
+        return x.reshape(groups, 3 * self.width // groups, self.windows**2, self.tokens)
 
-    def _crop_and_project(self, x: Tensor) -> Tensor:  # (windows, C, tokens) -> (1, C, H, W)
-        rows = (self.windows, self.windows, self.width * self.window, self.window)
-        x = x.reshape(rows).permute(0, 2, 1, 3)
-        x = x.reshape(self.windows, self.width, self.window, self.padded).permute(1, 0, 2, 3)
-        x = x.reshape(1, self.width, self.padded, self.padded)
-        return self.proj(x[:, :, : self.side, : self.side])
+    def _reverse(self, x: Tensor) -> Tensor:  # (heads, d, windows, tokens) -> (1, C, H, W)
+        x = x.reshape(self.width * self.windows, self.windows, self.window, self.window)
+        x = x.permute(0, 2, 1, 3).reshape(1, self.width, self.padded, self.padded)
+        return x[:, :, : self.side, : self.side]
 
 
 class Stage(nn.Module):
     """(1, C, H, W) -> same."""
 
-    def __init__(self, stage: tiny_vit.Stage, side: int, gelu: str) -> None:
+    def __init__(self, stage: tiny_vit.Stage, side: int, stride: int, form: GraphForm) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*(Block(block, side, gelu) for block in stage.blocks))  # type: ignore[arg-type]
+        self.blocks = nn.Sequential(*(Block(b, side, stride, form) for b in stage.blocks))  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.blocks(x)

@@ -10,14 +10,18 @@ from torch import Tensor, nn
 from mobilesam_export.graphs import folding
 from mobilesam_export.graphs.window_block import WindowBlock
 from mobilesam_export.model import tiny_vit
+from mobilesam_export.target import GraphForm
 
 
 class Block(WindowBlock):
     """(1, H, W, C) -> same."""
 
+    bias: Tensor  # baked from the loaded checkpoint
+
     def __init__(self, block: tiny_vit.TinyViTBlock, side: int, gelu: str) -> None:
         attention = folding.fold_attention(block.attn)
         super().__init__(block, attention, side, gelu)
+        self.register_buffer("bias", attention.bias.float()[None])  # (1, heads, tokens, tokens)
         self.q = folding.linear(attention.q, attention.q_bias)
         self.k = folding.linear(attention.k)
         self.v = folding.linear(attention.v)
@@ -61,9 +65,9 @@ class Block(WindowBlock):
 class Stage(nn.Module):
     """(1, C, H, W) -> (1, C, H, W) through channel-last blocks."""
 
-    def __init__(self, stage: tiny_vit.Stage, side: int, gelu: str) -> None:
+    def __init__(self, stage: tiny_vit.Stage, side: int, stride: int, form: GraphForm) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*(Block(block, side, gelu) for block in stage.blocks))  # type: ignore[arg-type]
+        self.blocks = nn.Sequential(*(Block(block, side, form.gelu) for block in stage.blocks))  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.blocks(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

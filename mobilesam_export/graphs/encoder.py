@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mobilesam_export.graphs import channel_first, channel_last, folding
+from mobilesam_export.graphs import channel_first, channel_last, folding, window_block
 from mobilesam_export.model import PIXEL_MEAN, PIXEL_STD, Sam, tiny_vit
+from mobilesam_export.target import GraphForm
 
 LAYOUTS = {"channel-last": channel_last, "channel-first": channel_first}
 
@@ -21,6 +22,23 @@ class PixelsInput(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return (image.to(torch.float32) - self.mean).permute(0, 3, 1, 2)
+
+
+class ImageInput(nn.Module):
+    """(1, 3, S, S) RGB 0..255, as Core ML gives an image -> the same, centred.
+
+    Core ML could subtract the mean itself (the bias of an ImageType), but coremltools writes that
+    in float32, which keeps it off the Neural Engine. Whole numbers up to 255 are exact in float16.
+    """
+
+    mean: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(PIXEL_MEAN).reshape(1, 3, 1, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image - self.mean
 
 
 class SamPixelsInput(nn.Module):
@@ -43,19 +61,22 @@ class SamPixelsInput(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """`tiny_vit.MBConv` with its batch norms folded."""
+    """`tiny_vit.MBConv` with its batch norms folded, its hidden channels in parts."""
 
-    def __init__(self, block: tiny_vit.MBConv, gelu: str) -> None:
+    def __init__(self, block: tiny_vit.MBConv, gelu: str, parts: int) -> None:
         super().__init__()
-        self.expand = folding.fold_batch_norm(block.conv1)
-        self.depthwise = folding.fold_batch_norm(block.conv2)
-        self.project = folding.fold_batch_norm(block.conv3)
+        convs = [folding.fold_batch_norm(c) for c in (block.conv1, block.conv2, block.conv3)]
+        self.parts = nn.ModuleList(
+            nn.Sequential(part.expand, nn.GELU(gelu), *part.between, nn.GELU(gelu), part.project)
+            for part in folding.split_hidden(convs[0], convs[1], convs[2], parts)
+        )
         self.gelu = gelu
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.gelu(self.expand(x), approximate=self.gelu)
-        y = F.gelu(self.depthwise(y), approximate=self.gelu)
-        return F.gelu(self.project(y) + x, approximate=self.gelu)
+        y = x
+        for part in self.parts:
+            y = y + part(x)
+        return F.gelu(y, approximate=self.gelu)
 
 
 class Encoder(nn.Module):
@@ -63,33 +84,32 @@ class Encoder(nn.Module):
 
     Args:
         sam: the model; its attention biases are read now, so load the checkpoint before.
-        layout: a key of LAYOUTS.
-        pixels: what the file's input is, see `target.GraphForm`. For "image" the module takes
-            (1, 3, S, S) float32 RGB minus the mean, which is what Core ML's ImageType gives it.
-        gelu: "none" (exact) or "tanh", as torch names them.
+        form: see `target.GraphForm`. For pixels = "image" the module takes (1, 3, S, S) float32
+            RGB 0..255, which is what Core ML's ImageType gives it.
     """
 
-    def __init__(self, sam: Sam, layout: str, pixels: str, gelu: str = "none") -> None:
+    def __init__(self, sam: Sam, form: GraphForm) -> None:
         super().__init__()
-        form = LAYOUTS[layout]
+        layout, gelu = LAYOUTS[form.layout], form.gelu
         encoder, side = sam.image_encoder, sam.image_size
-        self.pixels = _pixels_input(pixels, side)
+        self.pixels = _pixels_input(form.pixels, side)
         self.stem = _stem(encoder.patch_embed, gelu)
         body: list[nn.Module] = []
         for stage, stride in zip(encoder.layers, tiny_vit.STRIDES, strict=True):
             assert isinstance(stage, tiny_vit.Stage)
             if stride == tiny_vit.STRIDES[0]:
-                body += [Bottleneck(block, gelu) for block in stage.blocks]  # type: ignore[arg-type]
+                parts = window_block.hidden_parts(form, tiny_vit.WIDTHS[0], stride)
+                body += [Bottleneck(block, gelu, parts) for block in stage.blocks]  # type: ignore[arg-type]
             else:
-                body.append(form.Stage(stage, side // stride, gelu))
+                body.append(layout.Stage(stage, side // stride, stride, form))
             if stage.downsample is not None:
                 body.append(_downsample(stage.downsample, gelu))
         self.body = nn.Sequential(*body)
         self.neck = nn.Sequential(
             encoder.neck[0],
-            form.LayerNorm2d(encoder.neck[1]),
+            layout.LayerNorm2d(encoder.neck[1]),
             encoder.neck[2],
-            form.LayerNorm2d(encoder.neck[3]),
+            layout.LayerNorm2d(encoder.neck[3]),
         )
 
     def forward(self, image: Tensor) -> Tensor:
@@ -99,7 +119,7 @@ class Encoder(nn.Module):
 
 def _pixels_input(pixels: str, side: int) -> nn.Module:
     if pixels == "image":
-        return nn.Identity()
+        return ImageInput()
     return SamPixelsInput(side) if pixels == "sam" else PixelsInput()
 
 

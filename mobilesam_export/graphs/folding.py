@@ -34,6 +34,43 @@ def fold_pixel_std(conv: nn.Conv2d, std: tuple[float, ...]) -> nn.Conv2d:
     return _conv(weight, bias.double(), stride=conv.stride[0], groups=conv.groups)
 
 
+class Expansion(NamedTuple):
+    """Some of the hidden channels between two 1x1 convolutions."""
+
+    expand: nn.Conv2d  # (hidden / parts, C)
+    between: tuple[nn.Conv2d, ...]  # depthwise, or nothing
+    project: nn.Conv2d  # (C, hidden / parts); only the first part carries the bias
+
+
+def split_hidden(
+    expand: nn.Conv2d, depthwise: nn.Conv2d | None, project: nn.Conv2d, parts: int
+) -> list[Expansion]:
+    """Cut an expansion into parts by its hidden channels; their results add up to the whole's.
+
+    What lies between works on each channel alone, so nothing else changes, and only one part of
+    the expanded map has to be held at a time.
+    """
+    hidden = expand.out_channels
+    assert hidden % parts == 0
+    assert expand.bias is not None
+    assert project.bias is not None
+    made = []
+    for index, rows in enumerate(torch.arange(hidden).chunk(parts)):
+        between: tuple[nn.Conv2d, ...] = ()
+        if depthwise is not None:
+            assert depthwise.bias is not None
+            weight, bias = depthwise.weight[rows], depthwise.bias[rows]
+            between = (_conv(weight, bias, stride=depthwise.stride[0], groups=len(rows)),)
+        made.append(
+            Expansion(
+                pointwise(expand.weight[rows, :, 0, 0], expand.bias[rows]),
+                between,
+                pointwise(project.weight[:, rows, 0, 0], None if index else project.bias),
+            )
+        )
+    return made
+
+
 def fold_norm(norm: nn.LayerNorm, linear: nn.Linear) -> tuple[Tensor, Tensor]:
     """Weight (out, in) and bias (out) of `linear` after a LayerNorm without scale and bias."""
     weight = linear.weight.double()

@@ -1,9 +1,21 @@
-"""What TinyViT's transformer block is in every layout: its sizes, its bias, its convolution."""
+"""What TinyViT's transformer block is in every layout: its sizes, its convolution."""
 
-from torch import Tensor, nn
+from torch import nn
 
 from mobilesam_export.graphs import folding
 from mobilesam_export.model import tiny_vit
+from mobilesam_export.target import GraphForm
+
+# An expanded map in parts has at most so many numbers for each pixel of the input: half as many
+# as the stem's first map, so that with its GELU it is no longer what takes the most memory.
+HIDDEN_PER_PIXEL = 4
+
+
+def hidden_parts(form: GraphForm, width: int, stride: int) -> int:
+    """Into how many parts the expanded channels of a map (width, S / stride, S / stride) go."""
+    if form.hidden == "whole":
+        return 1
+    return -(-width * tiny_vit.MLP_RATIO // (HIDDEN_PER_PIXEL * stride**2))
 
 
 class WindowBlock(nn.Module):
@@ -20,10 +32,7 @@ class WindowBlock(nn.Module):
         width: channels, C.
         heads: of the attention.
         gelu: as torch names it, "none" or "tanh".
-        bias: (1, heads, tokens, tokens) float32, baked from the loaded checkpoint.
     """
-
-    bias: Tensor
 
     def __init__(
         self,
@@ -38,5 +47,4 @@ class WindowBlock(nn.Module):
         self.padded = self.windows * block.window
         self.tokens = block.window**2
         self.heads, self.width = block.attn.heads, attention.q.shape[0]
-        self.register_buffer("bias", attention.bias.float()[None])
         self.local_conv = folding.fold_batch_norm(block.local_conv)

@@ -5,6 +5,7 @@
 - transposed convolution: elements of the input x elements of one filter. Products that fall into
   a cropped border count.
 - matrix product (matmul, linear, Gemm): elements of the output x length of the contracted axis.
+- einsum of an ML Program: the same, contracted over the last axis of the first operand.
 - scaled_dot_product_attention: its two matrix products.
 - TFLite's filters have the output channels first, those of its depthwise convolution last.
 
@@ -20,7 +21,7 @@ from mobilesam_export.inspection.graph import Node, Tensor
 
 UNCOUNTED = frozenset(
     """
-    einsum gru lstm rnn
+    gru lstm rnn
     Attention ConvInteger DeformConv Einsum GRU LSTM MatMulInteger QLinearConv QLinearMatMul RNN
     com.microsoft.Attention com.microsoft.FusedConv com.microsoft.FusedGemm
     com.microsoft.FusedMatMul com.microsoft.MatMulNBits com.microsoft.MultiHeadAttention
@@ -106,6 +107,12 @@ def _linear(node: Node) -> int | None:
     return _times(node.outputs[0].elements, depth)
 
 
+def _einsum(node: Node) -> int | None:
+    """For "nchw,nwhu->nchu" and "chw,whr->chr", all that ML Programs have."""
+    left = node.inputs.get("values", (None,))[0]
+    return _times(node.outputs[0].elements, left.shape[-1] if left and left.shape else None)
+
+
 def _attention(node: Node) -> int | None:
     query, key, value = (node.input(name) for name in ("query", "key", "value"))
     if not (query and key and value and query.shape and key.shape and value.shape):
@@ -175,5 +182,6 @@ RULES: Mapping[str, Rule] = {
     "Gemm": _product("A", "B"),
     "matmul": _product("x", "y"),
     "MatMul": _product("A", "B"),
+    "einsum": _einsum,
     "scaled_dot_product_attention": _attention,
 }

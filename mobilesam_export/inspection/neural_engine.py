@@ -27,14 +27,17 @@ RECURRENT = frozenset({"gru", "lstm", "rnn"})
 # as coremltools writes them.
 KNOWN = frozenset(
     """
-    add avg_pool batch_norm cast concat conv conv_transpose expand_dims gelu layer_norm linear
-    matmul max_pool mul pad real_div reduce_mean relu reshape rsqrt sigmoid slice_by_index softmax
-    split square squeeze sub transpose
+    add avg_pool batch_norm cast concat conv conv_transpose einsum expand_dims gelu layer_norm
+    linear matmul max_pool mul pad real_div reduce_mean relu reshape rsqrt sigmoid slice_by_index
+    softmax split square squeeze sub transpose
     """.split()  # noqa: SIM905 - a list would take 30 lines
 )
 TRIGONOMETRY = frozenset({"sin", "cos"})
 FUSED_ATTENTION = "scaled_dot_product_attention"
-SAID_ELSEWHERE = DATA_DEPENDENT | INDEXING | RECURRENT | TRIGONOMETRY | {FUSED_ATTENTION}
+QUANTIZATION = frozenset({"quantize", "dequantize"})
+SAID_ELSEWHERE = (
+    DATA_DEPENDENT | INDEXING | RECURRENT | TRIGONOMETRY | QUANTIZATION | {FUSED_ATTENTION}
+)
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,12 @@ def _is_batched_attention(node: Node) -> bool:
     return len(shape) >= 3 and shape[0] is not None and shape[0] >= GPU_BATCH
 
 
+def _is_batched_einsum(node: Node) -> bool:
+    """An einsum that does many products, one for each entry of the last axis but one."""
+    shape = node.outputs[0].shape
+    return node.kind == "einsum" and (not shape or shape[-2] != 1)
+
+
 def _normalizes_no_channels(node: Node) -> bool:
     if node.kind != "layer_norm":
         return False
@@ -138,9 +147,16 @@ RULES = (
         "coremltools guide, Typed Execution",
     ),
     Rule(
+        "int8 activations",
+        Verdict.RESIDENT,
+        _has_kind(QUANTIZATION),
+        "A17 Pro, M4 and newer compute with int8 weights and activations; others in float16",
+        "coremltools guide, Quantization Overview and Performance",
+    ),
+    Rule(
         "integers",
         Verdict.AT_RISK,
-        _has_type("int", "uint", "bool"),
+        lambda node: node.kind not in QUANTIZATION and _has_type("int", "uint", "bool")(node),
         "float16 is the only type of activations that the documents name for the Neural Engine",
         "coremltools guide, Typed Execution; hollance/neural-engine docs/16-bit.md",
     ),
@@ -207,6 +223,13 @@ RULES = (
         "attention with a batch of 10 or more is wrong on the GPU (macOS 26.2), where it lands if "
         "it leaves the Neural Engine; CPU and Neural Engine are right",
         "apple/coremltools#2650",
+    ),
+    Rule(
+        "einsum of windows",
+        Verdict.AT_RISK,
+        _is_batched_einsum,
+        "networks published for the Neural Engine have a single entry on the last axis but one",
+        "apple/ml-ane-transformers ane_transformers/reference/multihead_attention.py",
     ),
     Rule(
         "fused attention",

@@ -1,0 +1,72 @@
+"""How long the evaluator takes for the encoder at 1024, beside eager PyTorch.
+
+`python -m benchmarks.evaluator_time` writes `benchmarks/results/evaluator_time.json`: the float16
+package in the mode "float16", as `verify` runs it, and the plain float32 model, by turns in one
+process with the same number of threads; the ratio is of medians.
+"""
+
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mobilesam_export import prompts
+from mobilesam_export.backends import coreml, reference
+from mobilesam_export.backends.conversion import Conversion
+from mobilesam_export.contract import Contract
+from mobilesam_export.graphs import split_graphs
+from mobilesam_export.model import build_sam
+from mobilesam_export.scenes import scene
+from mobilesam_export.seeded import seeded_state_dict
+from mobilesam_export.target import load_target
+
+RESULT = Path(__file__).parent / "results" / "evaluator_time.json"
+SIDE, THREADS, PAIRS = 1024, 1, 3
+
+
+def measure(folder: Path) -> dict[str, Any]:
+    """Seconds of each run, by turns."""
+    target = load_target("coreml")
+    contract = Contract(SIDE, 6, target.graph)
+    sam = build_sam(seeded_state_dict(0), SIDE)
+    encoder, _ = split_graphs(sam, contract)
+    path = folder / "encoder.mlpackage"
+    options, recipe = coreml.parse_options(target.convert), target.recipes["float16"]
+    metadata = dict.fromkeys(("description", "author", "license", "version"), "benchmark")
+    coreml.convert(encoder, Conversion(options, recipe, contract, metadata), path)
+    sessions = {
+        "evaluator": coreml.load_evaluator(path),
+        "pytorch": reference.load(sam, contract)[0],
+    }
+    inputs = prompts.encoder_inputs(scene(1, 768, 1024), contract)
+    seconds: dict[str, list[float]] = {name: [] for name in sessions}
+    for turn in range(PAIRS + 1):
+        for name, session in sessions.items():
+            start = time.perf_counter()
+            session.run(inputs)
+            if turn:  # the first is for warming up
+                seconds[name].append(round(time.perf_counter() - start, 3))
+    return {
+        "seconds": seconds,
+        "ratio": round(
+            statistics.median(seconds["evaluator"]) / statistics.median(seconds["pytorch"]), 2
+        ),
+    }
+
+
+def main() -> None:
+    """Measure, write, print."""
+    torch.set_num_threads(THREADS)
+    with tempfile.TemporaryDirectory() as folder:
+        measured = measure(Path(folder))
+    result = {"image_size": SIDE, "threads": THREADS, "torch": torch.__version__, **measured}
+    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""What calibration decides in Core ML files: the ranges of int8 activations, and palettes."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mobilesam_export import prompts
+from mobilesam_export.backends import coreml, reference
+from mobilesam_export.backends.conversion import Conversion
+from mobilesam_export.backends.coreml_activations import Observed, quantized
+from mobilesam_export.backends.coreml_compensation import (
+    Grid,
+    Inputs,
+    compensated,
+    is_dense,
+    relative_error,
+)
+from mobilesam_export.contract import Contract
+from mobilesam_export.errors import TargetError
+from mobilesam_export.evaluator import Program, read_program
+from mobilesam_export.graphs import split_graphs
+from mobilesam_export.model import Sam
+from mobilesam_export.scenes import scene
+from mobilesam_export.target import Recipe, load_target
+from mobilesam_export.verify import psnr_db
+
+TARGET = load_target("coreml")
+CONTRACT = Contract(256, 6, TARGET.graph)
+W8A8 = TARGET.recipes["w8a8"]
+
+
+def convert(sam: Sam, recipe: Recipe, path: Path, samples: int = 1) -> Path:
+    """The encoder, calibrated on scenes."""
+    encoder, _ = split_graphs(sam, CONTRACT)
+    pictures = [scene(seed, 192, 256) for seed in range(samples)]
+    inputs = [prompts.encoder_inputs(picture, CONTRACT) for picture in pictures]
+    metadata = dict.fromkeys(("description", "author", "license", "version"), "")
+    options = coreml.parse_options({**TARGET.convert, **recipe.convert})
+    path = path / "encoder.mlpackage"
+    coreml.convert(encoder, Conversion(options, recipe, CONTRACT, metadata, inputs), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def int8_encoder(sam: Sam, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return convert(sam, W8A8, tmp_path_factory.mktemp("int8"))
+
+
+def makers(program: Program) -> dict[str, Any]:
+    return {value.name: op for op in program.operations for value in op.outputs}
+
+
+def test_every_dense_convolution_but_the_first_takes_int8(int8_encoder: Path) -> None:
+    program = read_program(int8_encoder)
+    made_by = makers(program)
+    inputs = [made_by.get(op.inputs["x"][0]) for op in program.operations if is_dense(op, program)]
+    kinds = [op.kind for op in inputs if op is not None]
+    assert kinds[0] == "sub"  # pixels minus their mean
+    assert set(kinds[1:]) == {"dequantize"}
+    assert len(kinds) == 74
+
+
+def test_int8_weights_meet_int8_inputs(int8_encoder: Path) -> None:
+    program = read_program(int8_encoder)
+    made_by = makers(program)
+    for op in program.operations:
+        x = made_by.get(op.inputs["x"][0]) if op.kind == "conv" else None
+        if x is not None and x.kind == "dequantize":
+            assert made_by[op.inputs["weight"][0]].kind == "constexpr_affine_dequantize"
+
+
+def test_convolutions_of_one_input_share_its_int8(int8_encoder: Path) -> None:
+    program = read_program(int8_encoder)
+    quantized_values = [op.inputs["input"][0] for op in program.operations if op.kind == "quantize"]
+    assert len(quantized_values) == len(set(quantized_values)) == 63
+
+
+def test_int8_activations_compute_nearly_the_same(sam: Sam, int8_encoder: Path) -> None:
+    inputs = prompts.encoder_inputs(scene(9, 256, 200), CONTRACT)
+    found = coreml.load_evaluator(int8_encoder).run(inputs)["image_embeddings"]
+    expected = reference.load(sam, CONTRACT)[0].run(inputs)["image_embeddings"]
+    assert psnr_db(found, expected) > 25  # random weights; 47 dB on trained ones
+
+
+@pytest.mark.parametrize(
+    ("quantize", "samples", "message"),
+    [
+        ({}, 0, "no samples"),
+        ({"float_input": {}}, 1, "float_inputs.encoder"),
+        ({"float_inputs": {"encodre": []}}, 1, "encodre"),
+        ({"float_inputs": {"encoder": "*"}}, 1, "lists of names"),
+        ({"float_inputs": {"encoder": ["p_stm_*"]}}, 1, "p_stm_"),
+    ],
+)
+def test_what_cannot_be_calibrated_so(
+    sam: Sam, tmp_path: Path, quantize: dict[str, Any], samples: int, message: str
+) -> None:
+    with pytest.raises(TargetError, match=message) as caught:
+        convert(sam, replace(W8A8, quantize=quantize), tmp_path, samples)
+    assert "\n" not in str(caught.value)
+
+
+@given(
+    st.lists(st.floats(-1000, 1000, width=32), min_size=1, max_size=50),
+    st.floats(0.015625, 8, width=32),
+)
+@settings(max_examples=50, deadline=None, derandomize=True)
+def test_int8_is_the_nearest_step_unless_clipping_is_better(
+    numbers: list[float], factor: float
+) -> None:
+    values = torch.tensor(numbers) * factor
+    seen = Observed()
+    seen.add(values)
+    affine = seen.best()
+    assert quantized(torch.zeros(1), affine) == 0
+    whole = (max(0.0, float(values.max())) - min(0.0, float(values.min()))) / 255
+    error = (quantized(values, affine) - values).square().mean().sqrt()
+    assert error <= max(whole, 1e-3)
+
+
+def correlated(channels: int, seed: int = 0) -> torch.Tensor:
+    random = torch.Generator().manual_seed(seed)
+    mix = torch.randn(channels, channels, generator=random) * torch.rand(channels, generator=random)
+    pixels = torch.randn(channels, 24 * 24, generator=random)
+    return (mix @ pixels).reshape(1, channels, 24, 24)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (3, 2)])
+def test_moments_predict_the_change_of_the_output(kernel: int, stride: int) -> None:
+    random = torch.Generator().manual_seed(1)
+    x = correlated(8)
+    weight = torch.randn(16, 8, kernel, kernel, generator=random)
+    other = weight + 0.1 * torch.randn(weight.shape, generator=random)
+    outputs = [F.conv2d(x, w, stride=stride, padding=kernel // 2) for w in (weight, other)]
+    actual = float((outputs[1] - outputs[0]).square().sum() / outputs[0].square().sum())
+    inputs = Inputs((kernel, kernel), stride)
+    inputs.add(x)
+    assert relative_error(weight.numpy(), other.numpy(), inputs) == pytest.approx(actual, rel=0.05)
+
+
+@pytest.mark.parametrize(("group", "groups"), [(0, 1), (8, 4)])
+def test_compensated_weights_fit_their_palettes_and_beat_the_nearest_entries(
+    group: int, groups: int
+) -> None:
+    inputs = Inputs((1, 1), 1)
+    inputs.add(correlated(24))
+    weight = np.random.default_rng(0).normal(size=(32, 24, 1, 1)).astype(np.float32)
+    made = compensated(weight, Grid(16, group), inputs)
+    palettes = [np.unique(part) for part in made.reshape(groups, -1)]
+    assert max(len(palette) for palette in palettes) <= 16
+    nearest = np.stack(
+        [
+            palette[np.abs(part.reshape(-1, 1) - palette).argmin(1)]
+            for part, palette in zip(weight.reshape(groups, -1), palettes, strict=True)
+        ]
+    ).reshape(weight.shape)
+    error = relative_error(weight, made, inputs)
+    assert error < 0.6 * relative_error(weight, nearest, inputs)
+
+
+def test_calibrated_palettes_are_nearer_to_the_model(sam: Sam, tmp_path: Path) -> None:
+    usual = TARGET.recipes["w4-palettized"]
+    inputs = prompts.encoder_inputs(scene(9, 256, 200), CONTRACT)
+    expected = reference.load(sam, CONTRACT)[0].run(inputs)["image_embeddings"]
+    found = []
+    for calibrated in (False, True):
+        folder = tmp_path / str(calibrated)
+        folder.mkdir()
+        path = convert(sam, replace(usual, calibrate_weights=calibrated), folder, samples=2)
+        found.append(psnr_db(coreml.load_evaluator(path).run(inputs)["image_embeddings"], expected))
+    assert found[1] > found[0] + 3
