@@ -262,8 +262,9 @@ def inspect_command(path: Path, as_json: bool) -> int:
 @cli.command("verify")
 @BUNDLE
 @click.option("-c", "--checkpoint", help="What it was made of. [default: what it names]")
+@click.option("--evaluator", is_flag=True, help="Compare Core ML with the evaluator, too.")
 @JSON
-def verify_command(bundle: Path, checkpoint: str | None, as_json: bool) -> int:
+def verify_command(bundle: Path, checkpoint: str | None, evaluator: bool, as_json: bool) -> int:
     """Check a bundle's hashes, run its files, and compare them with PyTorch.
 
     \b
@@ -272,12 +273,21 @@ def verify_command(bundle: Path, checkpoint: str | None, as_json: bool) -> int:
     """
     from mobilesam_export.pipeline import verify_bundle
 
+    compared = None
+    if evaluator:
+        from mobilesam_export import cross_check
+
+        compared = cross_check.compare(bundle)
     report = verify_bundle(bundle, checkpoint)
     if as_json:
-        print_json({"bundle": str(bundle), "verification": report.as_dict()})
+        other = {} if compared is None else {"against_evaluator": compared.as_dict()}
+        print_json({"bundle": str(bundle), "verification": report.as_dict(), **other})
     else:
         click.echo(f"{bundle}: {styled(report.summary())}")
-    return OK if report.status == "passed" else FAILED
+        if compared is not None:
+            click.echo(f"  against the evaluator: {styled(compared.summary())}")
+    failed = compared is not None and compared.status == "failed"
+    return OK if report.status == "passed" and not failed else FAILED
 
 
 @cli.command("inspect")

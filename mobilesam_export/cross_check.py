@@ -1,0 +1,38 @@
+"""A runtime against this project's evaluator of its files: is the evaluator right about it?
+
+Where the runtime is missing (Core ML is part of macOS), the evaluator is what verifies, and there
+is nothing to compare it with.
+"""
+
+from pathlib import Path
+
+from mobilesam_export import bundle, cases, verify
+from mobilesam_export.backends import get_backend
+from mobilesam_export.errors import UsageError
+from mobilesam_export.progress import step
+
+
+def compare(folder: Path) -> verify.Report:
+    """Hold the runtime's answers to the evaluator's, by the tolerance of the bundle's recipe.
+
+    Returns:
+        A report with the evaluator in the place of PyTorch; unverified where the runtime is not.
+
+    Raises:
+        UsageError: the backend has no evaluator.
+        MobileSamExportError: the bundle is damaged, or its files cannot be run.
+    """
+    opened = bundle.open_bundle(folder)
+    backend = get_backend(opened.backend)
+    if not hasattr(backend, "load_evaluator"):
+        raise UsageError(f"--evaluator is for Core ML bundles; {folder} is for {opened.backend}")
+    if reason := backend.evaluated():
+        return verify.unverified(reason)
+    specs = (opened.contract.encoder, opened.contract.decoder)
+    paths = [folder / f"{spec.name}{backend.SUFFIX}" for spec in specs]
+    with step("Asking the evaluator for the expected answers"):
+        evaluators = [backend.load_evaluator(path) for path in paths]
+        expected = cases.reference_cases(evaluators, opened.contract)
+    with step("Comparing with the evaluator"):
+        sessions = [backend.load(path, spec) for path, spec in zip(paths, specs, strict=True)]
+        return verify.verify(sessions, expected, opened.contract, opened.tolerance)
