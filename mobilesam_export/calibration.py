@@ -21,7 +21,7 @@ from mobilesam_export.scenes import scene
 
 MIN_PICTURES = 4  # below that a range is that of a few objects, not of what a camera sees
 MAX_PICTURES = 32  # of a larger folder so many are chosen, by the seed
-GENERATED = 16
+GENERATED = 8
 SEED = 20_000  # far from the seeds of scenes that files are verified or evaluated on
 CONSTANT_STD = 1.0  # bytes; a lens cap has more noise
 DYNAMIC_SLOTS = 6  # the most that samples use where the decoder takes any number of points

@@ -177,6 +177,9 @@ class Session:
         resident: input arrays -> a call that runs the file on them where they lie in a device's
             own memory, and is back when it is done; and one that fetches the outputs. For
             runtimes on such devices, to time the file without the way there and back.
+        observe: input arrays, and what to call with name and value of each float tensor on the way
+            from the picture (or its embedding) to an output, in order and in the type that the
+            file gives it; for runtimes that can show them.
     """
 
     run: Callable[[dict[str, Array]], dict[str, Array]]
@@ -186,3 +189,4 @@ class Session:
         Callable[[dict[str, Array]], tuple[Callable[[], None], Callable[[], dict[str, Array]]]]
         | None
     ) = None
+    observe: Callable[[dict[str, Array], Callable[[str, Array], None]], None] | None = None

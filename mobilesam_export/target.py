@@ -22,7 +22,7 @@ PRECISIONS = ("float32", "float16")
 COMPRESSED = ("int8", "int4", "palette8", "palette6", "palette4")  # palettes of 256, 64, 16 numbers
 # int8 by ranges found at run time; int8 or int16 by ranges fixed at export, from calibration
 ACTIVATIONS = (*PRECISIONS, "dynamic-int8", "int8", "int16")
-EXCEPTIONS = ("float16", "palette8", "palette6", "palette4")
+EXCEPTIONS = ("float32", "float16", "int8", "palette8", "palette6", "palette4")
 GRAPHS = ("encoder", "decoder")
 GRANULARITIES = ("per_tensor", "per_channel", "per_grouped_channel")
 

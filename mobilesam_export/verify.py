@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mobilesam_export import prompts
+from mobilesam_export import collapse, prompts
 from mobilesam_export.cases import PictureCase, PromptCase
 from mobilesam_export.contract import Array, Contract, Session
 from mobilesam_export.target import Tolerance
 
-FLOAT16_MAX = 65504.0
 # The collapse guard: other exports give nearly the same embedding for every picture, or one
 # without variance, and no error. Half and twice the reference is far from both and from noise.
 GUARD_LOW, GUARD_HIGH = 0.5, 2.0
@@ -69,6 +68,8 @@ class Report:
         embeddings: by picture.
         prompts: by picture and prompt.
         largest_float16: name and value of the largest float16 activation that was seen.
+        first_wrong: the first tensor that cannot be right in any network, if the files failed and
+            there is one; see `collapse`.
     """
 
     status: Status
@@ -78,6 +79,7 @@ class Report:
     embeddings: tuple[EmbeddingError, ...] = ()
     prompts: tuple[PromptError, ...] = ()
     largest_float16: tuple[str, float] = ("", 0.0)
+    first_wrong: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, which has no infinity (as PSNR without any difference) and no NaN: null."""
@@ -96,7 +98,8 @@ class Report:
         )
         if self.status is Status.PASSED:
             return f"verified ({self.runtime}): {figures}"
-        return f"FAILED ({self.runtime}): {'; '.join(self.failures)} [{figures}]"
+        blame = f"; it goes wrong at {self.first_wrong}" if self.first_wrong else ""
+        return f"FAILED ({self.runtime}): {'; '.join(self.failures)}{blame} [{figures}]"
 
 
 def unverified(reason: str) -> Report:
@@ -135,6 +138,7 @@ def verify(
     with np.errstate(all="ignore"):  # a broken file's NaN is a finding, not a warning
         _run(findings, sessions, cases, contract)
         failures = (*_broken_limits(findings, tolerance), *_collapse(findings, cases))
+        first_wrong = _first_wrong(sessions, cases, contract) if failures else ""
     return Report(
         status=Status.FAILED if failures else Status.PASSED,
         runtime=sessions[0].runtime,
@@ -142,7 +146,25 @@ def verify(
         embeddings=tuple(findings.embeddings),
         prompts=tuple(findings.prompts),
         largest_float16=findings.largest,
+        first_wrong=first_wrong,
     )
+
+
+def _first_wrong(
+    sessions: Sequence[Session], cases: Sequence[PictureCase], contract: Contract
+) -> str:
+    """Look into the encoder, and if nothing is wrong there into the decoder."""
+    encoder, decoder = sessions
+    inputs = [prompts.encoder_inputs(case.picture, contract) for case in cases[:2]]
+    prompt = cases[0].prompts[0].prompt
+    size = prompts.picture_size(cases[0].picture)
+    asked = [prompts.decoder_inputs(prompt, case.embeddings, size, contract) for case in cases[:2]]
+    for name, session, given in (("encoder", encoder, inputs), ("decoder", decoder, asked)):
+        if session.observe is not None:
+            found = collapse.first_wrong(session.observe, given[0], given[1])
+            if found:
+                return f"{name}: {found}"
+    return ""
 
 
 def _run(
@@ -262,8 +284,10 @@ def _broken_limits(findings: _Findings, tolerance: Tolerance) -> tuple[str, ...]
             limit = tolerance.mask_iou
             failures.append(f"{where}: mask IoU {p.mask_iou:.4f}, expected >= {limit:g}")
     name, value = findings.largest
-    if not value <= FLOAT16_MAX:
-        failures.append(f"{name} reaches {value:.3g}, which overflows float16 ({FLOAT16_MAX:g})")
+    if not value <= collapse.FLOAT16_MAX:
+        failures.append(
+            f"{name} reaches {value:.3g}, which overflows float16 ({collapse.FLOAT16_MAX:g})"
+        )
     return tuple(failures)
 
 

@@ -9,6 +9,7 @@ import platform
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from mobilesam_export.backends import coreml_activations, coreml_compensation, coreml_weights
+from mobilesam_export.backends import (
+    coreml_activations,
+    coreml_compensation,
+    coreml_observe,
+    coreml_weights,
+)
 from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.contract import Array, Contract, GraphSpec, Session
 from mobilesam_export.errors import BackendError, ConversionError, TargetError
-from mobilesam_export.evaluator import Value
 from mobilesam_export.graphs import Graph
 from mobilesam_export.inspection.graph import GraphDescription
 from mobilesam_export.quiet import quiet
@@ -180,22 +185,13 @@ def load_evaluator(path: Path) -> Session:
 
     evaluator = load_program(path, mode="float16")
     declared = {value.dtype for op in evaluator.program.operations for value in op.outputs}
-
-    def largest(inputs: dict[str, Array]) -> tuple[str, float]:
-        peak = ("", 0.0)
-
-        def observe(_: object, value: Value, tensor: torch.Tensor) -> None:
-            nonlocal peak
-            if value.dtype == "float16" and tensor.numel():
-                magnitude = float(tensor.abs().max())
-                if not magnitude <= peak[1]:  # NaN counts as larger than any number
-                    peak = (value.name, magnitude)
-
-        evaluator.run(inputs, observe)
-        return peak
-
     precision = "float16" if "float16" in declared else "float32"
-    return Session(evaluator.run, f"evaluator, {precision}", largest)
+    return Session(
+        evaluator.run,
+        f"evaluator, {precision}",
+        largest=partial(coreml_observe.largest_activation, evaluator),
+        observe=partial(coreml_observe.observe, evaluator),
+    )
 
 
 def _load_core_ml(path: Path, spec: GraphSpec, device: str) -> Session:

@@ -102,6 +102,8 @@ def _other(recipe: Recipe, weights: str) -> Any:
     """Settings of coremltools for an exception; None leaves a weight as it is."""
     if weights == "float16":
         return None
+    if weights in ("float32", "int8"):
+        raise TargetError(f"exceptions of a coreml recipe are float16 or a palette, not {weights}")
     if recipe.weights == "int8":
         raise TargetError(f"exceptions of int8 weights can be float16 only, not {weights}")
     return _palettizer(recipe, weights, granularity="per_tensor")

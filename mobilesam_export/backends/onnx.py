@@ -7,6 +7,7 @@ because offline optimizers have been seen to change what MobileSAM computes (see
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from mobilesam_export.backends import onnx_observe, onnx_quantize
 from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.contract import Array, Contract, GraphSpec, Session, TensorSpec
 from mobilesam_export.errors import BackendError, ConversionError, TargetError
@@ -25,6 +27,7 @@ from mobilesam_export.target import Recipe
 
 SUFFIX = ".onnx"
 IR_VERSION = 10  # what ONNX Runtime 1.18 and newer read
+IR_OF_OPSET = {23: 11}  # ONNX Runtime 1.23 and newer
 # Execution providers by our name. The GPU's computes what it cannot run on the CPU.
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -100,7 +103,9 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
     contract, recipe = conversion.contract, conversion.recipe
     if contract.form.pixels == "image":
         raise TargetError('an onnx target has pixels = "uint8", "float32" or "sam", not "image"')
-    module = _in_precision(graph, recipe)
+    if recipe.compressed:
+        onnx_quantize.check_recipe(recipe)
+    module = graph.module if recipe.compressed else _in_precision(graph, recipe)
     # Outputs that only ONNX can compute are added below.
     added = {"masks", "orig_im_size"}
     inputs = [spec.name for spec in graph.spec.inputs if spec.name not in added]
@@ -127,7 +132,12 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
         ) from exc
     if contract.dynamic and graph.spec.name == "decoder":
         _add_upscaling(model, contract.image_size)
-    _describe(model, graph.spec, conversion.metadata)
+    _name_weights(model, graph.module)
+    if recipe.compressed:
+        model = onnx_quantize.quantize(
+            model, graph.spec.name, recipe, conversion.samples, [_example(graph, inputs)]
+        )
+    _describe(model, graph.spec, conversion)
     try:
         onnx.checker.check_model(model, full_check=True)
     except onnx.checker.ValidationError as exc:
@@ -180,10 +190,12 @@ def load(path: Path, spec: GraphSpec, device: str = "", threads: int = 0) -> Ses
         except Exception as exc:  # as above
             raise BackendError(f"ONNX Runtime failed on {path.name}: {_first_line(exc)}") from exc
 
-    def largest(inputs: dict[str, Array]) -> tuple[str, float]:
-        return largest_activation(path, inputs)
-
-    return Session(run, f"ONNX Runtime {onnxruntime.__version__}, {LABELS[device]}", largest)
+    return Session(
+        run,
+        f"ONNX Runtime {onnxruntime.__version__}, {LABELS[device]}",
+        largest=partial(onnx_observe.largest_activation, path),
+        observe=partial(onnx_observe.observe, path),
+    )
 
 
 def describe(path: Path) -> GraphDescription:
@@ -195,43 +207,6 @@ def describe(path: Path) -> GraphDescription:
     from mobilesam_export.inspection.onnx_file import describe_onnx
 
     return describe_onnx(path)
-
-
-def largest_activation(path: Path, inputs: dict[str, Array]) -> tuple[str, float]:
-    """The float16 tensor with the largest absolute value, before rounding, and that value.
-
-    ONNX Runtime's CPU computes float16 nodes in float32 where it has no float16 kernel, and then
-    an overflow that a GPU or NPU would hit does not show in its outputs. It shows here.
-
-    Returns:
-        A tensor's name and its value; ("", 0.0) where no tensor is float16.
-    """
-    import onnx
-    import onnxruntime
-
-    model = onnx.shape_inference.infer_shapes(onnx.load(path))
-    half = [
-        info.name
-        for info in model.graph.value_info
-        if info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
-    ]
-    if not half:
-        return "", 0.0
-    del model.graph.output[:]
-    for name in half:
-        chain = [("Cast", {"to": 1}), ("Abs", {}), ("ReduceMax", {"keepdims": 0})]
-        source = name
-        for kind, attributes in chain:
-            target = f"{name}/{kind}"
-            model.graph.node.append(onnx.helper.make_node(kind, [source], [target], **attributes))
-            source = target
-        model.graph.output.append(onnx.helper.make_tensor_value_info(source, 1, []))
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
-    peaks = [float(value) for value in session.run(None, inputs)]
-    index = int(np.argmax(peaks))  # argmax takes NaN for the largest, which is right here
-    return half[index], peaks[index]
 
 
 def _in_precision(graph: Graph, recipe: Recipe) -> nn.Module:
@@ -287,10 +262,39 @@ def _add_upscaling(model: Any, side: int) -> None:
     graph.output.extend(outputs)
 
 
-def _describe(model: Any, spec: GraphSpec, metadata: Mapping[str, str]) -> None:
+def _example(graph: Graph, names: list[str]) -> dict[str, Array]:
+    """An input by name, with a picture's size where the graph was given one."""
+    values = [value.numpy() for value in graph.example_inputs()]
+    sizes = {"orig_im_size": np.array([192, 256], np.float32)}
+    known = {item.name for item in graph.spec.inputs}
+    return dict(zip(names, values, strict=True)) | {k: v for k, v in sizes.items() if k in known}
+
+
+def _name_weights(model: Any, module: nn.Module) -> None:
+    """Give matrices that torch's exporter has transposed the names of their parameters."""
+    from onnx import numpy_helper
+
+    names = {
+        (value.shape[::-1], value.detach().float().numpy().T.tobytes()): name
+        for name, value in module.named_parameters()
+        if value.ndim == 2
+    }
+    renamed: dict[str, str] = {}
+    for item in model.graph.initializer:
+        if item.name.startswith("val_") and len(item.dims) == 2:
+            array = numpy_helper.to_array(item).astype(np.float32)
+            name = names.get((array.shape, array.tobytes()))
+            if name is not None and name not in renamed.values():
+                renamed[item.name] = name
+                item.name = name
+    for node in model.graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+
+
+def _describe(model: Any, spec: GraphSpec, conversion: Conversion) -> None:
     """Say what the file is, and remove the exporter's notes on this machine's source files."""
-    graph = model.graph
-    model.ir_version = IR_VERSION
+    graph, metadata = model.graph, conversion.metadata
+    model.ir_version = IR_OF_OPSET.get(conversion.options.opset, IR_VERSION)
     model.producer_name = "mobilesam-export"
     model.producer_version = metadata["version"]
     model.doc_string = metadata["description"]
