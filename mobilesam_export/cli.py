@@ -15,6 +15,7 @@ from mobilesam_export.commands.benchmark import benchmark_command
 from mobilesam_export.commands.compare import compare_command
 from mobilesam_export.commands.device_script import device_script_command
 from mobilesam_export.commands.evaluate import evaluate_command
+from mobilesam_export.commands.inspect import inspect_command as inspect_bundle_command
 from mobilesam_export.errors import UsageError
 from mobilesam_export.target import Target, builtin_targets, load_target
 
@@ -290,34 +291,6 @@ def verify_command(bundle: Path, checkpoint: str | None, evaluator: bool, as_jso
     return OK if report.status == "passed" and not failed else FAILED
 
 
-@cli.command("inspect")
-@click.argument("path", metavar="BUNDLE|FILE", type=click.Path(path_type=Path))
-@JSON
-def inspect_file_command(path: Path, as_json: bool) -> int:
-    """Say what is in BUNDLE's files or in one FILE: ops, sizes, MACs, memory, placement.
-
-    Nothing is run or measured. Where ops are placed on Apple's Neural Engine is told by rules
-    from documents and issues.
-
-    \b
-    Example:
-      mobilesam-export inspect build/coreml-float16
-      mobilesam-export inspect build/onnx-float32/encoder.onnx --json
-    """
-    from dataclasses import asdict
-
-    from mobilesam_export.inspection.files import describe_path
-    from mobilesam_export.inspection.report import inspect_graph
-    from mobilesam_export.inspection.text import render
-
-    reports = [inspect_graph(graph) for graph in describe_path(path)]
-    if as_json:
-        print_json({"path": str(path), "graphs": [asdict(report) for report in reports]})
-    else:
-        click.echo("\n\n".join(render(report) for report in reports))
-    return OK
-
-
 class NumbersType(click.ParamType[tuple[float, ...]]):
     """Comma-separated numbers, such as 320,240."""
 
@@ -407,6 +380,7 @@ cli.add_command(benchmark_command)
 cli.add_command(compare_command)
 cli.add_command(device_script_command)
 cli.add_command(evaluate_command)
+cli.add_command(inspect_bundle_command)
 
 
 def styled(summary: str) -> str:

@@ -1,0 +1,208 @@
+"""How much does each group of layers suffer from a recipe's numbers, on its own?
+
+The export form is run in PyTorch with the weights of one group rounded as the recipe rounds them,
+and what its layers take too where the recipe rounds activations; everything else is float32. The
+same for every backend, so that it says what a recipe's exceptions should be before a file is made.
+Nothing of a converter or a runtime is in it, and activations have the range of the very tensor.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mobilesam_export import prompts, verify
+from mobilesam_export.cases import PictureCase
+from mobilesam_export.contract import Array, Contract
+from mobilesam_export.graphs import Graph
+from mobilesam_export.model import PIXEL_MEAN
+from mobilesam_export.target import Recipe
+
+LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+LLOYD_STEPS = 12  # of k-means in one dimension; more changes the third digit of a PSNR
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What rounding one group does.
+
+    Attributes:
+        graph: "encoder" or "decoder".
+        group: common start of the names of its weights.
+        numbers: how many weights are rounded.
+        embedding_psnr_db: the worst of the pictures; None in the decoder.
+        mask_iou_mean: over all verification prompts, against float32.
+        mask_iou_min: the worst of them.
+    """
+
+    graph: str
+    group: str
+    numbers: int
+    embedding_psnr_db: float | None
+    mask_iou_mean: float
+    mask_iou_min: float
+
+
+def measure(
+    graphs: Sequence[Graph], recipe: Recipe, cases: Sequence[PictureCase], contract: Contract
+) -> Iterator[Damage]:
+    """Round one group after the other.
+
+    Args:
+        graphs: encoder and decoder in export form.
+        recipe: what is rounded and how; its exceptions are left out of account.
+        cases: pictures with prompts and PyTorch's answers.
+        contract: of the graphs.
+
+    Yields:
+        The damage of each group, in the order of the graphs.
+    """
+    encoder, decoder = graphs
+    for graph in graphs:
+        for group, names in weight_groups(graph.module, recipe.weight_threshold).items():
+            numbers = sum(_tensor(graph.module, name).numel() for name in names)
+            with rounded(graph.module, group, names, recipe), torch.inference_mode():
+                found = [_answer(encoder, decoder, case, contract, graph) for case in cases]
+            ious = [iou for _, values in found for iou in values]
+            psnr = min(value for value, _ in found) if graph is encoder else None
+            yield Damage(graph.spec.name, group, numbers, psnr, float(np.mean(ious)), min(ious))
+
+
+def weight_groups(module: nn.Module, threshold: int) -> dict[str, list[str]]:
+    """Names of all tensors of two and more axes and over `threshold` numbers, by their block."""
+    groups: dict[str, list[str]] = {}
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    order = {name: number for number, name in enumerate(dict(module.named_modules()))}
+    tensors.sort(key=lambda item: order[item[0].rpartition(".")[0]])
+    for name, tensor in tensors:
+        if tensor.ndim >= 2 and tensor.numel() > threshold and tensor.is_floating_point():
+            groups.setdefault(_group(name), []).append(name)
+    return groups
+
+
+def _group(name: str) -> str:
+    """body.3.blocks.1.q.weight -> body.3.blocks.1; stem.2.weight -> stem; and so on."""
+    parts = name.split(".")
+    if "blocks" in parts:
+        return ".".join(parts[: parts.index("blocks") + 2])
+    return (
+        parts[0] if parts[0] in ("stem", "neck", "points", "mask_prompt") else ".".join(parts[:2])
+    )
+
+
+@contextlib.contextmanager
+def rounded(module: nn.Module, group: str, names: Sequence[str], recipe: Recipe) -> Iterator[None]:
+    """Round these tensors of a module, and what the layers of the group take, while inside."""
+    kept = {name: _tensor(module, name).detach().clone() for name in names}
+    hooks = []
+    try:
+        for name, value in kept.items():
+            _tensor(module, name).data.copy_(round_weight(value, recipe))
+        for name, layer in module.named_modules():
+            if isinstance(layer, LAYERS) and f"{name}.".startswith(f"{group}."):
+                hooks.append(layer.register_forward_pre_hook(_round_inputs(recipe.activations)))
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for name, value in kept.items():
+            _tensor(module, name).data.copy_(value)
+
+
+def round_weight(weight: Tensor, recipe: Recipe) -> Tensor:
+    """A weight as the recipe stores it, in float32 again."""
+    if recipe.weights == "float16":
+        return weight.half().float()
+    if recipe.weights.startswith("palette"):
+        return _palette(weight, 2 ** int(recipe.weights.removeprefix("palette")))
+    if recipe.weights == "int4":
+        return _blocks(weight, recipe.group_size)
+    if recipe.weights == "int8":
+        flat = weight.reshape(weight.shape[0], -1)
+        scale = flat.abs().amax(1, keepdim=True).clamp_min(1e-12) / 127
+        return ((flat / scale).round() * scale).reshape(weight.shape)
+    return weight
+
+
+def _blocks(weight: Tensor, size: int) -> Tensor:
+    """Four bits, one scale for `size` numbers of a row, as far as rows are a multiple of it."""
+    flat = weight.reshape(weight.shape[0], -1)
+    if flat.shape[1] % size:
+        size = flat.shape[1]
+    parts = flat.reshape(flat.shape[0], -1, size)
+    scale = parts.abs().amax(-1, keepdim=True).clamp_min(1e-12) / 7.5
+    return ((parts / scale).round().clamp(-8, 7) * scale).reshape(weight.shape)
+
+
+def _palette(weight: Tensor, colors: int) -> Tensor:
+    """Nearest of so many numbers, by k-means in one dimension from even quantiles."""
+    values = weight.flatten().double().numpy()
+    ordered = np.sort(values)
+    sums = np.concatenate([[0.0], np.cumsum(ordered)])
+    centers = np.unique(np.quantile(ordered, (np.arange(colors) + 0.5) / colors))
+    for _ in range(LLOYD_STEPS):
+        ends = np.searchsorted(ordered, (centers[1:] + centers[:-1]) / 2)
+        edges = np.concatenate([[0], ends, [len(ordered)]])
+        counts = np.diff(edges)
+        means = np.diff(sums[edges]) / np.maximum(counts, 1)
+        centers = np.where(counts > 0, means, centers)
+    nearest = centers[np.searchsorted((centers[1:] + centers[:-1]) / 2, values)]
+    return torch.from_numpy(nearest).float().reshape(weight.shape)
+
+
+def _round_inputs(activations: str):  # type: ignore[no-untyped-def] # noqa: ANN202 torch's hooks
+    def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(_round_activation(item, activations) for item in inputs)
+
+    return hook
+
+
+def _round_activation(value: Tensor, activations: str) -> Tensor:
+    if activations == "float16":
+        return value.half().float()
+    if activations in ("int8", "dynamic-int8"):
+        low, high = value.amin().clamp_max(0), value.amax().clamp_min(0)
+        scale = ((high - low) / 255).clamp_min(1e-12)
+        zero = (-low / scale).round()
+        return ((value / scale).round() + zero).clamp(0, 255).sub(zero) * scale
+    if activations == "int16":
+        scale = value.abs().amax().clamp_min(1e-12) / 32767
+        return (value / scale).round() * scale
+    return value
+
+
+def _answer(
+    encoder: Graph, decoder: Graph, case: PictureCase, contract: Contract, changed: Graph
+) -> tuple[float, list[float]]:
+    """PSNR of the embedding, and mask IoU of every prompt; only what has changed is run."""
+    embeddings: Array = case.embeddings
+    if changed is encoder:
+        inputs = prompts.encoder_inputs(case.picture, contract)
+        embeddings = encoder.module(_pixels(inputs, contract)).numpy()
+    size = prompts.picture_size(case.picture)
+    ious = []
+    for item in case.prompts:
+        given = prompts.decoder_inputs(item.prompt, embeddings, size, contract)
+        masks, iou = decoder.module(*(torch.from_numpy(np.asarray(v)) for v in given.values()))
+        outputs = {"low_res_masks": masks.numpy(), "iou_predictions": iou.numpy()}
+        found = prompts.final_mask(item.prompt, outputs, size, contract)
+        ious.append(verify.mask_iou(found, item.mask))
+    return verify.psnr_db(embeddings, case.embeddings), ious
+
+
+def _pixels(inputs: dict[str, Array], contract: Contract) -> Tensor:
+    """What the encoder's module takes; Core ML centres an image before the module sees it."""
+    (pixels,) = (torch.from_numpy(np.asarray(value)) for value in inputs.values())
+    if contract.form.pixels != "image":
+        return pixels
+    return (pixels.float() - torch.tensor(PIXEL_MEAN)).permute(0, 3, 1, 2).contiguous()
+
+
+def _tensor(module: nn.Module, name: str) -> Tensor:
+    owner, _, last = name.rpartition(".")
+    found = getattr(module.get_submodule(owner), last)
+    assert isinstance(found, Tensor)  # noqa: S101 tells mypy
+    return found

@@ -1,0 +1,139 @@
+"""`inspect --sensitivity`: what rounding one group of layers does, the rest being float32."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mobilesam_export import sensitivity
+from mobilesam_export.backends import reference
+from mobilesam_export.cases import PictureCase, reference_cases
+from mobilesam_export.commands.sensitivity import render
+from mobilesam_export.contract import Contract
+from mobilesam_export.graphs import Graph, split_graphs
+from mobilesam_export.model import build_sam
+from mobilesam_export.seeded import seeded_state_dict
+from mobilesam_export.sensitivity import Damage
+from mobilesam_export.target import load_target
+from tests.cli_runner import USAGE, refused, warm
+
+TARGET = load_target("onnx")
+CONTRACT = Contract(256, 6, TARGET.graph)
+W8A8 = TARGET.recipes["w8a8"]
+
+
+@cache
+def graphs() -> tuple[Graph, Graph]:
+    return split_graphs(build_sam(seeded_state_dict(0), 256), CONTRACT)
+
+
+@cache
+def cases() -> tuple[PictureCase, ...]:
+    sam = build_sam(seeded_state_dict(0), 256)
+    return reference_cases(reference.load(sam, CONTRACT), CONTRACT)[:1]
+
+
+@cache
+def damages() -> list[Damage]:
+    return list(sensitivity.measure(graphs(), W8A8, cases(), CONTRACT))
+
+
+def test_every_large_weight_is_in_one_group() -> None:
+    for graph in graphs():
+        found = sensitivity.weight_groups(graph.module, W8A8.weight_threshold)
+        names = [name for group in found.values() for name in group]
+        assert len(names) == len(set(names))
+        large = {
+            name
+            for name, tensor in (*graph.module.named_parameters(), *graph.module.named_buffers())
+            if tensor.ndim > 1 and tensor.numel() > W8A8.weight_threshold
+        }
+        assert set(names) == large
+
+
+def test_blocks_of_the_encoder_are_groups_of_their_own() -> None:
+    groups = list(sensitivity.weight_groups(graphs()[0].module, 4096))
+    assert groups[0] == "stem"
+    assert groups[-1] == "neck"
+    assert [group for group in groups if group.startswith("body.5")] == [
+        f"body.5.blocks.{number}" for number in range(6)
+    ]
+
+
+def test_every_group_of_the_encoder_does_some_damage_and_none_all() -> None:
+    encoder = [item for item in damages() if item.graph == "encoder"]
+    assert all(15 < (item.embedding_psnr_db or 0) < 90 for item in encoder)
+    assert all(0 <= item.mask_iou_min <= item.mask_iou_mean <= 1 for item in damages())
+
+
+def test_the_decoder_leaves_the_embedding_alone() -> None:
+    decoder = [item for item in damages() if item.graph == "decoder"]
+    assert len(decoder) >= 4
+    assert all(item.embedding_psnr_db is None for item in decoder)
+
+
+def test_the_model_is_afterwards_what_it_was() -> None:
+    module = graphs()[0].module
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    with sensitivity.rounded(module, "stem", ["stem.2.weight"], W8A8):
+        assert not torch.equal(module.state_dict()["stem.2.weight"], before["stem.2.weight"])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("weights", "steps"), [("int8", 254), ("int4", 15), ("float16", 4096), ("palette8", 200)]
+)
+def test_weights_are_rounded_as_fine_as_their_bits(weights: str, steps: float) -> None:
+    weight = torch.randn(16, 64, generator=torch.Generator().manual_seed(0))
+    settings = {"float16": {"weights": weights, "granularity": "", "weight_threshold": 0}}
+    change = settings.get(weights, {"weights": weights})
+    if weights == "int4":
+        change = {"weights": weights, "granularity": "per_grouped_channel", "group_size": 32}
+    recipe = replace(W8A8, exceptions={}, **change)  # type: ignore[arg-type]
+    error = (sensitivity.round_weight(weight, recipe) - weight).abs().mean()
+    assert 0 < error <= float(weight.abs().max()) / steps
+
+
+def test_a_palette_has_so_many_numbers() -> None:
+    weight = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
+    recipe = replace(W8A8, weights="palette4")
+    assert len(np.unique(sensitivity.round_weight(weight, recipe).numpy())) == 16
+
+
+def test_bars_are_as_long_as_what_is_lost() -> None:
+    groups = [
+        {"graph": "encoder", "group": name, "numbers": 1, "embedding_psnr_db": 40.0}
+        | {"mask_iou_mean": 1 - loss, "mask_iou_min": 0.5}
+        for name, loss in (("a", 0.2), ("b", 0.1), ("c", 0.0))
+    ]
+    bars = [line.count("█") for line in render({"recipe": "w8", "groups": groups}).splitlines()]
+    assert bars[2:] == [24, 12, 0]
+
+
+def test_the_command_gives_json_and_a_plot(export: Callable[..., Path], tmp_path: Path) -> None:
+    bundle = export("onnx", "-c", "seeded", "--image-size", "256", "-r", "float16")
+    plot = tmp_path / "bars.png"
+    done = warm(tmp_path, ["inspect", bundle, "--sensitivity", "--plot", plot, "--json"])
+    assert done.code == 0, done.stderr
+    groups = json.loads(done.stdout)["groups"]
+    assert {group["graph"] for group in groups} == {"encoder", "decoder"}
+    with Image.open(plot) as image:
+        assert image.size[1] > 20 * len(groups)
+
+
+def test_bundles_and_options_that_make_no_sense_are_refused(
+    onnx_bundle: Path, onnx_sam_bundle: Path, tmp_path: Path
+) -> None:
+    for arguments, phrase in (
+        ([onnx_bundle, "--sensitivity"], "rounds nothing"),
+        ([onnx_sam_bundle, "--sensitivity"], "those of the onnx target"),
+        ([onnx_bundle, "--plot", "x.png"], "go with --sensitivity"),
+        ([onnx_bundle, "--sensitivity", "--plot", "x.jpg"], "is to be a .png"),
+    ):
+        refused(tmp_path, ["inspect", *arguments], USAGE, [phrase])
