@@ -1,0 +1,103 @@
+"""How long encoders take beside the float32 one of their target, in one process, interleaved.
+
+Each round runs every file once, in an order drawn by a seed, so that whatever else the machine
+does falls on all alike; the ratio is of medians. Two threads. samexporter's files, which take
+what `onnx-sam` takes, are in the group of the ONNX files.
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import samexporter_encoder
+from mobilesam_export import bundle, prompts
+from mobilesam_export.backends import get_backend
+from mobilesam_export.contract import Array
+from mobilesam_export.scenes import scene
+from mobilesam_export.target import load_target
+
+THREADS, WARM_UP, ROUNDS, SEED = 2, 2, 12, 0
+Encode = Callable[[], Any]
+# glibc gives large blocks back to the system at each run otherwise, which is most of the noise
+ALLOCATOR = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
+
+
+def measure(
+    folders: Mapping[str, Path], state_dict: Mapping[str, torch.Tensor], work: Path, side: int
+) -> dict[str, dict[str, Any]]:
+    """Median milliseconds of each encoder and its ratio to float32 of its target.
+
+    Args:
+        folders: bundles by target:recipe.
+        state_dict: of the checkpoint, for samexporter.
+        work: where samexporter's files are made.
+        side: of the input.
+    """
+    groups: dict[str, dict[str, Encode]] = {}
+    for label, folder in folders.items():
+        target = load_target(label.partition(":")[0])
+        if target.backend != "coreml" and not get_backend(target.backend).unavailable():
+            groups.setdefault(target.backend, {})[label] = _encoder(folder)
+    if "onnx" in groups and side == 1024:
+        made = work / "samexporter"
+        made.mkdir(parents=True, exist_ok=True)
+        for name, path in samexporter_encoder.export(state_dict, made).items():
+            groups["onnx"][f"samexporter 0.5:{name}"] = _onnx_encoder(path, side)
+    found: dict[str, dict[str, Any]] = {}
+    for encoders in groups.values():
+        times = interleaved(encoders, ROUNDS)
+        medians = {label: statistics.median(values) for label, values in times.items()}
+        for label, median in medians.items():
+            base = f"{label.partition(':')[0]}:float32"
+            found[label] = {
+                "median_ms": round(median, 1),
+                "min_ms": round(min(times[label]), 1),
+                "ratio": round(median / medians.get(base, median), 3),
+                "ratio_to_samexporter": None,
+                "threads": THREADS,
+                "rounds": ROUNDS,
+                "allocator": {name: os.environ.get(name) for name in ALLOCATOR},
+            }
+            if (other := medians.get("samexporter 0.5:float32")) is not None:
+                found[label]["ratio_to_samexporter"] = round(median / other, 3)
+    return found
+
+
+def interleaved(encoders: Mapping[str, Encode], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of each, round by round."""
+    random = np.random.default_rng(SEED)
+    labels = list(encoders)
+    times: dict[str, list[float]] = {label: [] for label in labels}
+    for number in range(-WARM_UP, rounds):
+        for index in random.permutation(len(labels)):
+            start = time.perf_counter()
+            encoders[labels[index]]()
+            if number >= 0:
+                times[labels[index]].append(1e3 * (time.perf_counter() - start))
+    return times
+
+
+def _encoder(folder: Path) -> Encode:
+    opened = bundle.open_bundle(folder)
+    backend = get_backend(opened.backend)
+    path = folder / f"encoder{backend.SUFFIX}"
+    session = backend.load(path, opened.contract.encoder, threads=THREADS)
+    side = opened.contract.image_size
+    inputs = prompts.encoder_inputs(scene(SEED, side, side), opened.contract)
+    return lambda: session.run(inputs)
+
+
+def _onnx_encoder(path: Path, side: int) -> Encode:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = THREADS, 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    picture: Array = scene(SEED, side, side).astype(np.float32)
+    return lambda: session.run(None, {"input_image": picture})

@@ -1,0 +1,301 @@
+"""Every target and recipe: size, latency against float32, mask IoU against PyTorch, collapse guard.
+
+`python -m benchmarks.recipes [-c CHECKPOINT]` exports each recipe at 1024, asks its files and the
+float32 PyTorch model about every object of ten scenes by a click and by a box, times the encoders
+that have a runtime here, writes `benchmarks/results/recipes.json` and the README's table. It is
+slow and can be stopped: what is done lies under build/recipes/ and is not done again, unless the
+weights, the recipe or the scenes are others.
+
+Accuracy and latency can be had apart: `--no-latency`, and `--latency` for nothing else, which
+wants a quiet machine.
+"""
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from benchmarks import recipe_latency
+from mobilesam_export import bundle, pipeline, prompts, verify
+from mobilesam_export.backends import get_backend, reference
+from mobilesam_export.cases import object_prompts
+from mobilesam_export.checkpoint import load_checkpoint
+from mobilesam_export.contract import Array, Contract, Session
+from mobilesam_export.model import Sam, build_sam
+from mobilesam_export.prompts import Picture, Prompt
+from mobilesam_export.scenes import masked_scene
+from mobilesam_export.target import Target, builtin_targets, load_target
+
+ROOT = Path(__file__).parents[1]
+RESULT = ROOT / "benchmarks" / "results" / "recipes.json"
+WORK = ROOT / "build" / "recipes"
+FIRST_SEED, SCENES, LEAST_PROMPTS = 30_000, 10, 50  # seeds that nothing is trained or tuned on
+KINDS = ("click", "box")
+NO_RUNTIME = "no Core ML here: its programs are run by our evaluator, whose time says nothing"
+
+
+@dataclass(frozen=True)
+class Question:
+    """One object of a scene, asked for in one way, and PyTorch's mask."""
+
+    kind: str
+    prompt: Prompt
+    mask: Array
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One scene with PyTorch's embedding and answers."""
+
+    picture: Picture
+    embeddings: Array
+    questions: tuple[Question, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is measured, and where its intermediate results lie."""
+
+    checkpoint: str
+    sam: Sam
+    side: int
+    scenes: int
+    folder: Path
+
+
+def scene_prompts(number: int, side: int) -> tuple[Picture, list[tuple[str, Prompt]]]:
+    """A scene that must be resized, and a click and a box for each of its objects."""
+    shapes = [(side * 3 // 4, side), (side, side * 2 // 3), (side * 5 // 4, side * 5 // 4)]
+    found = masked_scene(FIRST_SEED + number, *shapes[number % len(shapes)])
+    return found.picture, [
+        (kind, object_prompts(mask, 6)[kind]) for mask in found.masks for kind in KINDS
+    ]
+
+
+def reference_answers(run: Run, contract: Contract) -> Iterator[Asked]:
+    """PyTorch's answers, kept on disk per form of the pictures."""
+    encoder, decoder = reference.load(run.sam, contract)
+    for number in range(run.scenes):
+        picture, asked = scene_prompts(number, run.side)
+        size = prompts.picture_size(picture)
+        path = run.folder / "reference" / f"{contract.form.prompt}-{number}.npz"
+        if not path.exists():
+            embeddings = encoder.run(prompts.encoder_inputs(picture, contract))["image_embeddings"]
+            masks = []
+            for _, prompt in asked:
+                given = prompts.decoder_inputs(prompt, embeddings, size, contract)
+                masks.append(prompts.final_mask(prompt, decoder.run(given), size, contract))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(".part.npz")
+            np.savez(part, embeddings=embeddings, masks=np.packbits(np.array(masks), axis=None))
+            part.rename(path)
+        with np.load(path) as kept:
+            count = len(asked) * size[0] * size[1]
+            bits = np.unpackbits(kept["masks"], count=count).reshape(-1, *size).astype(bool)
+            questions = (Question(k, p, m) for (k, p), m in zip(asked, bits, strict=True))
+            yield Asked(picture, kept["embeddings"], tuple(questions))
+
+
+def exported(run: Run, target: Target, recipe: str) -> Path:
+    """The bundle of one recipe, exported without verification, as that is done here at length."""
+    folder = run.folder / f"{target.name}-{recipe}"
+    mark = folder.with_suffix(".key")
+    _, settings = target.recipe(recipe)
+    described = json.dumps(
+        [asdict(settings), dict(target.convert), asdict(target.graph)], default=str
+    )
+    if not (folder.exists() and mark.exists() and mark.read_text() == described):
+        command = [sys.executable, "-m", "mobilesam_export", target.name, "-r", recipe]
+        command += ["-c", run.checkpoint, "--image-size", str(run.side), "-o", str(folder)]
+        subprocess.run([*command, "--no-verify"], check=True, cwd=ROOT)
+        mark.write_text(described)
+    return folder
+
+
+def accuracy(run: Run, folder: Path) -> dict[str, Any]:
+    """Mask IoU with PyTorch and the collapse guard of one bundle."""
+    opened = bundle.open_bundle(folder)
+    sessions = pipeline.load_files(folder, get_backend(opened.backend), opened.contract)
+    ious: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    found: list[Array] = []
+    expected: list[Array] = []
+    for asked in reference_answers(run, opened.contract):
+        embeddings = ask(sessions, asked, opened.contract, ious)
+        found.append(np.asarray(embeddings, np.float32))
+        expected.append(asked.embeddings)
+    psnr = [verify.psnr_db(a, b) for a, b in zip(found, expected, strict=True)]
+    return {
+        "runtime": sessions[0].runtime,
+        "prompts": sum(len(values) for values in ious.values()),
+        "scenes": len(found),
+        "embedding_psnr_db_min": min(round(min(psnr), 2), 999.0),
+        "mask_iou": {kind: summary(values) for kind, values in ious.items()},
+        "collapse_guard": guard(found, expected),
+    }
+
+
+def ask(
+    sessions: list[Session], asked: Asked, contract: Contract, ious: dict[str, list[float]]
+) -> Array:
+    """Put every question; the embedding."""
+    encoder, decoder = sessions
+    size = prompts.picture_size(asked.picture)
+    embeddings = encoder.run(prompts.encoder_inputs(asked.picture, contract))["image_embeddings"]
+    for question in asked.questions:
+        given = prompts.decoder_inputs(question.prompt, embeddings, size, contract)
+        mask = prompts.final_mask(question.prompt, decoder.run(given), size, contract)
+        ious[question.kind].append(verify.mask_iou(mask, question.mask.astype(bool)))
+    return embeddings
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    """Mean, tenth percentile and worst."""
+    return {
+        "mean": round(float(np.mean(values)), 5),
+        "p10": round(float(np.percentile(values, 10)), 5),
+        "min": round(min(values), 5),
+    }
+
+
+def guard(found: list[Array], expected: list[Array]) -> str:
+    """The rules of `verify` on every picture and every pair of neighbours: "passed" or why not."""
+    low, high = verify.GUARD_LOW, verify.GUARD_HIGH
+    for number, (a, b) in enumerate(zip(found, expected, strict=True)):
+        if not (np.isfinite(a).all() and low <= a.std() / b.std() <= high):
+            return f"failed: scene {number}"
+    for number in range(1, len(found)):
+        distance = float(np.abs(found[number] - found[number - 1]).mean())
+        right = float(np.abs(expected[number] - expected[number - 1]).mean())
+        if not distance >= low * right:
+            return f"failed: scenes {number - 1} and {number}"
+    return "passed"
+
+
+def measure(run: Run, only: str) -> dict[str, dict[str, Any]]:
+    """Accuracy and size of every recipe, or of those whose target:recipe starts with `only`."""
+    rows = {}
+    for name in builtin_targets():
+        target = load_target(name)
+        for recipe in target.recipes:
+            label = f"{name}:{recipe}"
+            if not label.startswith(only):
+                continue
+            click.echo(label, err=True)
+            rows[label] = measured(run, target, recipe)
+    return rows
+
+
+def measured(run: Run, target: Target, recipe: str) -> dict[str, Any]:
+    """One recipe's row, kept on disk with the hashes of the files that it is about."""
+    folder = exported(run, target, recipe)
+    manifest = json.loads((folder / bundle.MANIFEST).read_text())
+    files = {
+        part: sum(
+            entry["bytes"]
+            for file, entry in manifest["files"].items()
+            if file.partition(".")[0] == part
+        )
+        for part in ("encoder", "decoder")
+    }
+    key = hashlib.sha256(json.dumps([manifest["files"], run.scenes]).encode()).hexdigest()
+    kept = run.folder / f"{target.name}-{recipe}.json"
+    if kept.exists() and (row := json.loads(kept.read_text()))["key"] == key:
+        return dict(row)
+    why = get_backend(target.backend).unavailable()
+    row = {
+        "key": key,
+        "default": recipe == target.default_recipe,
+        "bytes": files,
+        **({"unverified": why} if why else accuracy(run, folder)),
+    }
+    kept.write_text(json.dumps(row, indent=2) + "\n")
+    return row
+
+
+def table(result: dict[str, Any]) -> list[str]:
+    """The README's rows."""
+    lines = [
+        "| target | recipe | encoder | decoder | encoder's latency | mask IoU, click | box "
+        "| collapse guard |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for label, row in result["recipes"].items():
+        target, recipe = label.split(":")
+        name = f"`{recipe}` (default)" if row["default"] else f"`{recipe}`"
+        sizes = [f"{row['bytes'][part] / 1e6:.1f} MB" for part in ("encoder", "decoder")]
+        ratio = result["latency"].get(label)
+        latency = "not measured" if ratio is None else f"{ratio['ratio']:.2f}"
+        if load_target(target).backend == "coreml":
+            latency = "no runtime here"
+        ious = ["unverified"] * 3
+        if "mask_iou" in row:
+            ious = [f"{row['mask_iou'][k]['mean']:.3f}" for k in KINDS] + [row["collapse_guard"]]
+        lines.append(f"| `{target}` | {name} | {' | '.join([*sizes, latency, *ious])} |")
+    return lines
+
+
+def write_readme(lines: list[str]) -> None:
+    """Put the table between its marks."""
+    path = ROOT / "README.md"
+    text = path.read_text()
+    found = re.search("(<!-- recipes -->\n).*?(\n<!-- /recipes -->)", text, re.DOTALL)
+    if found:
+        middle = found.group(1) + "\n".join(lines) + found.group(2)
+        path.write_text(text[: found.start()] + middle + text[found.end() :])
+
+
+@click.command()
+@click.option("-c", "--checkpoint", default="demo", show_default=True)
+@click.option("--only", default="", help="target or target:recipe; what is kept stays.")
+@click.option("--image-size", "side", default=1024, show_default=True)
+@click.option("--scenes", default=SCENES, show_default=True)
+@click.option("--latency/--no-latency", default=True, help="Time encoders that can run here.")
+@click.option("--accuracy/--no-accuracy", "accurate", default=True)
+def main(checkpoint: str, only: str, side: int, scenes: int, latency: bool, accurate: bool) -> None:
+    """Measure, write the JSON and the README's table, print it."""
+    loaded = load_checkpoint(checkpoint)
+    weights = loaded.provenance.weights_sha256
+    folder = WORK / f"{weights[:12]}-{side}"
+    run = Run(checkpoint, build_sam(loaded.state_dict, side), side, scenes, folder)
+    result: dict[str, Any] = {"recipes": {}, "latency": {}}
+    if RESULT.exists() and (old := json.loads(RESULT.read_text())).get("weights") == weights:
+        result = old
+    result |= {
+        "checkpoint": loaded.provenance.source,
+        "weights": weights,
+        "image_size": side,
+        "coreml_latency": NO_RUNTIME,
+    }
+    if accurate:
+        result["recipes"] |= measure(run, only)
+    if latency:
+        folders = {
+            f"{name}:{recipe}": exported(run, load_target(name), recipe)
+            for name in builtin_targets()
+            for recipe in load_target(name).recipes
+            if f"{name}:{recipe}".startswith(only) or recipe == "float32"
+        }
+        result["latency"] |= recipe_latency.measure(folders, loaded.state_dict, folder, side)
+    asked = [row.get("prompts", LEAST_PROMPTS) for row in result["recipes"].values()]
+    if min(asked, default=LEAST_PROMPTS) < LEAST_PROMPTS:
+        click.echo(f"fewer than {LEAST_PROMPTS} prompts: {asked}", err=True)
+    order = [f"{n}:{r}" for n in builtin_targets() for r in load_target(n).recipes]
+    result["recipes"] = {k: result["recipes"][k] for k in order if k in result["recipes"]}
+    part = RESULT.with_suffix(".part")
+    part.write_text(json.dumps(result, indent=2) + "\n")
+    part.rename(RESULT)
+    lines = table(result)
+    write_readme(lines)
+    click.echo("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
