@@ -41,7 +41,7 @@ def test_a_path_works_wherever_a_name_does(tmp_path: Path) -> None:
         ("mask_iou = 0.999", 'mask_iou = "high"', "expected float"),
         ('pixels = "uint8"', 'pixels = "int8"', "expected one of: uint8"),
         ('weights = "float32"', 'weights = "float64"', "expected one of: float32"),
-        ('default_recipe = "float32"', 'default_recipe = "w8"', "default_recipe is 'w8'"),
+        ('default_recipe = "float32"', 'default_recipe = "w2"', "default_recipe is 'w2'"),
         ('backend = "onnx"', "backend = 3", "expected str"),
         ('keep_float32 = ["PointTokens", "PixelsInput"]', 'keep_float32 = "all"', "list of str"),
         ("[graph]", "[graph", "not valid TOML"),
