@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli_runner import ERROR, FAILED, USAGE, interrupt, refused, start, wait_for_line, warm
+from tests.cli_runner import (
+    ERROR,
+    FAILED,
+    TIMEOUT_S,
+    USAGE,
+    interrupt,
+    refused,
+    start,
+    wait_for_line,
+    warm,
+)
 
 QUICK = ("--rounds", "3", "--warmup", "1", "--loads", "2", "--threads", "1")
 BUDGET = 'device = "cpu"\n[median_ms]\n'
@@ -37,7 +47,8 @@ def results(onnx_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     outputs = ("--save", "all.json", "--plot", "all.png", "--markdown", "all.md")
     found = run(folder, onnx_bundle, *QUICK, *outputs, "--budget", "paper")
     assert json.loads((folder / "all.json").read_text())["rows"] == found["rows"]
-    assert Image.open(folder / "all.png").width > 500
+    with Image.open(folder / "all.png") as image:
+        assert image.width > 500
     assert "| encoder | " in (folder / "all.md").read_text()
     return {**json.loads((folder / "all.json").read_text()), "folder": folder}
 
@@ -193,7 +204,7 @@ def test_ctrl_c_keeps_what_was_measured_and_marks_it_partial(
     wait_for_line(process, "Timing decoder")
     time.sleep(1)
     interrupt(process)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == ERROR
     assert "Error: interrupted; the " in stderr
     assert "marked partial" in stderr

@@ -10,7 +10,17 @@ from typing import Any
 import onnx
 import pytest
 
-from tests.cli_runner import ERROR, FAILED, USAGE, interrupt, refused, start, wait_for_line, warm
+from tests.cli_runner import (
+    ERROR,
+    FAILED,
+    TIMEOUT_S,
+    USAGE,
+    interrupt,
+    refused,
+    start,
+    wait_for_line,
+    warm,
+)
 from tests.test_bad_input_bundle import vouch
 
 
@@ -178,7 +188,7 @@ def test_ctrl_c_keeps_the_pairs_and_marks_them_partial(onnx_bundle: Path, tmp_pa
     process = start(tmp_path, ["compare", onnx_bundle, onnx_bundle, *limits, "--save", "c.json"])
     wait_for_line(process, "Timing the encoder")
     interrupt(process)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == ERROR, stderr
     assert "Error: interrupted; " in stderr
     assert "PARTIAL" in stdout

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import gpu
 from mobilesam_export import cases
 from mobilesam_export.backends import reference
 from mobilesam_export.cases import PictureCase
@@ -12,6 +13,8 @@ from mobilesam_export.errors import BackendError, UsageError
 from mobilesam_export.graphs import split_graphs
 from mobilesam_export.latency.pytorch import FORM, KEEP_FLOAT32, Way, in_precision, open_graph
 from mobilesam_export.latency.pytorch_subjects import parse_ways
+from mobilesam_export.latency.results import Row
+from mobilesam_export.latency.statistics import summarize
 from mobilesam_export.latency.subject import Loaded
 from mobilesam_export.model import Sam
 from mobilesam_export.target import load_target
@@ -97,3 +100,31 @@ def test_ways_are_parsed() -> None:
             parse_ways([text], "cpu")
     with pytest.raises(UsageError, match="not on tensorrt"):
         parse_ways(["eager"], "tensorrt")
+
+
+def test_throughput_is_pictures_over_time(sam: Sam) -> None:
+    found = gpu.throughput(sam.image_encoder.eval(), 2, SIZE, torch.float32, "cpu")
+    assert found["pictures_per_s"] == pytest.approx(2 / found["median_ms"] * 1e3)
+
+
+def test_limits_are_judged_by_the_fastest_right_answer() -> None:
+    def row(subject: str, median_ms: float, answers: str) -> Row:
+        latency = summarize([median_ms])
+        return Row(subject, "r", "cuda", "encoder", latency=latency, answers=answers)
+
+    found = gpu.judged([row("wrong", 0.1, "PSNR 3 dB"), row("slow", 9.0, "right")])
+    assert found["encoder"] == {
+        "limit_ms": 1.0,
+        "median_ms": 9.0,
+        "way": "slow",
+        "verdict": "fail",
+    }
+    assert found["decoder"]["verdict"].startswith("unverified")
+    assert gpu.judged([row("fast", 0.9, "right")])["encoder"]["verdict"] == "pass"
+
+
+def test_without_a_gpu_nothing_is_claimed(capsys: pytest.CaptureFixture[str]) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    gpu.main(["anything"])
+    assert capsys.readouterr().out == "unverified: no GPU here\n"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import speed_tables
 from benchmarks.photograph import photograph
 from mobilesam_export.cli import cli
 from mobilesam_export.target import builtin_targets, load_target
@@ -136,3 +137,23 @@ def test_commands_run_in_order_as_they_stand(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, f"{arguments}: {done.stderr}"
     assert {"overlay.png", "mask.png", "cup.png"} <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("name", sorted(speed_tables.TABLES))
+def test_tables_of_speed_are_what_was_measured(name: str) -> None:
+    assert "\n".join(block(name)) == speed_tables.TABLES[name]()
+
+
+def test_the_gate_is_as_good_as_it_was_meant_to_be() -> None:
+    """At most 1 % "slower" in 200 decisions on equal files, 95 % found of a 15 % slowdown."""
+    for item in speed_tables.read("gate_power")["components"].values():
+        assert item["a_a"]["simulated"]["decisions"] >= 200
+        assert item["a_a"]["simulated"]["slower"] <= 2
+        assert item["slowdown_15"]["simulated"]["slower"] >= 190
+        assert item["a_a"]["real"]["slower"] == 0
+
+
+def test_answers_of_the_speed_table_were_right() -> None:
+    kept = speed_tables.read("latency")
+    assert not kept["partial"]
+    assert {row["answers"] for row in kept["rows"] if row["latency"]} <= {"right", "not checked"}

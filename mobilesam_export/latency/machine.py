@@ -67,7 +67,8 @@ def this_machine() -> Machine:
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
         versions=_versions(),
-        settings={name: os.environ[name] for name in SETTINGS if name in os.environ},
+        # Of a preloaded allocator the name matters, and its folder is nobody's business.
+        settings={name: Path(os.environ[name]).name for name in SETTINGS if name in os.environ},
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mobilesam_export.errors import BudgetError
+from mobilesam_export.latency import text
 from mobilesam_export.latency.results import Row
 
 INK, DOTS, LIMIT = "#1f2933", "#3b82c4", "#c2410c"
@@ -56,7 +57,7 @@ def _draw(panel, component: str, group: Sequence[Row], limit_ms: float | None) -
         if row.latency:
             panel.vlines(row.latency.median_ms, place - 0.38, place + 0.38, color=INK, lw=1.8)
             panel.annotate(
-                f"{row.latency.median_ms:.3g}",
+                text.milliseconds(row.latency.median_ms),
                 (row.latency.median_ms, place - 0.38),
                 ha="center",
                 va="bottom",

@@ -50,13 +50,13 @@ def _latency_cells(row: Row) -> list[str]:
         return [*cells, *[NONE] * 8]
     return [
         *cells,
-        _ms(figures.median_ms),
-        _ms(figures.p90_ms),
-        _ms(figures.p99_ms),
+        milliseconds(figures.median_ms),
+        milliseconds(figures.p90_ms),
+        milliseconds(figures.p99_ms),
         NONE if figures.spread is None else f"{figures.spread:.0%}",
         str(figures.rounds),
-        _ms(_median(row.load_ms)),
-        _ms(_median(row.cold_ms)),
+        milliseconds(_median(row.load_ms)),
+        milliseconds(_median(row.cold_ms)),
         row.answers if row.answers in ("right", "not checked") else f"WRONG: {row.answers}",
     ]
 
@@ -89,7 +89,7 @@ def bars(rows: Sequence[Row]) -> str:
             eighths = max(1, round(row.latency.median_ms / longest * width * 8))
             bar = "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
             name = f"{row.subject} on {row.device}".ljust(label)
-            lines.append(f"  {name}  {bar} {_ms(row.latency.median_ms)} ms")
+            lines.append(f"  {name}  {bar} {milliseconds(row.latency.median_ms)} ms")
     return "\n".join(lines)
 
 
@@ -97,7 +97,7 @@ def budget_table(judgements: Iterable[Judgement]) -> Table:
     """One line for each limit and subject."""
     rows = []
     for item in judgements:
-        found = NONE if item.found_ms is None else f"{_ms(item.found_ms)} ms"
+        found = NONE if item.found_ms is None else f"{milliseconds(item.found_ms)} ms"
         reason = f"{item.verdict}: {item.reason}" if item.reason else str(item.verdict)
         limit = f"{item.component} {item.statistic.removesuffix('_ms')} <= {item.limit_ms:g} ms"
         rows.append([limit, item.subject or NONE, found, reason])
@@ -116,7 +116,9 @@ def roofline_table(lines: Iterable[Roofline]) -> Table:
                 line.component,
                 f"{least}{line.macs / 1e9:.2f} G",
                 f"{line.bytes / 1e6:.1f} MB",
-                NONE if line.bound_ms is None else f"{_ms(line.bound_ms)} ms ({line.limited_by})",
+                NONE
+                if line.bound_ms is None
+                else f"{milliseconds(line.bound_ms)} ms ({line.limited_by})",
                 NONE if line.share is None else f"{line.share:.0%}",
             ]
         )
@@ -182,7 +184,8 @@ def _median(values: Sequence[float]) -> float | None:
     return sorted(values)[len(values) // 2] if values else None
 
 
-def _ms(value: float | None) -> str:
+def milliseconds(value: float | None) -> str:
+    """Three digits or so."""
     if value is None:
         return NONE
     if value >= 100:

@@ -1,0 +1,110 @@
+"""The README's tables of speed, made from `benchmarks/results/`.
+
+`python -m benchmarks.speed_tables` writes them into README.md; a test holds the two together.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mobilesam_export.latency.text import markdown
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+KINDS = {"a_a": "A/A", "slowdown_15": "15 % slower"}
+
+
+def read(name: str) -> Any:  # noqa: ANN401 what a file of results holds
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def speed() -> str:
+    """One line for each component, one column for each bundle: median and 90th percentile."""
+    rows = [row for row in read("latency")["rows"] if row["latency"]]
+    subjects = list(dict.fromkeys(row["subject"] for row in rows))
+    cells = {(row["component"], row["subject"]): row for row in rows}
+    components = list(dict.fromkeys(row["component"] for row in rows))
+    lines = [
+        [name.replace("_", " "), *(_times(cells[name, s]["latency"]) for s in subjects)]
+        for name in components
+    ]
+    loads = [_median(cells["encoder", s]["load_ms"]) for s in subjects]
+    lines.append(["encoder: load", *(f"{load:.0f}" for load in loads)])
+    return markdown((["median (p90), ms", *subjects], lines))
+
+
+def _times(latency: dict[str, Any]) -> str:
+    return f"{_ms(latency['median_ms'])} ({_ms(latency['p90_ms'])})"
+
+
+def _ms(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def gate() -> str:
+    """One line for each component and kind of decision."""
+    lines = []
+    for name, item in read("gate_power")["components"].items():
+        for kind, label in KINDS.items():
+            for way in ("real", "simulated"):
+                found = item[kind][way]
+                verdicts = [str(found[v]) for v in ("slower", "same", "faster", "inconclusive")]
+                low, high = found["ratios"]["min"], found["ratios"]["max"]
+                runs = f"{found['decisions']} {way}"
+                lines.append([f"{name}, {label}", runs, *verdicts, f"{low:.2f} to {high:.2f}"])
+    head = ["", "decisions", "slower", "same", "faster", "inconclusive", "ratios seen"]
+    return markdown((head, lines))
+
+
+def paper() -> str:
+    """One line for each encoder of the run, then what the authors published."""
+    result = read("paper_table")
+    lines = []
+    for name, row in result["encoders"].items():
+        parameters = f"{row['parameters'] / 1e6:.1f} M" if "parameters" in row else "–"
+        smaller = f" ({row['times_smaller']:g}x)" if row.get("times_smaller", 1) > 1 else ""
+        fewer = f" ({row['times_fewer_macs']:g}x)" if row["times_fewer_macs"] > 1 else ""
+        faster = f" ({row['times_faster']:g}x)" if row["times_faster"] > 1 else ""
+        less = f" ({row['times_less_cpu']:g}x)" if row["times_less_cpu"] > 1 else ""
+        lines.append(
+            [
+                name,
+                parameters + smaller,
+                f"{row['macs'] / 1e9:.1f} G{fewer}",
+                f"{row['median_ms'] / 1e3:.2f} s{faster}",
+                f"{row['median_cpu_ms'] / 1e3:.2f} s{less}",
+            ]
+        )
+    for name, row in result["paper"].items():
+        whole = "" if "encoder_ms" in row else ", whole model"
+        parameters, ms = (
+            row.get("encoder_parameters", row["parameters"]),
+            row.get("encoder_ms", row["ms"]),
+        )
+        published = f"{name}, published{whole}"
+        lines.append([published, f"{parameters / 1e6:.0f} M", "–", f"{ms} ms on one GPU", "–"])
+    head = ["encoder", "parameters", "MACs", "median", "CPU time, all cores"]
+    return markdown((head, lines))
+
+
+TABLES: dict[str, Callable[[], str]] = {"speed": speed, "gate": gate, "paper": paper}
+
+
+def main() -> None:
+    """Put every table in its place."""
+    readme = ROOT / "README.md"
+    text = readme.read_text()
+    for name, table in TABLES.items():
+        before, start, rest = text.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition(f"<!-- /{name} -->")
+        text = f"{before}{start}{table()}\n{end}{after}"
+    readme.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
