@@ -96,6 +96,12 @@ def test_samexporter_figures_are_what_was_measured() -> None:
     assert "(IoU 1.0 on a 1024 x 684 photograph)" in README
 
 
+def test_the_evaluator_takes_at_most_three_times_as_long_as_pytorch() -> None:
+    measured = json.loads((RESULTS / "evaluator_time.json").read_text())
+    assert measured["ratio"] <= 3
+    assert f"it takes {measured['ratio']:.1f} times PyTorch's processor time" in README
+
+
 def test_export_costs_are_within_the_budget() -> None:
     """Measured by `make bench`: under 60 s and 4 GB, and `--help` under 0.5 s."""
     runs = json.loads((RESULTS / "export_cost.json").read_text())["runs"]
