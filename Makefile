@@ -14,12 +14,12 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	touch $(READY)
 
-# The weights are seeded, not trained: files and figures are real, masks are noise.
+# The demo weights know generated scenes only, so that is what is segmented.
 demo: $(READY)
-	$(BIN)/mobilesam-export coreml --checkpoint seeded --out build/demo/coreml
-	$(BIN)/mobilesam-export onnx --checkpoint seeded --out build/demo/onnx
-	$(BIN)/python -m benchmarks.photograph coffee build/demo/photo.png
-	$(BIN)/mobilesam-export segment build/demo/onnx build/demo/photo.png --point 235,190 \
+	$(BIN)/mobilesam-export coreml --checkpoint demo --out build/demo/coreml
+	$(BIN)/mobilesam-export onnx --checkpoint demo --out build/demo/onnx
+	$(BIN)/python -m benchmarks.held_out_scene 3 build/demo/scene.png
+	$(BIN)/mobilesam-export segment build/demo/onnx build/demo/scene.png --point 400,300 \
 		--out build/demo/mask.png --overlay build/demo/overlay.png
 	@echo "Look at build/demo/overlay.png; hand build/demo/coreml to an app developer."
 

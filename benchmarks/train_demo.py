@@ -28,7 +28,7 @@ from mobilesam_export.model import PIXEL_MEAN, PIXEL_STD, Sam
 from mobilesam_export.scenes import TRAINING_SEEDS, masked_scene
 
 OBJECTS = 5  # of a scene, drawn anew each time; the encoder is what costs
-EMA_DECAY = 0.995  # of the averaged weights, which are the ones that are kept
+EMA_DECAY = 0.98  # of the averaged weights, which are the ones that are kept
 SAVE_EVERY = 50  # steps
 
 
@@ -46,7 +46,7 @@ SCHEDULE = (
     Stage(side=256, pictures=28_000, batch=8, learning_rate=8e-4),
     Stage(side=512, pictures=5_800, batch=4, learning_rate=4e-4),
     Stage(side=512, pictures=1_200, batch=2, learning_rate=3e-4),
-    Stage(side=1024, pictures=220, batch=1, learning_rate=1.5e-4),
+    Stage(side=1024, pictures=420, batch=1, learning_rate=1.5e-4),
 )
 
 

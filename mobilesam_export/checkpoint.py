@@ -1,4 +1,4 @@
-"""Checkpoints: official | seeded[:SALT] | a file -> state dict with provenance.
+"""Checkpoints: official | demo | seeded[:SALT] | a file -> state dict with provenance.
 
 A file is read without running code from it, unwrapped, and compared key by key with MobileSAM
 before anything else happens, so that a wrong file is named for what it is.
@@ -8,6 +8,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib import resources
 from pathlib import Path
 
 from torch import Tensor
@@ -18,8 +19,9 @@ from mobilesam_export.model import expected_entries
 from mobilesam_export.seeded import seeded_state_dict
 from mobilesam_export.state_dict_file import no_file, read_state_dict
 
-SOURCES = "official, seeded, seeded:SALT or the path of a .pt, .pth or .safetensors file"
+SOURCES = "official, demo, seeded, seeded:SALT or the path of a .pt, .pth or .safetensors file"
 OFFICIAL_LICENSE = "Apache-2.0 (MobileSAM, https://github.com/ChaoningZhang/MobileSAM)"
+DEMO_LICENSE = "Apache-2.0 (mobilesam-export; trained on generated scenes, for demonstration)"
 SEEDED_LICENSE = "Apache-2.0 (mobilesam-export; not trained)"
 
 
@@ -28,8 +30,8 @@ class Provenance:
     """Where weights come from; goes into the manifest and into every file.
 
     Attributes:
-        source: "official", "seeded:SALT", or the name of a file (never its folder).
-        file_sha256: hash of the file, empty for weights that come from a rule.
+        source: "official", "demo", "seeded:SALT", or the name of a file (never its folder).
+        file_sha256: hash of the file; empty for weights that need none, from a rule or shipped.
         weights_sha256: hash of names and float32 values, the same for every container.
         license: of the weights, as far as known.
         trained: whether masks can be expected to mean anything.
@@ -66,6 +68,8 @@ def load_checkpoint(source: str) -> Checkpoint:
     """
     if source == "seeded" or source.startswith("seeded:"):
         return _seeded(source)
+    if source == "demo":
+        return _demo()
     if source == "official":
         override = os.environ.get("MOBILESAM_CHECKPOINT")
         if not override:
@@ -88,6 +92,13 @@ def _from_file(path: Path, said_by: str = "") -> Checkpoint:
     if sha256 == download.OFFICIAL.sha256:
         return _checkpoint(state_dict, "official", sha256, OFFICIAL_LICENSE, trained=True)
     return _checkpoint(state_dict, path.name, sha256, "that of the given checkpoint", trained=True)
+
+
+def _demo() -> Checkpoint:
+    packaged = resources.files("mobilesam_export") / "weights" / "demo.safetensors"
+    with resources.as_file(packaged) as path:
+        state_dict = _checked(read_state_dict(path), "the demo checkpoint")
+    return _checkpoint(state_dict, "demo", "", DEMO_LICENSE, trained=True)
 
 
 def _seeded(source: str) -> Checkpoint:

@@ -36,7 +36,7 @@ def cli(debug: bool) -> None:
 
     \b
     Example:
-      mobilesam-export coreml -c seeded
+      mobilesam-export coreml -c demo
       mobilesam-export segment build/onnx-float32 photo.jpg --point 320,240
     """
 
@@ -50,7 +50,7 @@ def export_options(command: Command) -> Command:
                 "--checkpoint",
                 default="official",
                 show_default=True,
-                help="official, seeded, seeded:SALT, or a .pt, .pth or .safetensors file. "
+                help="official, demo, seeded, seeded:SALT, or a .pt, .pth or .safetensors file. "
                 "$MOBILESAM_CHECKPOINT replaces the download of official.",
             ),
             click.option("-r", "--recipe", help="What the numbers are; see `targets`."),
@@ -119,7 +119,7 @@ def all_command(**options: Any) -> int:
 
     \b
     Example:
-      mobilesam-export all -c seeded
+      mobilesam-export all -c demo
     """
     return run_exports([load_target(name) for name in builtin_targets()], options)
 
@@ -373,6 +373,8 @@ def segment_command(
         click.echo(f"{written}: {share:.1%} of it, predicted IoU {result.predicted_iou:.2f}")
     if not opened.provenance.trained:
         click.echo(f"note: weights {opened.provenance.source} are not trained", err=True)
+    elif opened.provenance.source == "demo":
+        click.echo("note: the demo weights know generated scenes only", err=True)
     return OK
 
 

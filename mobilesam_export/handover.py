@@ -33,7 +33,7 @@ def readme(folder: Path, manifest: dict[str, Any]) -> str:
         "license": checkpoint["license"],
         "weights_sha256": checkpoint["weights_sha256"],
         **{key: str(value) for key, value in manifest["convert"].items()},
-        "untrained": "" if checkpoint["trained"] else _template("untrained.md"),
+        "warning": _warning(checkpoint),
     }
     values["code"] = Template(_template(f"{manifest['backend']}-{form['prompt']}.md")).substitute(
         values
@@ -49,6 +49,13 @@ def artifact_sizes(folder: Path) -> dict[str, int]:
         for path in sorted(folder.iterdir())
         if path.stem in ("encoder", "decoder")
     }
+
+
+def _warning(checkpoint: dict[str, Any]) -> str:
+    """What to know of weights that are not meant for products."""
+    if not checkpoint["trained"]:
+        return _template("untrained.md")
+    return _template("demo.md") if checkpoint["source"] == "demo" else ""
 
 
 def _template(name: str) -> str:

@@ -56,6 +56,12 @@ def onnx_bundle(export: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
+def onnx_demo_bundle(export: Callable[..., Path]) -> Path:
+    """An `onnx` float32 bundle of the demo weights at SIZE."""
+    return export("onnx", "-c", "demo", "--image-size", str(SIZE))
+
+
+@pytest.fixture(scope="session")
 def onnx_sam_bundle(export: Callable[..., Path]) -> Path:
     """An `onnx-sam` float32 bundle of seeded weights at SIZE."""
     return export("onnx-sam", "-c", "seeded", "--image-size", str(SIZE))
