@@ -46,7 +46,7 @@ SCHEDULE = (
     Stage(side=256, pictures=28_000, batch=8, learning_rate=8e-4),
     Stage(side=512, pictures=5_800, batch=4, learning_rate=4e-4),
     Stage(side=512, pictures=1_200, batch=2, learning_rate=3e-4),
-    Stage(side=1024, pictures=420, batch=1, learning_rate=1.5e-4),
+    Stage(side=1024, pictures=360, batch=1, learning_rate=1.5e-4),
 )
 
 

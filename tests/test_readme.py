@@ -58,6 +58,18 @@ def test_parity_table_is_what_was_measured() -> None:
     assert block("parity")[2:] == expected
 
 
+def test_demo_quality_table_is_what_was_measured() -> None:
+    measured = json.loads((RESULTS / "demo_quality.json").read_text())
+    expected = []
+    for run, found in measured.items():
+        for name, row in found["candidates"].items() if run != "command" else ():
+            mean = row["mean"]
+            kinds = ("click_best", "click", "clicks", "box", "box_boundary")
+            figures = " | ".join(f"{mean[kind]:.3f}" for kind in kinds)
+            expected.append(f"| {run} | {row['objects']} | {name} | {figures} |")
+    assert block("demo-quality")[2:] == expected
+
+
 def test_coreml_graph_table_is_what_was_counted() -> None:
     counted = json.loads((RESULTS / "coreml_graph.json").read_text())
     expected = []
