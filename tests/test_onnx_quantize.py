@@ -277,7 +277,7 @@ def test_every_linear_layer_is_computed_in_int8(
     kinds = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
     # 60 in blocks, and six 1x1 convolutions made linear of which body.2.4 stays float32
     assert kinds["QGemm"] + kinds["MatMulIntegerToFloat"] == 65
-    assert kinds["ConvInteger"] == 1
+    assert kinds["ConvInteger"] == 0  # slower than the float32 convolution
     assert kinds["Attention"] == 10
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import speed_tables
+from benchmarks import recipes, speed_tables
 from benchmarks.photograph import photograph
 from mobilesam_export.cli import cli
 from mobilesam_export.target import builtin_targets, load_target
@@ -46,6 +46,11 @@ def test_targets_table_is_what_the_targets_say() -> None:
                 f"| `{name}` | `{recipe}`{default} | {target.description} | {verified} |"
             )
     assert block("targets")[2:] == expected
+
+
+def test_recipes_table_is_what_was_measured() -> None:
+    measured = json.loads((RESULTS / "recipes.json").read_text())
+    assert block("recipes") == recipes.table(measured)
 
 
 def test_parity_table_is_what_was_measured() -> None:
