@@ -6,7 +6,8 @@ import sys
 
 import click
 
-from mobilesam_export.cli import ERROR, OK, USAGE, cli
+from mobilesam_export.cli import cli
+from mobilesam_export.commands.common import ERROR, OK, USAGE
 from mobilesam_export.errors import MobileSamExportError
 
 

@@ -4,7 +4,6 @@ Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 an er
 usage, 3 ran but failed a tolerance (or, asked to verify, could not).
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,20 +11,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mobilesam_export.commands.benchmark import benchmark_command
+from mobilesam_export.commands.checkpoint import checkpoint_group
+from mobilesam_export.commands.common import BUNDLE, FAILED, JSON, OK, print_json, styled
 from mobilesam_export.commands.compare import compare_command
 from mobilesam_export.commands.device_script import device_script_command
 from mobilesam_export.commands.evaluate import evaluate_command
-from mobilesam_export.commands.inspect import inspect_command as inspect_bundle_command
+from mobilesam_export.commands.inspect import inspect_command
+from mobilesam_export.commands.segment import segment_command
 from mobilesam_export.errors import UsageError
 from mobilesam_export.target import Target, builtin_targets, load_target
 
 if TYPE_CHECKING:
     from mobilesam_export.pipeline import Outcome
 
-OK, ERROR, USAGE, FAILED = 0, 1, 2, 3
 Command = TypeVar("Command", bound=Callable[..., Any])
-BUNDLE = click.argument("bundle", type=click.Path(path_type=Path))
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -217,49 +216,6 @@ def targets_command(as_json: bool) -> int:
     return OK
 
 
-@cli.group("checkpoint")
-def checkpoint_group() -> None:
-    """Fetch the official checkpoint, or say what a file is."""
-
-
-@checkpoint_group.command("fetch")
-def fetch_command() -> int:
-    """Download the official checkpoint into the cache, once, and print its path."""
-    from mobilesam_export import download
-
-    click.echo(download.fetch(download.OFFICIAL))
-    return OK
-
-
-@checkpoint_group.command("inspect")
-@click.argument("path", type=click.Path(path_type=Path))
-@JSON
-def inspect_command(path: Path, as_json: bool) -> int:
-    """Say what checkpoint PATH is, and how it differs from MobileSAM."""
-    from dataclasses import asdict
-
-    from mobilesam_export.checkpoint import inspect_checkpoint
-
-    found = inspect_checkpoint(path)
-    if as_json:
-        print_json(asdict(found))
-        return OK
-    official = ", the official checkpoint" if found.official else ""
-    click.echo(f"{found.path}: {found.model}{official}")
-    click.echo(f"  {found.entries} entries, {found.parameters:,} values, {', '.join(found.dtypes)}")
-    click.echo(f"  SHA-256 {found.file_sha256}")
-    difference = found.difference
-    if not difference:
-        click.echo("  every key is there with the right shape: it can be exported")
-    for kind in ("missing", "unexpected", "reshaped", "retyped", "not_finite"):
-        names = getattr(difference, kind)
-        for name in names[:10]:
-            click.echo(f"  {kind.replace('_', ' ')}: {name}")
-        if len(names) > 10:
-            click.echo(f"  {kind.replace('_', ' ')}: and {len(names) - 10} more")
-    return OK
-
-
 @cli.command("verify")
 @BUNDLE
 @click.option("-c", "--checkpoint", help="What it was made of. [default: what it names]")
@@ -291,106 +247,13 @@ def verify_command(bundle: Path, checkpoint: str | None, evaluator: bool, as_jso
     return OK if report.status == "passed" and not failed else FAILED
 
 
-class NumbersType(click.ParamType[tuple[float, ...]]):
-    """Comma-separated numbers, such as 320,240."""
-
-    def __init__(self, form: str, counts: tuple[int, ...]) -> None:
-        self.name = form
-        self.counts = counts
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...]:
-        """Parse, or fail with the form that was expected."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            numbers = tuple(float(part) for part in value.split(","))
-        except ValueError:
-            numbers = ()
-        if len(numbers) not in self.counts:
-            self.fail(f"{value!r} is not of the form {self.name}", param, ctx)
-        if 3 in self.counts and len(numbers) == 3 and numbers[2] not in (0, 1):
-            self.fail(f"{value!r}: a point's label is 1 (foreground) or 0", param, ctx)
-        return numbers
-
-
-@cli.command("segment")
-@BUNDLE
-@click.argument("image", type=click.Path(path_type=Path))
-@click.option(
-    "--point",
-    "points",
-    multiple=True,
-    type=NumbersType("X,Y[,0|1]", (2, 3)),
-    help="A click in pixels of the picture; 0: not part of it. May be repeated.",
-)
-@click.option("--box", type=NumbersType("X0,Y0,X1,Y1", (4,)), help="A box around it, in pixels.")
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("mask.png"),
-    show_default=True,
-    help="The mask, white on black, of the picture's size.",
-)
-@click.option("--overlay", type=click.Path(path_type=Path), help="The mask drawn on the picture.")
-@JSON
-def segment_command(
-    bundle: Path,
-    image: Path,
-    points: tuple[tuple[float, ...], ...],
-    box: tuple[float, float, float, float] | None,
-    **outputs: Any,
-) -> int:
-    """Segment what you point at in IMAGE with the files of BUNDLE.
-
-    \b
-    Example:
-      mobilesam-export segment build/onnx-float32 photo.jpg --point 320,240 --overlay out.png
-    """
-    from PIL import Image
-
-    from mobilesam_export import prompts, segment
-    from mobilesam_export.bundle import open_bundle
-
-    paths = [path for path in (outputs["out"], outputs["overlay"]) if path is not None]
-    segment.check_picture_paths(image, paths)
-    opened = open_bundle(bundle)
-    picture = prompts.load_picture(image)
-    clicks = tuple((x, y, not label or bool(label[0])) for x, y, *label in points)
-    prompt = prompts.Prompt(clicks, box)
-    result = segment.segment(opened, picture, prompt)
-    pictures = [Image.fromarray(result.mask), segment.overlay(picture, result.mask, prompt)]
-    for made, path in zip(pictures, paths, strict=False):
-        segment.save_picture(made, path)
-    share = float(result.mask.mean())
-    if outputs["as_json"]:
-        files = [str(path) for path in paths]
-        print_json({"files": files, "share": share, "predicted_iou": result.predicted_iou})
-    else:
-        written = ", ".join(str(path) for path in paths)
-        click.echo(f"{written}: {share:.1%} of it, predicted IoU {result.predicted_iou:.2f}")
-    if not opened.provenance.trained:
-        click.echo(f"note: weights {opened.provenance.source} are not trained", err=True)
-    elif opened.provenance.source == "demo":
-        click.echo("note: the demo weights know generated scenes only", err=True)
-    return OK
-
-
-cli.add_command(benchmark_command)
-cli.add_command(compare_command)
-cli.add_command(device_script_command)
-cli.add_command(evaluate_command)
-cli.add_command(inspect_bundle_command)
-
-
-def styled(summary: str) -> str:
-    """Green, red or yellow by the first word; only on terminals."""
-    colors = {"verified": "green", "FAILED": "red"}
-    return click.style(summary, fg=colors.get(summary.partition(" ")[0], "yellow"))
-
-
-def print_json(value: dict[str, Any]) -> None:
-    """One object on stdout."""
-    click.echo(json.dumps(value, indent=2, allow_nan=False))
+for _command in (
+    benchmark_command,
+    checkpoint_group,
+    compare_command,
+    device_script_command,
+    evaluate_command,
+    inspect_command,
+    segment_command,
+):
+    cli.add_command(_command)

@@ -1,12 +1,12 @@
 """`evaluate`: mask quality of bundles, side by side."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mobilesam_export.commands.common import JSON, OK, print_json
 from mobilesam_export.errors import MobileSamExportError, UsageError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ SCENES = 20
     "--save", type=click.Path(path_type=Path), help="Keep figures here; go on if it is there."
 )
 @click.option("--report", type=click.Path(path_type=Path), help="Write an HTML page.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@JSON
 def evaluate_command(bundles: tuple[Path, ...], as_json: bool, **options: Any) -> int:
     """Mean IoU of each BUNDLE's masks by kind of prompt: clicks and boxes.
 
@@ -65,10 +65,10 @@ def evaluate_command(bundles: tuple[Path, ...], as_json: bool, **options: Any) -
     if options["report"]:
         write_report(options["report"], evaluation, candidates, dataset)
     if as_json:
-        click.echo(json.dumps(as_dict(evaluation, sizes, dataset), indent=2, allow_nan=False))
+        print_json(as_dict(evaluation, sizes, dataset))
     else:
         print_table(dataset, evaluation, figures_table(evaluation, sizes))
-    return 0
+    return OK
 
 
 def check_report(path: Path | None) -> None:
