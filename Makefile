@@ -18,8 +18,8 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/mobilesam-export coreml --checkpoint demo --out build/demo/coreml
 	$(BIN)/mobilesam-export onnx --checkpoint demo --out build/demo/onnx
-	$(BIN)/python -m benchmarks.held_out_scene 3 build/demo/scene.png
-	$(BIN)/mobilesam-export segment build/demo/onnx build/demo/scene.png --point 400,300 \
+	$(BIN)/python -m benchmarks.held_out_scene 5 build/demo/scene.png
+	$(BIN)/mobilesam-export segment build/demo/onnx build/demo/scene.png --point 281,414 \
 		--out build/demo/mask.png --overlay build/demo/overlay.png
 	@echo "Look at build/demo/overlay.png; hand build/demo/coreml to an app developer."
 

@@ -1,4 +1,4 @@
-"""A held-out scene as a PNG, for the demo: `python -m benchmarks.held_out_scene 3 scene.png`."""
+"""A held-out scene as a PNG, for the demo: `python -m benchmarks.held_out_scene 5 scene.png`."""
 
 import sys
 from pathlib import Path

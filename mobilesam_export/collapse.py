@@ -17,6 +17,7 @@ Visit = Callable[[str, Array], None]
 Observe = Callable[[dict[str, Array], Visit], None]
 
 FLOAT16_MAX = 65504.0
+MASKED = -1e4  # numbers below are attention logits of empty prompt slots, meant to be constant
 SMALLEST = 1024  # numbers; small tensors (labels, switches, sizes) are often constant or two-valued
 STUCK_SHARE = 0.25  # of a tensor at one value other than 0, which ReLU and padding give
 SAMPLED = 4096  # numbers that are kept of a tensor, to compare two pictures
@@ -50,7 +51,7 @@ def _problem(values: Array) -> str:
     low, high = float(values.min()), float(values.max())
     for extreme in (low, high):
         share = float(np.mean(values == extreme))
-        if share > STUCK_SHARE and extreme != 0:
+        if share > STUCK_SHARE and extreme != 0 and extreme > MASKED:
             return f"is stuck at {extreme:.3g} in {share:.0%} of its numbers"
     return ""
 

@@ -59,7 +59,7 @@ TEXTS = {
         "convert = 5\n" + re.sub(r"\[convert\]\nopset.*?\n", "", ONNX),
         "convert: expected a table, found 5",
     ),
-    "default recipe": (change('recipe = "float32"', 'recipe = "w4"'), "default_recipe is 'w4'"),
+    "default recipe": (change('recipe = "float32"', 'recipe = "w2"'), "default_recipe is 'w2'"),
     "layout": (change("channel-last", "sideways"), "graph.layout is 'sideways'; expected one of"),
     "pixels": (change('"uint8"', '"int3"'), "graph.pixels is 'int3'; expected one of"),
     "prompt": (change('"slots"', '"words"'), "graph.prompt is 'words'; expected one of"),

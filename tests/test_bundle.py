@@ -89,11 +89,11 @@ def test_golden_picture_and_masks_fit(onnx_bundle: Path) -> None:
 
 
 def test_the_code_in_the_readme_runs_in_the_bundle(
-    onnx_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    onnx_demo_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    readme = (onnx_bundle / "README.md").read_text()
+    readme = (onnx_demo_bundle / "README.md").read_text()
     code = readme.partition("```python\n")[2].partition("```")[0]
-    monkeypatch.chdir(onnx_bundle)
+    monkeypatch.chdir(onnx_demo_bundle)
     exec(compile(code, "README.md", "exec"), {})  # noqa: S102 it is our own text
     printed = capsys.readouterr().out
     assert float(printed.rpartition(":")[2]) >= 0.99

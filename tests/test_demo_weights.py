@@ -61,10 +61,10 @@ def scores(side: int, scenes: int) -> dict[str, float]:
 
 
 def test_a_slice_of_the_table_at_512_is_what_was_measured() -> None:
-    """Ten of the 200 scenes; their mean scatters by 0.04 around that of all."""
+    """Ten of the 100 scenes; their mean scatters by 0.04 around that of all."""
     measured = json.loads(
         (Path(__file__).parents[1] / "benchmarks/results/demo_quality.json").read_text()
-    )["200 scenes at 512"]["candidates"]
+    )["100 scenes at 512"]["candidates"]
     (row,) = measured.values()
     found = scores(512, 10)
     for kind in ("click_best", "click", "clicks", "box"):

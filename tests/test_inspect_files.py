@@ -214,7 +214,7 @@ def test_a_bundle_is_shown_graph_by_graph(coreml_bundle: Path, tmp_path: Path) -
         "decoder.mlpackage: ML Program for iOS 16, ",
         "by rules from documents and issues, not a measurement",
         "views, computing in place and fusion",
-        "[apple/coremltools#2650]",
+        "[coremltools guide, Typed Execution]",
     ):
         assert phrase in " ".join(done.stdout.split()), phrase
     assert max(map(len, done.stdout.splitlines())) <= 100

@@ -27,10 +27,11 @@ def largest_activation(path: Path, inputs: dict[str, Array]) -> tuple[str, float
     import onnxruntime
 
     model = onnx.shape_inference.infer_shapes(onnx.load(path))
+    made = {name for node in model.graph.node for name in node.output}
     half = [
         info.name
-        for info in model.graph.value_info
-        if info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
+        for info in model.graph.value_info  # may tell of tensors that a rewrite has taken away
+        if info.name in made and info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
     ]
     if not half:
         return "", 0.0
