@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup demo check test bench bench-speed wheel clean
+.PHONY: setup demo check test bench bench-quality bench-speed wheel clean
 CHECKPOINT ?= demo
 
 setup: $(READY)
@@ -37,6 +37,11 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.export_cost
 	$(BIN)/python -m benchmarks.parity
 	$(BIN)/python -m benchmarks.samexporter_client
+
+# What the demo weights find, and what each recipe loses of it: about an hour.
+bench-quality: $(READY)
+	$(BIN)/python -m benchmarks.demo_quality build/demo-quality
+	$(BIN)/python -m benchmarks.recipes --no-latency
 
 # The speed figures of the README: tens of minutes, and a quiet machine. Pairs are appended to those
 # that are there.
