@@ -43,7 +43,8 @@ class GraphForm:
         attention: how channel-first windows attend. "manual" (two matrix products), "sdpa" (the
             fused operation of iOS 18), or "per-head" (one head at a time).
         hidden: whether an expanded map (of bottlenecks and MLPs) is held "whole", or in "parts"
-            of its channels of at most 4 S**2 numbers, which takes less memory.
+            of its channels of at most 4 S**2 numbers, which takes less memory; in channel-last
+            this is about bottlenecks only.
     """
 
     layout: str
@@ -63,10 +64,9 @@ class GraphForm:
             ("hidden", HIDDEN),
         ):
             _check_choice(f"graph.{name}", getattr(self, name), allowed)
-        if self.layout == "channel-last" and (self.attention, self.hidden) != ("manual", "whole"):
+        if self.layout == "channel-last" and self.attention != "manual":
             raise TargetError(
-                'graph.attention and graph.hidden are for layout = "channel-first", '
-                f"found {self.attention!r} and {self.hidden!r}"
+                f'graph.attention is for layout = "channel-first", found {self.attention!r}'
             )
 
 

@@ -87,12 +87,14 @@ def test_expanded_maps_in_parts_are_at_most_four_numbers_for_each_pixel() -> Non
     assert max(expanded) == 4 * SIZE**2
 
 
-@pytest.mark.parametrize("changes", [{"attention": "sdpa"}, {"hidden": "parts"}])
-def test_channel_last_has_one_form_of_attention_and_of_expanded_maps(
-    changes: dict[str, str],
-) -> None:
+def test_channel_last_with_bottlenecks_in_parts_equals_the_model() -> None:
+    found = encoder(SIZE, "channel-last", "uint8", hidden="parts")(picture(SIZE))
+    assert (found - expected_embeddings(SIZE)).abs().max() <= TOLERANCE
+
+
+def test_channel_last_has_one_form_of_attention() -> None:
     with pytest.raises(TargetError, match='layout = "channel-first"'):
-        GraphForm("channel-last", "uint8", "slots", **changes)
+        GraphForm("channel-last", "uint8", "slots", attention="sdpa")
 
 
 @pytest.mark.parametrize(("height", "width"), [(256, 170), (97, 256), (256, 256), (1, 256)])

@@ -19,7 +19,7 @@ from mobilesam_export import calibration, verify
 from mobilesam_export.backends import onnx as backend
 from mobilesam_export.backends import onnx_quantize, onnx_ranges, onnx_rewrite, reference
 from mobilesam_export.backends.conversion import Conversion
-from mobilesam_export.backends.onnx_graph import Array, GraphEditor
+from mobilesam_export.backends.onnx_graph import Array, GraphEditor, attribute
 from mobilesam_export.backends.onnx_integer import affine, symmetric
 from mobilesam_export.backends.onnx_store import pack_four_bits
 from mobilesam_export.contract import Contract
@@ -145,6 +145,27 @@ def test_padding_moves_with_the_bytes_and_stays_zero(static: bool) -> None:
     found, expected = run(made, x), run(model, x)
     assert np.all(found[:, 3:] == 0)
     assert verify.psnr_db(found, expected) > 35
+
+
+def test_shifted_maps_are_cut_out_of_bytes_that_are_quantised_once() -> None:
+    """A convolution unfolded into Pad, Slices and Concat quantises its input, not nine copies."""
+    random = np.random.default_rng(4)
+    kernel = random.normal(size=(4, 6, 3, 3)).astype(np.float32)
+    nodes = [
+        onnx.helper.make_node("Transpose", ["x"], ["first"], perm=[0, 3, 1, 2]),
+        onnx.helper.make_node("Conv", ["first", "weight"], ["conv"], pads=[1, 1, 1, 1]),
+        onnx.helper.make_node("Transpose", ["conv"], ["y"], perm=[0, 2, 3, 1]),
+    ]
+    constants = [numpy_helper.from_array(kernel, "weight")]
+    model = make_model(nodes, [1, 7, 5, 6], [1, 7, 5, 4], constants)
+    x = random.uniform(1, 5, (1, 7, 5, 6)).astype(np.float32)
+    unfolded = onnx_rewrite.unfold(model)
+    assert run(unfolded, x) == pytest.approx(run(model, x), abs=1e-5)
+    settings = onnx_quantize.Settings()
+    made = onnx_quantize.integer_products(unfolded, "encoder", ["weight"], settings, None)
+    kinds = Counter(node.op_type for node in made.graph.node)
+    assert (kinds["DynamicQuantizeLinear"], kinds["Pad"], kinds["Slice"]) == (1, 1, 9)
+    assert verify.psnr_db(run(made, x), run(model, x)) > 35
 
 
 @pytest.mark.parametrize("method", onnx_ranges.METHODS)
@@ -275,9 +296,9 @@ def test_every_linear_layer_is_computed_in_int8(
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     onnxruntime.InferenceSession(made("w8a8"), options)
     kinds = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
-    # 60 in blocks, and six 1x1 convolutions made linear of which body.2.4 stays float32
-    assert kinds["QGemm"] + kinds["MatMulIntegerToFloat"] == 65
-    assert kinds["ConvInteger"] == 0  # slower than the float32 convolution
+    # 60 in blocks, the neck's 3x3 convolution unfolded, and six 1x1 convolutions made linear, of
+    # which body.2.4 stays float32
+    assert kinds["QGemm"] + kinds["MatMulIntegerToFloat"] == 66
     assert kinds["Attention"] == 10
 
 
@@ -288,6 +309,7 @@ def test_rewrites_are_exact_each_on_its_own(
     kinds = [node.op_type for node in float32.graph.node]
     for rewrite in (
         onnx_rewrite.move_bytes_first,
+        onnx_rewrite.unfold,
         onnx_rewrite.make_linear,
         onnx_rewrite.fuse_attention,
     ):
@@ -295,6 +317,49 @@ def test_rewrites_are_exact_each_on_its_own(
         assert [node.op_type for node in rewritten.graph.node] != kinds
         (found,) = onnx_ranges.observe(rewritten, ["image_embeddings"], samples["encoder"])
         assert verify.psnr_db(*(item["image_embeddings"] for item in (found, expected))) > 110
+
+
+def test_tanh_gelu_takes_the_place_of_every_exact_one(
+    float32: onnx.ModelProto, samples: dict[str, list[Sample]]
+) -> None:
+    approximate = onnx_rewrite.approximate_gelu(float32, "tanh")
+    forms = {
+        attribute(node, "approximate") for node in approximate.graph.node if node.op_type == "Gelu"
+    }
+    assert forms == {b"tanh"}
+    (expected,) = onnx_ranges.observe(float32, ["image_embeddings"], samples["encoder"])
+    (found,) = onnx_ranges.observe(approximate, ["image_embeddings"], samples["encoder"])
+    psnr_db = verify.psnr_db(*(item["image_embeddings"] for item in (found, expected)))
+    assert onnx_quantize.GELU_PSNR_DB < psnr_db < 100
+
+
+def test_weights_in_seven_bits_never_exceed_what_kernels_add_in_sixteen() -> None:
+    random = np.random.default_rng(3)
+    matrix = random.normal(size=(32, 24)).astype(np.float32)
+    settings = onnx_quantize.Settings()
+    model, sample = linear_model(matrix, None), {"x": np.ones((5, 32), np.float32)}
+    made = onnx_quantize.integer_products(model, "encoder", ["weight"], settings, [sample])
+    (whole,) = (
+        numpy_helper.to_array(item) for item in made.graph.initializer if item.name == "weight/int8"
+    )
+    assert np.abs(whole).max() == 63
+    assert 2 * 255 * 63 < 2**15
+
+
+@pytest.mark.parametrize("name", ["w8", "w8-dynamic", "w4"])
+def test_stored_weights_are_restored_once_when_a_file_is_loaded(
+    made: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
+    """DequantizeLinear would stay, run each time and keep operators from their fast layouts."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    onnxruntime.InferenceSession(made(name), options)
+    graph = onnx.load(tmp_path / "optimized.onnx").graph
+    kinds = Counter(node.op_type for node in graph.node)
+    assert kinds["DequantizeLinear"] == 0
+    constants = {item.name for item in graph.initializer}
+    assert not [n for n in graph.node if n.op_type in ("Cast", "Mul") and {*n.input} <= constants]
 
 
 W8A8 = TARGET.recipes["w8a8"]
@@ -307,6 +372,7 @@ W8A8 = TARGET.recipes["w8a8"]
         ({"quantize": {"ranges": "best"}}, "ranges: minmax"),
         ({"quantize": {"percentile": 5}}, "percentile"),
         ({"quantize": {"rewrite": 1}}, "rewrite"),
+        ({"quantize": {"gelu": "quick"}}, "gelu: none, tanh"),
         ({"quantize": {"integer": {"neck": []}}}, "integer"),
         ({"quantize": {}}, "integer says which"),
         ({"granularity": "per_tensor"}, "per_channel, not per_tensor"),

@@ -1,21 +1,25 @@
-"""Products in int8: float matrix products and convolutions -> what has int8 kernels.
+"""Products in int8: float matrix products -> what has int8 kernels.
 
-Weights are int8, symmetric, one scale per output channel; activations are uint8, one scale and
-zero point per tensor, fixed by calibration (static) or found at each run (dynamic). Results come
-out in float32: the int32 sums are scaled, never rounded to 8 bits again, because what that would
-cost is most of the damage (see targets/onnx.toml). Only ONNX's own operators are written; ONNX
-Runtime fuses them into QGemm, MatMulIntegerToFloat and DynamicQuantizeMatMul when it loads a file.
+Weights are int8 of which seven bits are used, symmetric, one scale per output channel; activations
+are uint8, one scale and zero point per tensor, fixed by calibration (static) or found at each run
+(dynamic). Results come out in float32: the int32 sums are scaled, never rounded to 8 bits again,
+because what that would cost is most of the damage (see targets/onnx.toml). Only ONNX's own
+operators are written; ONNX Runtime fuses them into QGemm, MatMulIntegerToFloat and
+DynamicQuantizeMatMul when it loads a file.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mobilesam_export.backends.onnx_graph import Array, GraphEditor, Node, attribute
+from mobilesam_export.backends.onnx_graph import Array, GraphEditor, Node
 
 Range = tuple[float, float]
-MOVING = ("Reshape", "Transpose", "Slice", "Pad")  # what can as well be done in bytes
+MOVING = ("Concat", "Pad", "Reshape", "Slice", "Transpose")  # what can as well be done in bytes
+# The sum of two products of uint8 and seven bits fits into 16 bits. Kernels for x86 without VNNI
+# add in pairs and clip what does not fit: with eight bits they would give other results.
+WEIGHT_BITS = 7
 
 
 @dataclass(frozen=True)
@@ -35,17 +39,6 @@ def linear_layers(graph: GraphEditor) -> list[Node]:
         if node.op_type == "MatMul"
         and node.input[1] in graph.constants
         and graph.constants[node.input[1]].ndim == 2
-    ]
-
-
-def dense_convolutions(graph: GraphEditor) -> list[Node]:
-    """Convolutions over all channels, which are the ones that int8 makes faster."""
-    return [
-        node
-        for node in graph.nodes
-        if node.op_type == "Conv"
-        and node.input[1] in graph.constants
-        and attribute(node, "group", 1) == 1
     ]
 
 
@@ -89,7 +82,7 @@ class Integer:
         source, weight = node.input
         taken = self._quantize(source, node, chosen)
         matrix = graph.constants[weight]
-        whole, scales = symmetric(matrix, axis=1)
+        whole, scales = symmetric(matrix, axis=1, bits=WEIGHT_BITS)
         output, bias, last = node.output[0], None, node
         add = graph.only_user(output, "Add")
         if add is not None and graph.constants.get(add.input[1], matrix).ndim == 1:
@@ -102,34 +95,6 @@ class Integer:
         if last is not node:
             graph.replace(node, [])
         graph.replace(last, nodes)
-
-    def convolution(self, node: Node, chosen: set[str]) -> None:
-        """One convolution as ConvInteger, scaled to float32."""
-        graph = self.graph
-        weight, output = node.input[1], node.output[0]
-        taken = self._quantize(node.input[0], node, chosen)
-        whole, scales = symmetric(graph.constants[weight], axis=0)
-        planes = scales.reshape(1, -1, 1, 1)
-        conv = graph.make(
-            "ConvInteger",
-            [taken.tensor, graph.constant(f"{weight}/int8", whole), taken.zero],
-            f"{output}/int32",
-        )
-        conv.attribute.extend(node.attribute)
-        nodes = [conv, graph.make("Cast", [f"{output}/int32"], f"{output}/float", to=1)]
-        scale = f"{output}/scale"
-        if self.ranges is None:
-            name = graph.constant(f"{weight}/scales", planes)
-            nodes.append(graph.make("Mul", [taken.scale, name], scale))
-        else:
-            graph.constant(scale, graph.constants[taken.scale] * planes)
-        scaled = output if len(node.input) < 3 else f"{output}/scaled"
-        nodes.append(graph.make("Mul", [f"{output}/float", scale], scaled))
-        if len(node.input) > 2:
-            bias = graph.constants[node.input[2]].reshape(1, -1, 1, 1)
-            name = graph.constant(f"{node.input[2]}/planes", bias)
-            nodes.append(graph.make("Add", [scaled, name], output))
-        graph.replace(node, nodes)
 
     def _static(
         self, taken: Quantized, whole: str, scales: Array, bias: str | None, output: str
@@ -185,14 +150,17 @@ class Integer:
         return nodes
 
     def _quantize(self, source: str, node: Node, chosen: set[str]) -> Quantized:
-        """Quantise what a layer takes, before anything that only moves it."""
+        """What a layer takes in uint8: quantised before anything that only moves it."""
         if source not in self.made:
-            start, moves = self._movement(source, chosen)
-            self.made[source] = self._move(self._quantizer(start, source, moves, node), moves, node)
+            root = self._root(source, chosen)
+            if root not in self.made:
+                self.made[root] = self._quantizer(root, source, node)
+            found = self.made[root]
+            self.made[source] = replace(found, tensor=self._moved(source, root, found, node))
         return self.made[source]
 
-    def _quantizer(self, start: str, source: str, moves: list[Node], node: Node) -> Quantized:
-        graph, first = self.graph, moves[0] if moves else node
+    def _quantizer(self, start: str, source: str, node: Node) -> Quantized:
+        graph = self.graph
         found = Quantized(f"{start}/uint8", f"{start}/scale", f"{start}/zero")
         if self.ranges is None:
             import onnx
@@ -206,35 +174,40 @@ class Integer:
             graph.constant(found.zero, zero)
             inputs = [start, found.scale, found.zero]
             new = graph.make("QuantizeLinear", inputs, found.tensor)
-        graph.insert_before(first, [new])
+        graph.insert_before(node, [new])
         return found
 
-    def _movement(self, source: str, chosen: set[str]) -> tuple[str, list[Node]]:
-        """The tensor that `source` is a mere rearrangement of, and how, in order."""
-        graph, moves = self.graph, list[Node]()
-        while True:
-            node = graph.producer(source)
-            users = graph.users(source)
-            alone = (
-                all(user.output[0] in chosen for user in users) if not moves else len(users) == 1
-            )
-            if node is None or node.op_type not in MOVING or not alone:
-                return source, moves
-            moves.insert(0, node)
-            source = node.input[0]
+    def _root(self, tensor: str, chosen: set[str]) -> str:
+        """The one tensor that this is a mere rearrangement of."""
+        node = self.graph.producer(tensor)
+        if node is None or node.op_type not in MOVING:
+            return tensor
+        users = self.graph.users(tensor)
+        if not all(user.op_type in MOVING or user.output[0] in chosen for user in users):
+            return tensor
+        roots = {self._root(name, chosen) for name in _operands(node)}
+        return roots.pop() if len(roots) == 1 else tensor
 
-    def _move(self, found: Quantized, moves: list[Node], before: Node) -> Quantized:
-        """Do the same moves on bytes; padding, zero in float, is the zero point."""
-        tensor = found.tensor
-        new = []
-        for node in moves:
-            moved = f"{node.output[0]}/uint8"
-            inputs = [tensor, *node.input[1:]]
-            if node.op_type == "Pad":
-                inputs = [tensor, node.input[1], found.zero]
-            same = self.graph.make(node.op_type, inputs, moved)
-            same.attribute.extend(node.attribute)
-            new.append(same)
-            tensor = moved
-        self.graph.insert_before(before, new)
-        return Quantized(tensor, found.scale, found.zero)
+    def _moved(self, tensor: str, root: str, found: Quantized, before: Node) -> str:
+        """The same rearrangement of bytes; padding, zero in float, is the zero point."""
+        if tensor == root:
+            return found.tensor
+        moved = f"{tensor}/uint8"
+        node = self.graph.producer(tensor)
+        if node is None or self.graph.producer(moved) is not None:
+            return moved
+        operands = _operands(node)
+        inputs = [self._moved(name, root, found, before) for name in operands]
+        if node.op_type == "Pad":
+            inputs += [node.input[1], found.zero]
+        else:
+            inputs += node.input[len(operands) :]
+        same = self.graph.make(node.op_type, inputs, moved)
+        same.attribute.extend(node.attribute)
+        self.graph.insert_before(before, [same])
+        return moved
+
+
+def _operands(node: Node) -> list[str]:
+    """What an operator of MOVING moves."""
+    return list(node.input) if node.op_type == "Concat" else list(node.input[:1])

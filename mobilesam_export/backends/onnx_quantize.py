@@ -10,16 +10,18 @@ and the second makes Gemm of MatMul and Add, which a list of MatMul then passes 
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from mobilesam_export import verify
 from mobilesam_export.backends import onnx_integer, onnx_ranges, onnx_rewrite, onnx_store
 from mobilesam_export.backends.onnx_graph import Array, GraphEditor, Node
 from mobilesam_export.errors import ConversionError, TargetError
-from mobilesam_export.target import GRAPHS, Recipe
+from mobilesam_export.target import GELUS, GRAPHS, Recipe
 
 Sample = Mapping[str, Array]
 EXACT_PSNR_DB = 100.0  # float32 rounding is at 130 and more
+GELU_PSNR_DB = 60.0  # 82 dB measured on the demo weights at 1024
 QUANTIZED_PSNR_DB = 10.0  # what is below has nothing of the answer; `verify` judges the rest
 SAMPLES_TO_COMPARE = 1
 
@@ -34,6 +36,7 @@ class Settings:
         integer: for each graph, patterns of the weights whose products are computed in int8.
         accuracy_level: of MatMulNBits; four-bit recipes only.
         rewrite: whether the encoder is rewritten for ONNX Runtime's CPU kernels.
+        gelu: of a rewritten encoder: "none" (exact) or "tanh".
     """
 
     ranges: str = "minmax"
@@ -41,6 +44,7 @@ class Settings:
     integer: Mapping[str, Sequence[str]] = field(default_factory=dict)
     accuracy_level: int = 0
     rewrite: bool = False
+    gelu: str = "none"
 
 
 def parse_settings(table: Mapping[str, Any]) -> Settings:
@@ -63,6 +67,7 @@ def parse_settings(table: Mapping[str, Any]) -> Settings:
         ),
         (settings.accuracy_level not in (0, 4), "accuracy_level: 0 (float32) or 4 (int8)"),
         (not isinstance(settings.rewrite, bool), "rewrite: true or false"),
+        (settings.gelu not in GELUS, f"gelu: {', '.join(GELUS)}"),
         (
             not isinstance(integer, Mapping)
             or not set(integer) <= set(GRAPHS)
@@ -137,9 +142,13 @@ def quantize(
     if settings.rewrite and name == "encoder":
         steps += [
             ("moving bytes first", onnx_rewrite.move_bytes_first, EXACT_PSNR_DB),
+            ("unfolding convolutions", onnx_rewrite.unfold, EXACT_PSNR_DB),
             ("making convolutions linear", onnx_rewrite.make_linear, EXACT_PSNR_DB),
             ("fusing attention", onnx_rewrite.fuse_attention, EXACT_PSNR_DB),
         ]
+        if settings.gelu != "none":
+            approximate = partial(onnx_rewrite.approximate_gelu, form=settings.gelu)
+            steps.append(("approximating GELU", approximate, GELU_PSNR_DB))
     if patterns := settings.integer.get(name, ()):
         steps.append(
             (
@@ -210,9 +219,9 @@ def integer_products(
         TargetError: a pattern is for no such weight.
     """
     graph = GraphEditor(model)
-    linear, dense = onnx_integer.linear_layers(graph), onnx_integer.dense_convolutions(graph)
-    chosen = matching({node.input[1] for node in (*linear, *dense)}, patterns, name)
-    layers = [node for node in (*linear, *dense) if node.input[1] in chosen]
+    linear = onnx_integer.linear_layers(graph)
+    chosen = matching({node.input[1] for node in linear}, patterns, name)
+    layers = [node for node in linear if node.input[1] in chosen]
     ranges = None
     if samples is not None:
         taken = sorted({node.input[0] for node in layers})
@@ -222,7 +231,7 @@ def integer_products(
     integer = onnx_integer.Integer(graph, ranges)
     outputs = {node.output[0] for node in layers}
     for node in layers:
-        (integer.linear if node.op_type == "MatMul" else integer.convolution)(node, outputs)
+        integer.linear(node, outputs)
     return graph.finish()
 
 

@@ -5,6 +5,8 @@ convolution beside a change of layout is a matrix product without that change, w
 take; windowed attention as one op stays in the cache; three bytes a pixel are moved, not twelve.
 """
 
+from itertools import product
+
 import numpy as np
 
 from mobilesam_export.backends.onnx_graph import GraphEditor, Node, attribute
@@ -48,6 +50,29 @@ def make_linear(model: Node) -> Node:
     return graph.finish()
 
 
+def unfold(model: Node) -> Node:
+    """3x3 convolutions between changes of layout -> one matrix product on nine shifted maps.
+
+    ONNX Runtime's ConvInteger is slower than its float32 convolution; its int8 products are not.
+    """
+    graph = GraphEditor(model)
+    for conv in [node for node in graph.nodes if _is_square(graph, node)]:
+        first = graph.producer(conv.input[0])
+        last = graph.only_user(conv.output[0], "Transpose")
+        if first is not None and _turns(first, TO_FIRST) and _turns(last, TO_LAST):
+            _unfold(graph, conv, str(first.input[0]), last)
+    return graph.finish()
+
+
+def approximate_gelu(model: Node, form: str) -> Node:
+    """Compute every Gelu by another formula: "tanh" takes 0.7 times the exact one's time."""
+    graph = GraphEditor(model)
+    for node in [node for node in graph.nodes if node.op_type == "Gelu"]:
+        name = node.output[0]
+        graph.replace(node, [graph.make("Gelu", node.input, name, approximate=form)])
+    return graph.finish()
+
+
 def fuse_attention(model: Node) -> Node:
     """Split heads, multiply, add the bias, softmax, multiply, join heads -> one Attention."""
     graph = GraphEditor(model)
@@ -62,6 +87,39 @@ def _is_pointwise(graph: GraphEditor, node: Node) -> bool:
     kernel = graph.constants[node.input[1]].shape
     plain = attribute(node, "group", 1) == 1 and set(attribute(node, "strides", [1])) == {1}
     return kernel[2:] == (1, 1) and plain
+
+
+def _is_square(graph: GraphEditor, node: Node) -> bool:
+    """A 3x3 convolution over all channels whose result is as large as its input, without bias."""
+    if node.op_type != "Conv" or node.input[1] not in graph.constants or len(node.input) > 2:
+        return False
+    plain = attribute(node, "group", 1) == 1 and set(attribute(node, "strides", [1])) == {1}
+    padded = attribute(node, "pads") == [1, 1, 1, 1]
+    return graph.constants[node.input[1]].shape[2:] == (3, 3) and plain and padded
+
+
+def _unfold(graph: GraphEditor, conv: Node, source: str, last: Node) -> None:
+    """(1, H, W, C) -> (1, H, W, 9 C) x (9 C, C')."""
+    weight, output = conv.input[1], last.output[0]
+    _, height, width, _ = graph.shapes[output]
+    kernel = graph.constants.pop(weight)  # (C', C, rows, columns)
+    matrix = kernel.transpose(2, 3, 1, 0).reshape(-1, kernel.shape[0])
+    graph.constants[weight] = np.ascontiguousarray(matrix)
+    pads = graph.constant(f"{output}/pads", np.array([0, 1, 1, 0, 0, 1, 1, 0]))
+    axes = graph.constant(f"{output}/axes", np.array([1, 2]))
+    padded, shifted = f"{output}/padded", list[str]()
+    nodes = [graph.make("Pad", [source, pads], padded)]
+    for row, column in product(range(3), range(3)):
+        name = f"{output}/shift{row}{column}"
+        starts = graph.constant(f"{name}/starts", np.array([row, column]))
+        ends = graph.constant(f"{name}/ends", np.array([row + height, column + width]))
+        nodes.append(graph.make("Slice", [padded, starts, ends, axes], name))
+        shifted.append(name)
+    unfolded = f"{output}/unfolded"
+    nodes.append(graph.make("Concat", shifted, unfolded, axis=-1))
+    nodes.append(graph.make("MatMul", [unfolded, weight], output))
+    graph.replace(conv, [])
+    graph.replace(last, nodes)
 
 
 def _turns(node: Node | None, axes: list[int]) -> bool:
