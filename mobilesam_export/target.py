@@ -12,9 +12,11 @@ from typing import Any, TypeVar, get_origin, get_type_hints
 
 from mobilesam_export.errors import TargetError
 
-LAYOUTS = ("channel-last", "channel-first")
+LAYOUTS = ("channel-last", "channel-first", "batch-one")
+UPSAMPLINGS = ("transposed", "pointwise")
 PIXELS = ("uint8", "float32", "image", "sam")
 PROMPTS = ("slots", "sam")
+STRIPS = (0, 1, 2, 4, 8, 16)
 GELUS = ("none", "tanh")  # torch's words; "none" is the exact form
 ATTENTIONS = ("manual", "sdpa", "per-head")
 HIDDEN = ("whole", "parts")
@@ -44,6 +46,12 @@ class GraphForm:
             fused operation of iOS 18), or "per-head" (one head at a time).
         hidden: whether an expanded map (of bottlenecks and MLPs) is held "whole", or in "parts"
             of its channels of at most 4 S**2 numbers, which takes less memory.
+        strips: for channel-last: in so many strips of rows the encoder's first stage is
+            computed, one after the other, so that its hidden maps stay small, and 1x1
+            convolutions are products of pixels and a matrix, which recipes can quantise pixel by
+            pixel. 0 leaves both as they are.
+        upsampling: for batch-one: the decoder's two transposed convolutions as such, or as
+            "pointwise" ones, which every GPU takes.
     """
 
     layout: str
@@ -52,6 +60,8 @@ class GraphForm:
     gelu: str = "none"
     attention: str = "manual"
     hidden: str = "whole"
+    strips: int = 0
+    upsampling: str = "transposed"
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -61,13 +71,22 @@ class GraphForm:
             ("gelu", GELUS),
             ("attention", ATTENTIONS),
             ("hidden", HIDDEN),
+            ("strips", STRIPS),
+            ("upsampling", UPSAMPLINGS),
         ):
             _check_choice(f"graph.{name}", getattr(self, name), allowed)
-        if self.layout == "channel-last" and (self.attention, self.hidden) != ("manual", "whole"):
-            raise TargetError(
-                'graph.attention and graph.hidden are for layout = "channel-first", '
-                f"found {self.attention!r} and {self.hidden!r}"
-            )
+        for name, layout in (
+            ("attention", "channel-first"),
+            ("hidden", "channel-first"),
+            ("strips", "channel-last"),
+            ("upsampling", "batch-one"),
+        ):
+            found = getattr(self, name)
+            if found != type(self).__dataclass_fields__[name].default and self.layout != layout:
+                raise TargetError(
+                    f'graph.{name} is for layout = "{layout}", found {found!r} '
+                    f'and layout "{self.layout}"'
+                )
 
 
 @dataclass(frozen=True)
@@ -279,6 +298,6 @@ def _value(hint: Any, value: object, where: str) -> Any:  # noqa: ANN401 what a 
     return value
 
 
-def _check_choice(what: str, value: object, allowed: tuple[str, ...]) -> None:
+def _check_choice(what: str, value: object, allowed: tuple[object, ...]) -> None:
     if value not in allowed:
-        raise TargetError(f"{what} is {value!r}; expected one of: {', '.join(allowed)}")
+        raise TargetError(f"{what} is {value!r}; expected one of: {', '.join(map(str, allowed))}")

@@ -1,6 +1,7 @@
 """Each export form computes what the plain model computes, and empty slots change nothing."""
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def test_expanded_maps_in_parts_are_at_most_four_numbers_for_each_pixel() -> Non
 
 @pytest.mark.parametrize("changes", [{"attention": "sdpa"}, {"hidden": "parts"}])
 def test_channel_last_has_one_form_of_attention_and_of_expanded_maps(
-    changes: dict[str, str],
+    changes: dict[str, Any],
 ) -> None:
     with pytest.raises(TargetError, match='layout = "channel-first"'):
         GraphForm("channel-last", "uint8", "slots", **changes)

@@ -14,8 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from mobilesam_export.backends import tflite_file, tflite_metadata, tflite_quantize
+from mobilesam_export.backends import (
+    tflite_batch,
+    tflite_file,
+    tflite_metadata,
+    tflite_quantize,
+    tflite_reshapes,
+)
 from mobilesam_export.backends.conversion import Conversion
+from mobilesam_export.backends.tflite_lowering import Lowering
 from mobilesam_export.contract import Array, GraphSpec, Session
 from mobilesam_export.errors import BackendError, ConversionError, TargetError
 from mobilesam_export.graphs import Graph
@@ -72,6 +79,9 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
         )
     quantization = tflite_quantize.parse(conversion.recipe, graph.spec.name)
     content = tflite_file.with_interface(_float32(graph), graph.spec)
+    content = tflite_reshapes.simplify(content)
+    if form.layout == "batch-one":
+        content = tflite_reshapes.simplify(tflite_batch.lift(content))
     content = tflite_quantize.quantize(content, quantization, graph.spec, conversion.samples)
     metadata = tflite_metadata.build(graph.spec, conversion.metadata, conversion.contract)
     files = tflite_metadata.associated_files(graph.spec, conversion.metadata)
@@ -137,7 +147,7 @@ def _float32(graph: Graph) -> bytes:
         import litert_torch
 
         try:
-            with torch.no_grad():
+            with torch.no_grad(), Lowering():
                 model = litert_torch.signature(
                     graph.spec.name, graph.module, sample_kwargs=inputs
                 ).convert()

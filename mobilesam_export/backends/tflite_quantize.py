@@ -144,7 +144,7 @@ def _float16(content: bytes, threshold: int) -> bytes:
     model = tflite_file.read(content)
     (graph,) = model.subgraphs
     code = _opcode(model, schema, schema.BuiltinOperator.DEQUANTIZE)
-    operators = []
+    unpacked: dict[int, Any] = {}
     halves: dict[int, int] = {}  # tensors may share a buffer, and go on sharing it
     for index, tensor in enumerate(list(graph.tensors)):
         data = model.buffers[tensor.buffer].data
@@ -162,11 +162,15 @@ def _float16(content: bytes, threshold: int) -> bytes:
         operator = schema.OperatorT()
         operator.opcodeIndex = code
         operator.inputs, operator.outputs = [len(graph.tensors) - 1], [index]
-        operators.append(operator)
+        unpacked[index] = operator
     for buffer in halves:
         values = np.frombuffer(bytes(model.buffers[buffer].data), np.float32)
         model.buffers[buffer].data = np.frombuffer(values.astype(np.float16).tobytes(), np.uint8)
-    graph.operators = [*operators, *graph.operators]
+    operators = []
+    for operator in graph.operators:  # just before its first use: XNNPACK's partitions stay whole
+        operators += [unpacked.pop(index) for index in operator.inputs if index in unpacked]
+        operators.append(operator)
+    graph.operators = operators
     return tflite_file.write(model)
 
 
