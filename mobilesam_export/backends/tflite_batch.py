@@ -2,9 +2,12 @@
 
 The converter drops leading axes of 1, and then tokens or windows stand first, where a delegate
 takes them for a batch, and operands of different rank meet, which a delegate aligns wrongly. Here
-(windows, tokens, C) becomes (1, windows, tokens, C) again, wherever every op allows that.
+(windows, tokens, C) becomes (1, windows, tokens, C) again, wherever every op allows that. The
+interface stays what it is: a RESHAPE stands behind each input and before each output of fewer axes.
 """
 
+import copy
+import math
 from typing import Any
 
 import numpy as np
@@ -15,10 +18,12 @@ RANK = 4
 # Kinds whose meaning does not change, or is changed with their operands below.
 LIFTED = frozenset(
     """
-    ADD BATCH_MATMUL CONCATENATION FULLY_CONNECTED GELU MEAN MUL RELU RESHAPE RSQRT SLICE SOFTMAX
-    SUB SUM TRANSPOSE
+    ABS ADD BATCH_MATMUL CONCATENATION COS FULLY_CONNECTED GELU MEAN MUL RELU RESHAPE ROUND RSQRT
+    SIN SLICE SOFTMAX SUB SUM TRANSPOSE
     """.split()  # noqa: SIM905
 )
+REDUCTIONS = frozenset({"MEAN", "SUM"})
+ALIGNED = frozenset({"ADD", "CONCATENATION", "MUL", "SUB"})  # their constants need four axes, too
 
 
 def lift(content: bytes) -> bytes:
@@ -26,16 +31,116 @@ def lift(content: bytes) -> bytes:
     model = tflite_file.read(content)
     (graph,) = model.subgraphs
     kinds = tflite_file.op_kinds(model)
+    _bridge(model, graph, kinds)
+    _keep_axes(model, graph, kinds)
     added = _liftable(model, graph, kinds)
     for index, extra in added.items():
         graph.tensors[index].shape = [1] * extra + [int(s) for s in graph.tensors[index].shape]
+    lifted: dict[int, int] = {}
     for operator in graph.operators:
+        kind = kinds[operator.opcodeIndex]
         extra = added.get(int(operator.outputs[0]), 0)
-        if extra and kinds[operator.opcodeIndex] == "FULLY_CONNECTED":
+        if extra and kind == "FULLY_CONNECTED":
             operator.builtinOptions.keepNumDims = True
         elif extra:
-            _adapt(model, graph, operator, kinds[operator.opcodeIndex], extra)
+            _adapt(model, graph, operator, kind, extra)
+        if kind in ALIGNED and len(graph.tensors[operator.outputs[0]].shape) == RANK:
+            _lift_constants(model, graph, operator, lifted)
+    tflite_file.compact(model)
     return tflite_file.write(model)
+
+
+def _bridge(model: Any, graph: Any, kinds: dict[int, str]) -> None:
+    """Put RESHAPEs between the interface and the ops, so that these can have four axes."""
+
+    def inner_of(index: int) -> int:
+        inner = _copy(graph, index, b"/inner")
+        for operator in graph.operators:
+            for names in ("inputs", "outputs"):
+                places = [inner if i == index else int(i) for i in getattr(operator, names)]
+                setattr(operator, names, places)
+        return inner
+
+    def narrow(indices: Any) -> list[int]:
+        return [int(index) for index in indices if len(graph.tensors[index].shape) in (2, 3)]
+
+    for index in narrow(graph.inputs):
+        inner = inner_of(index)
+        graph.operators.insert(0, _reshape(model, graph, kinds, index, inner))
+    for index in narrow(graph.outputs):
+        inner = inner_of(index)
+        graph.operators.append(_reshape(model, graph, kinds, inner, index))
+
+
+def _keep_axes(model: Any, graph: Any, kinds: dict[int, str]) -> None:
+    """Let reductions keep the axes that they reduce, as far as the next RESHAPE or one put there."""
+    for operator in list(graph.operators):
+        if kinds[operator.opcodeIndex] not in REDUCTIONS or operator.builtinOptions.keepDims:
+            continue
+        shape = [int(size) for size in graph.tensors[operator.inputs[0]].shape]
+        for axis in _numbers(model, graph, operator.inputs[1]):
+            shape[axis] = 1
+        operator.builtinOptions.keepDims = True
+        last = operator
+        while (users := _users(graph, last)) and _is_scaling(model, graph, kinds, users):
+            graph.tensors[last.outputs[0]].shape = shape
+            last = users[0]
+        made = int(last.outputs[0])
+        if users and all(kinds[user.opcodeIndex] == "RESHAPE" for user in users):
+            graph.tensors[made].shape = shape
+            continue
+        whole = _copy(graph, made, b"/whole")
+        graph.tensors[whole].shape, last.outputs = shape, [whole]
+        place = graph.operators.index(last) + 1
+        graph.operators.insert(place, _reshape(model, graph, kinds, whole, made))
+
+
+def _users(graph: Any, operator: Any) -> list[Any]:
+    (made,) = operator.outputs
+    return [item for item in graph.operators if int(made) in [int(i) for i in item.inputs]]
+
+
+def _is_scaling(model: Any, graph: Any, kinds: dict[int, str], users: list[Any]) -> bool:
+    """Whether the one user is an op with a single number, which takes any axes."""
+    if len(users) != 1 or kinds[users[0].opcodeIndex] not in ("ADD", "MUL", "SUB"):
+        return False
+    tensors = [graph.tensors[index] for index in users[0].inputs]
+    constants = [tensor for tensor in tensors if model.buffers[tensor.buffer].data is not None]
+    return len(constants) == 1 and math.prod(constants[0].shape) == 1
+
+
+def _reshape(model: Any, graph: Any, kinds: dict[int, str], source: int, made: int) -> Any:
+    from ai_edge_litert import schema_py_generated as schema
+
+    operator = schema.OperatorT()
+    operator.opcodeIndex = next(index for index, kind in kinds.items() if kind == "RESHAPE")
+    shape = _constant(model, graph, [int(size) for size in graph.tensors[made].shape])
+    operator.inputs, operator.outputs = [source, shape], [made]
+    return operator
+
+
+def _copy(graph: Any, index: int, suffix: bytes) -> int:
+    """A tensor like another, with the same buffer."""
+    tensor = copy.copy(graph.tensors[index])
+    tensor.name, tensor.shape = tensor.name + suffix, [int(size) for size in tensor.shape]
+    graph.tensors.append(tensor)
+    return len(graph.tensors) - 1
+
+
+def _lift_constants(model: Any, graph: Any, operator: Any, lifted: dict[int, int]) -> None:
+    """Give an op's constants four axes, single numbers and vectors one; `lifted` has those done."""
+    inputs = [int(index) for index in operator.inputs]
+    for place, index in enumerate(inputs):
+        tensor = graph.tensors[index]
+        if model.buffers[tensor.buffer].data is None or len(tensor.shape) in (1, RANK):
+            continue
+        if index not in lifted:
+            lifted[index] = _copy(graph, index, b"/lifted")
+            shape = graph.tensors[lifted[index]].shape
+            extra = RANK - len(shape) if shape else 1
+            graph.tensors[lifted[index]].shape = [1] * extra + shape
+        inputs[place] = lifted[index]
+    operator.inputs = inputs
 
 
 def _adapt(model: Any, graph: Any, operator: Any, kind: str, extra: int) -> None:
@@ -54,7 +159,7 @@ def _adapt(model: Any, graph: Any, operator: Any, kind: str, extra: int) -> None
         operator.builtinOptions = None  # it repeats the shape
     elif kind == "TRANSPOSE":
         replace(1, [*range(extra), *(place + extra for place in numbers(1))])
-    elif kind in ("MEAN", "SUM"):
+    elif kind in REDUCTIONS:
         replace(1, [axis + extra * (axis >= 0) for axis in numbers(1)])
     elif kind == "SLICE":
         replace(1, [0] * extra + numbers(1))
@@ -83,8 +188,7 @@ def _liftable(model: Any, graph: Any, kinds: dict[int, str]) -> dict[int, int]:
             if not ours or kind == "RESHAPE":
                 continue
             others = {computed[i] for i in operands if i in computed and i not in added}
-            dropped = kind in ("MEAN", "SUM") and not operator.builtinOptions.keepDims
-            if kind not in LIFTED or dropped or others - {RANK}:
+            if kind not in LIFTED or others - {RANK}:
                 for index in ours:
                     del added[index]
                 changed = True

@@ -228,14 +228,15 @@ class SlotDecoder(PromptedDecoder):
         has_mask_input: Tensor,
     ) -> tuple[Tensor, Tensor]:
         prompt, labeled = self.points(point_coords, point_labels)
-        # Cut while there are three axes: GPU delegates cut no tensor with two.
-        has_point = labeled[:, :, :2].sum((1, 2))[:, None].clamp(0, 1)  # (1, 1)
-        has_box = labeled[:, :, 2:].sum((1, 2))[:, None].clamp(0, 1)
+        # Three axes throughout: GPU delegates cut no tensor with two.
+        has_point = labeled[:, :, :2].sum((1, 2), keepdim=True).clamp(0, 1)  # (1, 1, 1)
+        has_box = labeled[:, :, 2:].sum((1, 2), keepdim=True).clamp(0, 1)
         # PyTorch pads a prompt of points without a box with one "not a point" token.
         padded = has_point * (1 - has_box)
-        outputs = torch.ones(1, 5, device=point_labels.device)
-        visible = torch.cat([outputs, labeled.sum(-1), padded], dim=1)  # (1, T)
-        mask = ((1 - visible) * MASKED)[:, None, None]  # (1, 1, 1, T)
+        outputs = torch.ones(1, 1, 5, device=point_labels.device)
+        slots = labeled.sum(-1, keepdim=True).permute(0, 2, 1)
+        visible = torch.cat([outputs, slots, padded], dim=-1)  # (1, 1, T)
+        mask = ((1 - visible) * MASKED)[:, None]  # (1, 1, 1, T)
         prompt = torch.cat([prompt, self.not_a_point], dim=1)
         dense = self.mask_prompt(mask_input, has_mask_input)
         return self.transformer(image_embeddings, prompt, dense, mask)
