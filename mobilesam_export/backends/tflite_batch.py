@@ -73,7 +73,7 @@ def _bridge(model: Any, graph: Any, kinds: dict[int, str]) -> None:
 
 
 def _keep_axes(model: Any, graph: Any, kinds: dict[int, str]) -> None:
-    """Let reductions keep the axes that they reduce, as far as the next RESHAPE or one put there."""
+    """Let reductions keep the axes that they reduce, as far as the next RESHAPE or a new one."""
     for operator in list(graph.operators):
         if kinds[operator.opcodeIndex] not in REDUCTIONS or operator.builtinOptions.keepDims:
             continue

@@ -1,9 +1,11 @@
 """What LiteRT's sources and issues say of its GPU delegates, as rules on single ops of TFLite.
 
-Nothing here runs on a GPU. "delegate" is LiteRT's tflite/tools/versioning/gpu_compatibility.cc and
-tflite/delegates/gpu/common/model_builder.cc; numbers are issues of google-ai-edge/LiteRT. An op of
-a kind that they do not name is not resident. ML Drift, the newer delegate, is not open; what is
-known of it are issues.
+Nothing is run here. CHECK and BUILDER are the older delegate's, tflite/tools/versioning/ and
+tflite/delegates/gpu/common/; DRIFT is ML Drift's, ml_drift_delegate/tflite/, all in
+google-ai-edge/LiteRT, whose issues the numbers are. An op of a kind that CHECK does not name is
+not resident. "tried" means that an op of the kind was given to LiteRT 2.3.0's WebGPU delegate,
+which is ML Drift, in float32 on a software Vulkan: what was right there may be wrong on a phone
+with an older LiteRT, so such ops stay at risk.
 """
 
 from collections.abc import Callable
@@ -14,7 +16,8 @@ from mobilesam_export.inspection.placement import Placement, Statement, Verdict
 
 MAX_RANK = 4
 CHECK = "LiteRT gpu_compatibility.cc"
-BUILDER = "LiteRT model_builder.cc"
+BUILDER = "LiteRT gpu/common/model_builder.cc"
+DRIFT = "LiteRT ml_drift_delegate/tflite/model_builder_helper.cc"
 # Kinds that CheckGpuDelegateCompatibility accepts, if the rules below do not object.
 SUPPORTED = frozenset(
     """
@@ -139,21 +142,22 @@ RULES = (
         "unknown kind",
         Verdict.NOT_RESIDENT,
         lambda node: not _is_known(node),
-        "the delegate's check does not name the kind; BROADCAST_TO is rejected at any rank (9191)",
-        f"{CHECK}, LiteRT#9191",
+        "the delegate's check does not name the kind; BROADCAST_TO (9191), RELU_0_TO_1 (8598) and "
+        "GATHER_ND were tried, and refused",
+        f"{CHECK}, LiteRT#9191, LiteRT#8598",
     ),
     Rule(
         "rank above 4",
         Verdict.NOT_RESIDENT,
         _is_deep,
-        "tensors of five and more axes are not allowed",
-        f"{BUILDER}, LiteRT#2540",
+        "tensors of five and more axes are not allowed; tried, and refused",
+        "LiteRT#2540",
     ),
     Rule(
         "dynamic shape",
         Verdict.NOT_RESIDENT,
         _is_dynamic,
-        "an axis whose size is known only at run time",
+        "an axis whose size is known only at run time; unconfirmed for static use of such a file",
         BUILDER,
     ),
     Rule(
@@ -167,70 +171,75 @@ RULES = (
         "slice of two axes",
         Verdict.NOT_RESIDENT,
         _slices_few_axes,
-        "SLICE takes tensors of three or four axes only",
+        "SLICE takes tensors of three or four axes only; ML Drift took two when tried",
         CHECK,
     ),
     Rule(
         "constant matrix",
         Verdict.NOT_RESIDENT,
         _has_constant_matrix_of_rank_three,
-        "the constant second operand of BATCH_MATMUL must have two axes",
+        "the older delegate wants two axes of a constant second operand of BATCH_MATMUL; ML Drift "
+        "took three and four when tried",
         BUILDER,
     ),
     Rule(
         "computes with a batch",
         Verdict.AT_RISK,
         _computes_with_batch,
-        "the first axis is a batch; where it is not 1, results have been wrong or kernels missing",
-        "LiteRT#8619, LiteRT#9481",
+        "the first axis is a batch; where it is not 1, the older delegate refuses (tensorflow's "
+        "92798) and attention has been wrong (8619); right when tried",
+        "tensorflow#92798, LiteRT#8619",
     ),
     Rule(
         "product of low rank",
         Verdict.AT_RISK,
         _multiplies_low_rank,
-        "attention as products of rank 3 ran, with a correlation of 0.265; of rank 4 it is right",
+        "attention as products of rank 3 ran on a Mali GPU, with a correlation of 0.265; of rank 4 "
+        "it is right; right when tried",
         "LiteRT#8619",
     ),
     Rule(
         "adjoint product",
         Verdict.AT_RISK,
         _is_adjoint,
-        "adj_x and adj_y of BATCH_MATMUL are ignored",
+        "adj_x and adj_y of BATCH_MATMUL are ignored in 2.1.6; right when tried",
         "LiteRT#8913",
     ),
     Rule(
         "mixed ranks",
         Verdict.AT_RISK,
         _mixes_ranks,
-        "operands of different rank are aligned from the wrong end",
-        "LiteRT#8980",
+        "a tensor (a, b, c) is taken for batch a, width b, channels c, and so meets one of four "
+        "axes at the wrong ones; right when tried",
+        f"LiteRT#8980, {DRIFT}",
     ),
     Rule(
         "pad of three axes",
         Verdict.AT_RISK,
         _pads_three_axes,
-        "PAD of a tensor of rank 3 returned shifted rows; of rank 4 it is right",
+        "PAD of a tensor of rank 3 returns shifted rows; of rank 4 it is right; both tried, and so",
         "LiteRT#9272",
     ),
     Rule(
         "transposed convolution",
         Verdict.AT_RISK,
         lambda node: node.kind == "TRANSPOSE_CONV",
-        "rejected on Mali by the version of the op",
-        "litert-samples#161",
+        "refused on Mali, and on any GPU from version 4 on, which a fused activation needs",
+        "litert-samples skills/gpu-clean-conversion, PINTO0309/onnx2tf#640",
     ),
     Rule(
         "moves the first axis",
         Verdict.RESIDENT,
         _moves_batch,
-        "only moves data: window partition in this form ran on Mali and Adreno as part of Swin",
-        "litert-samples, image_tagging/conversion/build_swin.py",
+        "only moves data: window partition in this form ran on a Mali GPU as part of Swin; right "
+        "when tried",
+        "litert-samples image_tagging/conversion/build_swin.py",
     ),
     Rule(
         "broadcast sum",
         Verdict.RESIDENT,
         _adds_broadcast,
-        "wrong after BATCH_MATMUL before LiteRT 2.1.6: needs that or newer",
+        "wrong after BATCH_MATMUL before LiteRT 2.1.6: needs that or newer; right when tried",
         "LiteRT#8593",
     ),
     Rule(
