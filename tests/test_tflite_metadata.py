@@ -5,8 +5,10 @@ first run makes in build/.
 """
 
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 from mobilesam_export.backends import tflite_file, tflite_metadata
 from mobilesam_export.contract import Contract
 from mobilesam_export.target import load_target
+from tests.conftest import one_at_a_time
 
 ROOT = Path(__file__).parents[1]
 READER = Path(__file__).with_name("read_tflite_metadata.py")
@@ -37,18 +40,27 @@ def reader() -> Path:
     if sys.version_info >= (3, 12):
         pytest.skip("tflite-support 0.4.4 has no wheel for Python 3.12 and newer")
     folder = ROOT / "build" / "tflite-support"
-    python = folder / "bin" / "python"
-    if not (folder / "ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        command = [str(python), "-m", "pip", "install", "--quiet", *PACKAGES]
-        subprocess.run(command, check=True, capture_output=True)
-        (folder / "ready").touch()
-    return python
+    folder.parent.mkdir(exist_ok=True)
+    with one_at_a_time(folder.with_suffix(".lock")):
+        if not (folder / "ready").exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
+            subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+            command = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *PACKAGES]
+            subprocess.run(command, check=True, capture_output=True)
+            (folder / "ready").touch()
+    return folder / "bin" / "python"
 
 
 def ask(python: Path, *arguments: object) -> Any:
     command = [str(python), str(READER), *map(str, arguments)]
     return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+
+
+# Arguments of exports that other tests share.
+EXPORTED = {
+    "tflite": ("tflite", "-c", "seeded", "--image-size", "256", "-r", "float32"),
+    "tflite-gpu": ("tflite-gpu", "-c", "seeded", "--image-size", "256"),
+}
 
 
 @pytest.fixture(scope="module", params=GRAPHS)
@@ -124,6 +136,27 @@ def test_the_code_generator_accepts_the_file(reader: Path, model: Path, tmp_path
     made = ask(reader, model, tmp_path)
     assert made["error"].strip() == ""
     assert any(path.endswith("MobileSam.java") for path in made["files"])
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("target", EXPORTED)
+def test_an_exported_file_says_what_its_bundle_says(
+    reader: Path, export: Callable[..., Path], tmp_path: Path, target: str, graph: str
+) -> None:
+    bundle = export(*EXPORTED[target])
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    found = ask(reader, bundle / f"{graph}.tflite")
+    metadata = found["metadata"]
+    assert metadata["license"] == manifest["checkpoint"]["license"]
+    assert metadata["version"] == manifest["versions"]["mobilesam-export"]
+    (tables,) = metadata["subgraph_metadata"]
+    for key, tensors in (("input", "inputs"), ("output", "outputs")):
+        listed = [tensor["name"] for tensor in tables[f"{key}_tensor_metadata"]]
+        assert listed == [tensor["name"] for tensor in manifest["contract"][graph][tensors]]
+    provenance = json.loads(found["files"][tflite_metadata.PROVENANCE])
+    assert provenance["target"] == target
+    assert provenance["checkpoint_source"] == manifest["checkpoint"]["source"]
+    assert ask(reader, bundle / f"{graph}.tflite", tmp_path)["error"].strip() == ""
 
 
 def test_the_same_input_gives_the_same_bytes() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from mobilesam_export.backends import tflite_file
 
+Options = tuple[str, dict[str, Any]]
 VERSIONS = {"BROADCAST_TO": 2}  # all other kinds have a version 1
 
 
@@ -25,7 +26,7 @@ class Op:
     kind: str
     inputs: Sequence[str]
     outputs: Sequence[str]
-    options: tuple[str, dict[str, Any]] | None = None
+    options: Options | None = None
 
 
 def make_file(

@@ -117,6 +117,7 @@ def load(path: Path, spec: GraphSpec, device: str = "", threads: int = 0) -> Ses
             ask = interpreter.get_signature_runner(spec.name)
         except (ValueError, RuntimeError) as exc:
             raise BackendError(f"LiteRT cannot prepare {path}: {_first_line(exc)}") from exc
+    _check_shapes(path, {**ask.get_input_details(), **ask.get_output_details()}, spec)
 
     def run(inputs: dict[str, Array]) -> dict[str, Array]:
         try:
@@ -173,6 +174,17 @@ def _check_interface(path: Path, signatures: Mapping[str, Any], spec: GraphSpec)
     tensors = {key: sorted(names) for key, names in signatures[spec.name].items()}
     if tensors != expected:
         raise BackendError(f"{path} is not the {spec.name}: its tensors are {tensors}")
+
+
+def _check_shapes(path: Path, details: Mapping[str, Any], spec: GraphSpec) -> None:
+    for item in (*spec.inputs, *spec.outputs):
+        found = details[item.name]
+        shape, dtype = tuple(map(int, found["shape"])), np.dtype(found["dtype"]).name
+        if (shape, dtype) != (tuple(item.shape), item.dtype):
+            raise BackendError(
+                f"{path} is another {spec.name} than the manifest says: {item.name} is {shape} "
+                f"{dtype}, expected {tuple(item.shape)} {item.dtype}; export it again"
+            )
 
 
 def _first_line(exc: Exception) -> str:

@@ -113,7 +113,15 @@ def _reshape(model: Any, graph: Any, kinds: dict[int, str], source: int, made: i
     from ai_edge_litert import schema_py_generated as schema
 
     operator = schema.OperatorT()
-    operator.opcodeIndex = next(index for index, kind in kinds.items() if kind == "RESHAPE")
+    known = [index for index, kind in kinds.items() if kind == "RESHAPE"]
+    if not known:
+        code = schema.OperatorCodeT()
+        code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.RESHAPE
+        code.version = 1
+        model.operatorCodes.append(code)
+        known = [len(model.operatorCodes) - 1]
+        kinds[known[0]] = "RESHAPE"
+    operator.opcodeIndex = known[0]
     shape = _constant(model, graph, [int(size) for size in graph.tensors[made].shape])
     operator.inputs, operator.outputs = [source, shape], [made]
     return operator

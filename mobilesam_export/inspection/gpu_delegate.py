@@ -18,7 +18,8 @@ MAX_RANK = 4
 CHECK = "LiteRT gpu_compatibility.cc"
 BUILDER = "LiteRT gpu/common/model_builder.cc"
 DRIFT = "LiteRT ml_drift_delegate/tflite/model_builder_helper.cc"
-# Kinds that CheckGpuDelegateCompatibility accepts, if the rules below do not object.
+# Kinds that CheckGpuDelegateCompatibility accepts, if the rules below do not object. Those that it
+# takes in few forms only (GATHER, SELECT, ONE_HOT, CUMSUM, ...) are left out.
 SUPPORTED = frozenset(
     """
     ABS ADD ADD_N AVERAGE_POOL_2D BATCH_MATMUL CAST CEIL CONCATENATION CONV_2D COS

@@ -39,7 +39,8 @@ def _rows(report: GraphReport) -> Iterator[tuple[str, str]]:
     yield "peak memory", _peak(report)
     if report.xnnpack is not None:
         left = ", ".join(kind for kind, _ in report.xnnpack.left) or "nothing"
-        yield "XNNPACK", f"{report.xnnpack.count} partitions, measured; left to LiteRT: {left}"
+        count = f"{report.xnnpack.count} partition{'s' * (report.xnnpack.count != 1)}"
+        yield "XNNPACK", f"{count}, measured; left to LiteRT: {left}"
     if report.residency is not None:
         delegate = "GPU delegates" if report.form.startswith("TFLite") else "Neural Engine"
         yield from _residency(report.residency, delegate)
