@@ -159,3 +159,12 @@ def test_lifting_what_cannot_be_lifted_leaves_it(tmp_path: Path) -> None:
     graph = tflite_file.read(tflite_batch.lift(path.read_bytes())).subgraphs[0]
     kept = {tensor.name: list(tensor.shape) for tensor in graph.tensors}
     assert kept[b"picked"] == [2, 8]
+
+
+def test_the_readme_has_code_for_the_gpu_with_every_name_filled_in(bundle: Path) -> None:
+    text = (bundle / "README.md").read_text()
+    assert "CompiledModel.Options(accelerator)" in text
+    assert "Accelerator.GPU" in text
+    assert "$" not in text.partition("## Weights")[0]
+    for spec in (CONTRACT.encoder, CONTRACT.decoder):
+        assert all(f'"{t.name}"' in text for t in (*spec.inputs, *spec.outputs))
