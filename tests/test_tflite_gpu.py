@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from mobilesam_export.backends import reference, tflite_batch, tflite_file
+from mobilesam_export.backends import (
+    reference,
+    tflite_batch,
+    tflite_file,
+    tflite_lowering,
+    tflite_static,
+)
 from mobilesam_export.backends import tflite as backend
 from mobilesam_export.contract import Contract
 from mobilesam_export.graphs import split_graphs
@@ -168,3 +174,41 @@ def test_the_readme_has_code_for_the_gpu_with_every_name_filled_in(bundle: Path)
     assert "$" not in text.partition("## Weights")[0]
     for spec in (CONTRACT.encoder, CONTRACT.decoder):
         assert all(f'"{t.name}"' in text for t in (*spec.inputs, *spec.outputs))
+
+
+def largest_sum(content: bytes, graph: str) -> float:
+    """The largest total of a SUM or MEAN, as seen on the example inputs."""
+    spec = getattr(CONTRACT, graph)
+    inputs: dict[str, Any] = {}
+    random = np.random.default_rng(0)
+    for tensor in spec.inputs:
+        low, high = (0, 255) if tensor.name == "image" else (-1, 1)
+        inputs[tensor.name] = random.uniform(low, high, tensor.shape).astype(np.float32)
+    ranges = tflite_static._ranges(content, spec, [inputs])
+    model = tflite_file.read(content)
+    kinds, made = tflite_file.op_kinds(model), model.subgraphs[0]
+    totals = []
+    for op in made.operators:
+        if kinds[op.opcodeIndex] in ("MEAN", "SUM"):
+            taken, result = (made.tensors[i] for i in (op.inputs[0], op.outputs[0]))
+            found = ranges[result.name.decode()]
+            share = np.prod(taken.shape) / np.prod(result.shape)
+            most = max(abs(found["min"].item()), abs(found["max"].item()))
+            totals.append(most * (share if kinds[op.opcodeIndex] == "MEAN" else 1))
+    return float(max(totals))
+
+
+def test_sums_stay_far_from_the_end_of_float16(bundle: Path, described: GraphDescription) -> None:
+    graph = described.path.stem
+    assert 0 < largest_sum((bundle / f"{graph}.tflite").read_bytes(), graph) < 65504 / 8
+
+
+@pytest.mark.parametrize("eps", [1e-5, 1e-6])
+def test_layer_norm_in_float16_sums_is_layer_norm(eps: float) -> None:
+    x = 40 * torch.randn(1, 3, 5, 256, generator=torch.Generator().manual_seed(0))
+    weight, bias = torch.randn(2, 256, generator=torch.Generator().manual_seed(1))
+    found = tflite_lowering.float16_layer_norm(x, (256,), weight, bias, eps)
+    expected = torch.nn.functional.layer_norm(x, (256,), weight, bias, eps)
+    assert (found - expected).abs().max() < 1e-5
+    summed = (x - x.mean(-1, keepdim=True)).square().sum(-1).max()
+    assert summed > 65504  # which the plain form would have come to

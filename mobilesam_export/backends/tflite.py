@@ -78,9 +78,10 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
             f"found {form.pixels!r} and {form.prompt!r}"
         )
     quantization = tflite_quantize.parse(conversion.recipe, graph.spec.name)
-    content = tflite_file.with_interface(_float32(graph), graph.spec)
+    for_gpu = form.layout == "batch-one"
+    content = tflite_file.with_interface(_float32(graph, for_gpu=for_gpu), graph.spec)
     content = tflite_reshapes.simplify(content)
-    if form.layout == "batch-one":
+    if for_gpu:
         content = tflite_reshapes.simplify(tflite_batch.lift(content))
     content = tflite_quantize.quantize(content, quantization, graph.spec, conversion.samples)
     metadata = tflite_metadata.build(graph.spec, conversion.metadata, conversion.contract)
@@ -140,15 +141,15 @@ def describe(path: Path) -> GraphDescription:
     return describe_tflite(path)
 
 
-def _float32(graph: Graph) -> bytes:
-    """What litert-torch makes of the graph."""
+def _float32(graph: Graph, *, for_gpu: bool) -> bytes:
+    """What litert-torch makes of the graph; a GPU computes in float16 whatever the file says."""
     names = [spec.name for spec in graph.spec.inputs]
     inputs = dict(zip(names, graph.example_inputs(), strict=True))
     with quiet_descriptors():
         import litert_torch
 
         try:
-            with torch.no_grad(), Lowering():
+            with torch.no_grad(), Lowering(float16=for_gpu):
                 model = litert_torch.signature(
                     graph.spec.name, graph.module, sample_kwargs=inputs
                 ).convert()
