@@ -4,7 +4,7 @@
 float32 PyTorch model about every object of ten scenes by a click and by a box, times the encoders
 that have a runtime here, writes `benchmarks/results/recipes.json` and the README's table. It is
 slow and can be stopped: what is done lies under build/recipes/ and is not done again, unless the
-weights, the recipe or the scenes are others (remove the folder after a change of the code).
+weights, the recipe or the scenes are others.
 
 Accuracy and latency can be had apart: `--no-latency`, and `--latency` for nothing else, which
 wants a quiet machine.
@@ -107,14 +107,16 @@ def reference_answers(run: Run, contract: Contract) -> Iterator[Asked]:
 def exported(run: Run, target: Target, recipe: str) -> Path:
     """The bundle of one recipe, exported without verification, as that is done here at length."""
     folder = run.folder / f"{target.name}-{recipe}"
+    mark = folder.with_suffix(".key")
     _, settings = target.recipe(recipe)
-    asked = json.loads(json.dumps({"name": recipe, **asdict(settings)}))
-    manifest = folder / bundle.MANIFEST
-    made = json.loads(manifest.read_text())["recipe"] if manifest.exists() else {"name": None}
-    if any(asked.get(key) != value for key, value in made.items()):
+    described = json.dumps(
+        [asdict(settings), dict(target.convert), asdict(target.graph)], default=str
+    )
+    if not (folder.exists() and mark.exists() and mark.read_text() == described):
         command = [sys.executable, "-m", "mobilesam_export", target.name, "-r", recipe]
         command += ["-c", run.checkpoint, "--image-size", str(run.side), "-o", str(folder)]
         subprocess.run([*command, "--no-verify"], check=True, cwd=ROOT)
+        mark.write_text(described)
     return folder
 
 

@@ -1,6 +1,7 @@
 """The README of a bundle: everything an app developer needs who has only that folder.
 
-Text comes from `templates/`: `README.md` for all bundles, `<backend>-<prompt>.md` for the code.
+Text comes from `templates/`: `README.md` for all bundles, `<backend>-<prompt>.md` for the code,
+with `-gpu` behind that where the form of the graphs is for GPUs.
 """
 
 from importlib import resources
@@ -35,9 +36,10 @@ def readme(folder: Path, manifest: dict[str, Any]) -> str:
         **{key: str(value) for key, value in manifest["convert"].items()},
         "warning": _warning(checkpoint),
     }
-    values["code"] = Template(_template(f"{manifest['backend']}-{form['prompt']}.md")).substitute(
-        values
-    )
+    code = f"{manifest['backend']}-{form['prompt']}"
+    if form["layout"] == "batch-one":  # which only GPU delegates need
+        code += "-gpu"
+    values["code"] = Template(_template(f"{code}.md")).substitute(values)
     values["prompting"] = Template(_template(f"prompting-{form['prompt']}.md")).substitute(values)
     return Template(_template("README.md")).substitute(values)
 

@@ -12,9 +12,11 @@ from typing import Any, TypeVar, get_origin, get_type_hints
 
 from mobilesam_export.errors import TargetError
 
-LAYOUTS = ("channel-last", "channel-first")
+LAYOUTS = ("channel-last", "channel-first", "batch-one")
+UPSAMPLINGS = ("transposed", "pointwise")
 PIXELS = ("uint8", "float32", "image", "sam")
 PROMPTS = ("slots", "sam")
+STRIPS = (0, 1, 2, 4, 8, 16)
 GELUS = ("none", "tanh")  # torch's words; "none" is the exact form
 ATTENTIONS = ("manual", "sdpa", "per-head")
 HIDDEN = ("whole", "parts")
@@ -43,8 +45,14 @@ class GraphForm:
         attention: how channel-first windows attend. "manual" (two matrix products), "sdpa" (the
             fused operation of iOS 18), or "per-head" (one head at a time).
         hidden: whether an expanded map (of bottlenecks and MLPs) is held "whole", or in "parts"
-            of its channels of at most 4 S**2 numbers, which takes less memory; in channel-last
-            this is about bottlenecks only.
+            of its channels of at most 4 S**2 numbers, which takes less memory; in layouts other
+            than channel-first this is about bottlenecks only.
+        strips: for channel-last: in so many strips of rows the encoder's first stage is
+            computed, one after the other, so that its hidden maps stay small, and 1x1
+            convolutions are products of pixels and a matrix, which recipes can quantise pixel by
+            pixel. 0 leaves both as they are.
+        upsampling: for batch-one: the decoder's two transposed convolutions as such, or as
+            "pointwise" ones, which every GPU takes.
     """
 
     layout: str
@@ -53,6 +61,8 @@ class GraphForm:
     gelu: str = "none"
     attention: str = "manual"
     hidden: str = "whole"
+    strips: int = 0
+    upsampling: str = "transposed"
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -62,12 +72,21 @@ class GraphForm:
             ("gelu", GELUS),
             ("attention", ATTENTIONS),
             ("hidden", HIDDEN),
+            ("strips", STRIPS),
+            ("upsampling", UPSAMPLINGS),
         ):
             _check_choice(f"graph.{name}", getattr(self, name), allowed)
-        if self.layout == "channel-last" and self.attention != "manual":
-            raise TargetError(
-                f'graph.attention is for layout = "channel-first", found {self.attention!r}'
-            )
+        for name, layout in (
+            ("attention", "channel-first"),
+            ("strips", "channel-last"),
+            ("upsampling", "batch-one"),
+        ):
+            found = getattr(self, name)
+            if found != type(self).__dataclass_fields__[name].default and self.layout != layout:
+                raise TargetError(
+                    f'graph.{name} is for layout = "{layout}", found {found!r} '
+                    f'and layout "{self.layout}"'
+                )
 
 
 @dataclass(frozen=True)
@@ -279,6 +298,6 @@ def _value(hint: Any, value: object, where: str) -> Any:  # noqa: ANN401 what a 
     return value
 
 
-def _check_choice(what: str, value: object, allowed: tuple[str, ...]) -> None:
+def _check_choice(what: str, value: object, allowed: tuple[object, ...]) -> None:
     if value not in allowed:
-        raise TargetError(f"{what} is {value!r}; expected one of: {', '.join(allowed)}")
+        raise TargetError(f"{what} is {value!r}; expected one of: {', '.join(map(str, allowed))}")

@@ -1,9 +1,11 @@
 """What several tests share: the seeded model and bundles exported through the installed program."""
 
+import contextlib
+import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import torch
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.seeded import seeded_state_dict
 
+PROGRAM = str(Path(sys.executable).with_name("mobilesam-export"))  # as pip installed it
 SIZE = 256  # the smallest: the same code as 1024 at a twentieth of the time
 
 
@@ -19,6 +22,14 @@ SIZE = 256  # the smallest: the same code as 1024 at a twentieth of the time
 # environment is for the programs that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+
+
+@contextlib.contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Hold a lock that processes share."""
+    with path.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -35,16 +46,23 @@ def sam(state_dict: dict[str, torch.Tensor]) -> Sam:
 
 @pytest.fixture(scope="session")
 def export(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Export once per session through the real command line, by arguments; do not write to it."""
-    made: dict[tuple[str, ...], Path] = {}
+    """Export once per session through the real command line, by arguments; do not write to it.
+
+    Processes of one session share what one of them has exported. What the program said on stderr
+    lies beside the bundle, in a file with the suffix .stderr.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "bundles"
+    shared.mkdir(exist_ok=True)
 
     def run(*arguments: str) -> Path:
-        if arguments not in made:
-            folder = tmp_path_factory.mktemp("bundles") / "-".join(arguments).replace("/", "_")
-            command = [sys.executable, "-m", "mobilesam_export", *arguments, "-o", str(folder)]
-            subprocess.run(command, check=True, capture_output=True, text=True)
-            made[arguments] = folder
-        return made[arguments]
+        folder = shared / "-".join(arguments).replace("/", "_")
+        with one_at_a_time(folder.with_suffix(".lock")):
+            if not folder.exists():  # a bundle is there as a whole or not at all
+                command = [PROGRAM, *arguments, "-o", str(folder)]
+                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                folder.with_suffix(".stderr").write_text(done.stderr)
+        return folder
 
     return run
 

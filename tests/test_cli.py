@@ -37,7 +37,13 @@ def test_version_is_the_package_s() -> None:
 
 def test_targets_lists_recipes_and_whether_files_run_here() -> None:
     listed = json.loads(run("targets", "--json").stdout)["targets"]
-    assert [row["target"] for row in listed] == ["coreml", "onnx", "onnx-sam", "tflite"]
+    assert [row["target"] for row in listed] == [
+        "coreml",
+        "onnx",
+        "onnx-sam",
+        "tflite",
+        "tflite-gpu",
+    ]
     assert listed[1]["default_recipe"] == "float32"
     assert listed[1]["unavailable"] == ""
     shown = run("targets").stdout
@@ -142,5 +148,6 @@ def test_all_exports_every_target(tmp_path: Path) -> None:
         "onnx": "build/onnx-float32",
         "onnx-sam": "build/onnx-sam-float32",
         "tflite": "build/tflite-w8-dynamic",
+        "tflite-gpu": "build/tflite-gpu-float16",
     }
     assert all((tmp_path / bundle / "manifest.json").is_file() for bundle in made.values())

@@ -1,6 +1,7 @@
 """Each export form computes what the plain model computes, and empty slots change nothing."""
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def embeddings() -> Tensor:
     return expected_embeddings(SIZE)
 
 
-def encoder(size: int, layout: str, pixels: str, **form: str) -> Encoder:
+def encoder(size: int, layout: str, pixels: str, **form: Any) -> Encoder:
     made = Encoder(model(size), GraphForm(layout, pixels, "slots", **form))
     return made.eval().requires_grad_(False)
 

@@ -14,8 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from mobilesam_export.backends import tflite_file, tflite_metadata, tflite_quantize
+from mobilesam_export.backends import (
+    tflite_batch,
+    tflite_file,
+    tflite_metadata,
+    tflite_quantize,
+    tflite_reshapes,
+)
 from mobilesam_export.backends.conversion import Conversion
+from mobilesam_export.backends.tflite_lowering import Lowering
 from mobilesam_export.contract import Array, GraphSpec, Session
 from mobilesam_export.errors import BackendError, ConversionError, TargetError
 from mobilesam_export.graphs import Graph
@@ -71,7 +78,11 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
             f"found {form.pixels!r} and {form.prompt!r}"
         )
     quantization = tflite_quantize.parse(conversion.recipe, graph.spec.name)
-    content = tflite_file.with_interface(_float32(graph), graph.spec)
+    for_gpu = form.layout == "batch-one"
+    content = tflite_file.with_interface(_float32(graph, for_gpu=for_gpu), graph.spec)
+    content = tflite_reshapes.simplify(content)
+    if for_gpu:
+        content = tflite_reshapes.simplify(tflite_batch.lift(content))
     content = tflite_quantize.quantize(content, quantization, graph.spec, conversion.samples)
     metadata = tflite_metadata.build(graph.spec, conversion.metadata, conversion.contract)
     files = tflite_metadata.associated_files(graph.spec, conversion.metadata)
@@ -107,6 +118,7 @@ def load(path: Path, spec: GraphSpec, device: str = "", threads: int = 0) -> Ses
             ask = interpreter.get_signature_runner(spec.name)
         except (ValueError, RuntimeError) as exc:
             raise BackendError(f"LiteRT cannot prepare {path}: {_first_line(exc)}") from exc
+    _check_shapes(path, {**ask.get_input_details(), **ask.get_output_details()}, spec)
 
     def run(inputs: dict[str, Array]) -> dict[str, Array]:
         try:
@@ -129,15 +141,15 @@ def describe(path: Path) -> GraphDescription:
     return describe_tflite(path)
 
 
-def _float32(graph: Graph) -> bytes:
-    """What litert-torch makes of the graph."""
+def _float32(graph: Graph, *, for_gpu: bool) -> bytes:
+    """What litert-torch makes of the graph; a GPU computes in float16 whatever the file says."""
     names = [spec.name for spec in graph.spec.inputs]
     inputs = dict(zip(names, graph.example_inputs(), strict=True))
     with quiet_descriptors():
         import litert_torch
 
         try:
-            with torch.no_grad():
+            with torch.no_grad(), Lowering(float16=for_gpu):
                 model = litert_torch.signature(
                     graph.spec.name, graph.module, sample_kwargs=inputs
                 ).convert()
@@ -163,6 +175,17 @@ def _check_interface(path: Path, signatures: Mapping[str, Any], spec: GraphSpec)
     tensors = {key: sorted(names) for key, names in signatures[spec.name].items()}
     if tensors != expected:
         raise BackendError(f"{path} is not the {spec.name}: its tensors are {tensors}")
+
+
+def _check_shapes(path: Path, details: Mapping[str, Any], spec: GraphSpec) -> None:
+    for item in (*spec.inputs, *spec.outputs):
+        found = details[item.name]
+        shape, dtype = tuple(map(int, found["shape"])), np.dtype(found["dtype"]).name
+        if (shape, dtype) != (tuple(item.shape), item.dtype):
+            raise BackendError(
+                f"{path} is another {spec.name} than the manifest says: {item.name} is {shape} "
+                f"{dtype}, expected {tuple(item.shape)} {item.dtype}; export it again"
+            )
 
 
 def _first_line(exc: Exception) -> str:

@@ -73,6 +73,35 @@ def finished(content: bytes, metadata: bytes) -> bytes:
     return write(model)
 
 
+def op_kinds(model: Any) -> dict[int, str]:
+    """Names of the ops in a file's table, by their index."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items()}
+    codes = [max(item.builtinCode, item.deprecatedBuiltinCode) for item in model.operatorCodes]
+    return {index: str(names.get(code, code)) for index, code in enumerate(codes)}
+
+
+def compact(model: Any) -> None:
+    """Remove tensors that no op and no signature has."""
+    (graph,) = model.subgraphs
+    used = {int(i) for item in graph.operators for i in (*item.inputs, *item.outputs) if i >= 0}
+    used |= {int(i) for i in (*graph.inputs, *graph.outputs)}
+    places = {old: new for new, old in enumerate(sorted(used))}
+    graph.tensors = [graph.tensors[old] for old in sorted(used)]
+    for holder in (graph, *graph.operators):
+        holder.inputs = [places.get(int(index), -1) for index in holder.inputs]
+        holder.outputs = [places[int(index)] for index in holder.outputs]
+    for signature in model.signatureDefs or []:
+        for item in (*signature.inputs, *signature.outputs):
+            item.tensorIndex = places[int(item.tensorIndex)]
+    needed = {int(tensor.buffer) for tensor in graph.tensors}
+    needed |= {int(item.buffer) for item in model.metadata or []}
+    for index, buffer in enumerate(model.buffers):
+        if index not in needed:
+            buffer.data = None  # dropped when the file is read again
+
+
 def _shorten_names(graph: Any) -> None:
     """`module.Class_attribute/...;suffix` -> attributes; numbered where that is not unique."""
     seen: Counter[str] = Counter()

@@ -19,22 +19,17 @@ MIN_PARSER_VERSION = "1.5.0"  # the first with custom metadata
 PROJECT = "mobilesam-export"
 PROVENANCE = "mobilesam-export.json"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that ZIP knows: the same input gives the same bytes
-UNKNOWN, AXIS_LABELS, VALUE_LABELS = 0, 2, 3  # AssociatedFileType
+UNKNOWN, AXIS_LABELS = 0, 2  # AssociatedFileType
 FEATURE, IMAGE = 1, 2  # ContentProperties
 NORMALIZATION = 1  # ProcessUnitOptions
 RGB = 1  # ColorSpaceType
 
-# Files of labels: for an axis in its order, for values from 0 up.
+# Files of labels, in the order of an axis. Of outputs only: tflite-support warns of others.
 LABELS = {
     "low_res_masks": (
         "mask_labels.txt",
         AXIS_LABELS,
         "single answer\nmulti-mask answer 1\nmulti-mask answer 2\nmulti-mask answer 3\n",
-    ),
-    "point_labels": (
-        "point_labels.txt",
-        VALUE_LABELS,
-        "background\nforeground\nbox, top left\nbox, bottom right\n",
     ),
 }
 # (min, max) of what goes in or comes out, where that is known.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mobilesam_export.backends import tflite_file
+from mobilesam_export.backends import tflite_file, tflite_static
 from mobilesam_export.contract import Array, GraphSpec
 from mobilesam_export.errors import ConversionError, TargetError
 from mobilesam_export.quiet import quiet_descriptors
@@ -37,12 +37,14 @@ class Quantization:
         activations: "float32", or how these ops compute: "dynamic-int8", "int8" or "int16".
         float16: store the float constants that are left in float16.
         threshold: constants of up to so many numbers stay as they are.
+        float32: patterns of ops that static int8 leaves out.
     """
 
     int8: tuple[str, ...]
     activations: str
     float16: bool
     threshold: int
+    float32: tuple[str, ...] = ()
 
 
 def parse(recipe: Recipe, graph: str) -> Quantization:
@@ -81,7 +83,19 @@ def parse(recipe: Recipe, graph: str) -> Quantization:
         recipe.activations if kinds[graph] else "float32",
         rest == "float16",
         recipe.weight_threshold or DEFAULT_THRESHOLD,
+        _float32_ops(recipe, graph),
     )
+
+
+def _float32_ops(recipe: Recipe, graph: str) -> tuple[str, ...]:
+    """Patterns from the recipe's exceptions."""
+    found = dict(recipe.exceptions.get(graph, {}))
+    if found and (recipe.activations == "dynamic-int8" or set(found.values()) != {"float32"}):
+        raise TargetError(
+            "exceptions of a tflite recipe are for static int8 or int16 activations, and are "
+            f"'float32'; found {found} with activations {recipe.activations!r}"
+        )
+    return tuple(found)
 
 
 def quantize(
@@ -100,9 +114,15 @@ def quantize(
 
     Raises:
         ConversionError: the quantizer refused the file.
+        TargetError: ranges are static, and there are no samples.
     """
-    if quantization.int8:
-        content = _int8(content, quantization, spec, samples)
+    kinds = {kind: KINDS[kind] for kind in quantization.int8}
+    if kinds and quantization.activations == "dynamic-int8":
+        content = _int8(content, quantization, spec)
+    elif kinds:
+        content = tflite_static.quantize(
+            content, kinds, quantization.activations, quantization.float32, spec, samples
+        )
     if quantization.float16:
         content = _float16(content, quantization.threshold)
     return content
@@ -112,7 +132,6 @@ def _int8(
     content: bytes,
     quantization: Quantization,
     spec: GraphSpec,
-    samples: Sequence[Mapping[str, Array]],
 ) -> bytes:
     with quiet_descriptors():
         from ai_edge_quantizer import qtyping, quantizer
@@ -144,7 +163,7 @@ def _float16(content: bytes, threshold: int) -> bytes:
     model = tflite_file.read(content)
     (graph,) = model.subgraphs
     code = _opcode(model, schema, schema.BuiltinOperator.DEQUANTIZE)
-    operators = []
+    unpacked: dict[int, Any] = {}
     halves: dict[int, int] = {}  # tensors may share a buffer, and go on sharing it
     for index, tensor in enumerate(list(graph.tensors)):
         data = model.buffers[tensor.buffer].data
@@ -162,11 +181,15 @@ def _float16(content: bytes, threshold: int) -> bytes:
         operator = schema.OperatorT()
         operator.opcodeIndex = code
         operator.inputs, operator.outputs = [len(graph.tensors) - 1], [index]
-        operators.append(operator)
+        unpacked[index] = operator
     for buffer in halves:
         values = np.frombuffer(bytes(model.buffers[buffer].data), np.float32)
         model.buffers[buffer].data = np.frombuffer(values.astype(np.float16).tobytes(), np.uint8)
-    graph.operators = [*operators, *graph.operators]
+    operators = []
+    for operator in graph.operators:  # just before its first use: XNNPACK's partitions stay whole
+        operators += [unpacked.pop(index) for index in operator.inputs if index in unpacked]
+        operators.append(operator)
+    graph.operators = operators
     return tflite_file.write(model)
 
 

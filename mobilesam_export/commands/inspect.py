@@ -25,8 +25,9 @@ def inspect_command(
 ) -> int:
     """Say what is in BUNDLE's files or in one FILE: ops, sizes, MACs, memory, placement.
 
-    Nothing is run or measured but for --sensitivity. Where ops are placed on Apple's Neural Engine
-    is told by rules from documents and issues.
+    Nothing is run but for --sensitivity. Where ops are placed on Apple's Neural Engine or by
+    TFLite's GPU delegates is told by rules from documents and issues; XNNPACK is asked how it cuts
+    a file.
 
     \b
     Example:

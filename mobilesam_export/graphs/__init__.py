@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mobilesam_export.contract import Contract, GraphSpec, TensorSpec
+from mobilesam_export.graphs import batch_one, striped
 from mobilesam_export.graphs.decoder import SamDecoder, SlotDecoder
 from mobilesam_export.graphs.encoder import Encoder
 from mobilesam_export.model import Sam
@@ -41,11 +42,21 @@ def split_graphs(sam: Sam, contract: Contract) -> tuple[Graph, Graph]:
     can resize to a size that is an input, so that backend adds them.
     """
     encoder = Encoder(sam, contract.form)
-    decoder = SamDecoder(sam) if contract.dynamic else SlotDecoder(sam, contract.points)
+    if contract.form.strips:
+        striped.rewrite(encoder, sam, contract.form.strips)
+    decoder = _decoder(sam, contract)
     return (
         Graph(contract.encoder, encoder.eval().requires_grad_(False)),
         Graph(contract.decoder, decoder.eval().requires_grad_(False)),
     )
+
+
+def _decoder(sam: Sam, contract: Contract) -> nn.Module:
+    if contract.dynamic:
+        return SamDecoder(sam)
+    if contract.form.layout == "batch-one":
+        return batch_one.SlotDecoder(sam, contract.points, contract.form.upsampling)
+    return SlotDecoder(sam, contract.points)
 
 
 def _example(spec: TensorSpec, generator: torch.Generator) -> Tensor:

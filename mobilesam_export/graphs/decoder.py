@@ -188,11 +188,15 @@ class MaskTransformer(nn.Module):
         tokens = self.norm_final(tokens + final)
         image = image.permute(0, 2, 1).reshape(1, width, self.side, self.side)
         upscaled = self.upscaling(image).permute(0, 2, 3, 1)  # (1, S/4, S/4, 32)
-        kernels = self.hyper_networks(tokens[:, 1:5].permute(1, 0, 2))  # (4, 1, 32)
-        # Four axes on purpose: flattened, the map would be one axis of (S/4)**2 = 65,536.
-        masks = upscaled @ kernels.permute(1, 2, 0)[None]  # (1, S/4, S/4, 4)
+        masks = self.masks(upscaled, tokens[:, 1:5])
         iou = self.iou_head(tokens[:, :1]).reshape(1, mask_decoder.MASK_TOKENS)
         return masks.permute(0, 3, 1, 2).to(torch.float32), iou.to(torch.float32)
+
+    def masks(self, upscaled: Tensor, tokens: Tensor) -> Tensor:
+        """(1, S/4, S/4, 32) and the mask tokens (1, 4, C) -> (1, S/4, S/4, 4)."""
+        kernels = self.hyper_networks(tokens.permute(1, 0, 2))  # (4, 1, 32)
+        # Four axes on purpose: flattened, the map would be one axis of (S/4)**2 = 65,536.
+        return upscaled @ kernels.permute(1, 2, 0)[None]
 
 
 class PromptedDecoder(nn.Module):
@@ -224,14 +228,15 @@ class SlotDecoder(PromptedDecoder):
         has_mask_input: Tensor,
     ) -> tuple[Tensor, Tensor]:
         prompt, labeled = self.points(point_coords, point_labels)
-        counts = labeled.sum(1)  # (1, 4)
-        has_point = counts[:, :2].sum(-1, keepdim=True).clamp(0, 1)  # (1, 1)
-        has_box = counts[:, 2:].sum(-1, keepdim=True).clamp(0, 1)
+        # Three axes throughout: GPU delegates cut no tensor with two.
+        has_point = labeled[:, :, :2].sum((1, 2), keepdim=True).clamp(0, 1)  # (1, 1, 1)
+        has_box = labeled[:, :, 2:].sum((1, 2), keepdim=True).clamp(0, 1)
         # PyTorch pads a prompt of points without a box with one "not a point" token.
         padded = has_point * (1 - has_box)
-        outputs = torch.ones(1, 5, device=point_labels.device)
-        visible = torch.cat([outputs, labeled.sum(-1), padded], dim=1)  # (1, T)
-        mask = ((1 - visible) * MASKED)[:, None, None]  # (1, 1, 1, T)
+        outputs = torch.ones(1, 1, 5, device=point_labels.device)
+        slots = labeled.sum(-1, keepdim=True).permute(0, 2, 1)
+        visible = torch.cat([outputs, slots, padded], dim=-1)  # (1, 1, T)
+        mask = ((1 - visible) * MASKED)[:, None]  # (1, 1, 1, T)
         prompt = torch.cat([prompt, self.not_a_point], dim=1)
         dense = self.mask_prompt(mask_input, has_mask_input)
         return self.transformer(image_embeddings, prompt, dense, mask)

@@ -4,11 +4,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mobilesam_export.graphs import channel_first, channel_last, folding, window_block
+from mobilesam_export.graphs import (
+    batch_one,
+    channel_first,
+    channel_last,
+    folding,
+    window_block,
+)
 from mobilesam_export.model import PIXEL_MEAN, PIXEL_STD, Sam, tiny_vit
 from mobilesam_export.target import GraphForm
 
-LAYOUTS = {"channel-last": channel_last, "channel-first": channel_first}
+LAYOUTS = {
+    "channel-last": channel_last,
+    "channel-first": channel_first,
+    "batch-one": batch_one,
+}
 
 
 class PixelsInput(nn.Module):
@@ -92,6 +102,7 @@ class Encoder(nn.Module):
         super().__init__()
         layout, gelu = LAYOUTS[form.layout], form.gelu
         encoder, side = sam.image_encoder, sam.image_size
+        self.gelu = gelu
         self.pixels = _pixels_input(form.pixels, side)
         self.stem = _stem(encoder.patch_embed, gelu)
         body: list[nn.Module] = []

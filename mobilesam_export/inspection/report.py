@@ -9,6 +9,7 @@ from mobilesam_export.inspection.graph import DATA_MOVEMENT, GraphDescription, T
 from mobilesam_export.inspection.macs import count_macs
 from mobilesam_export.inspection.memory import find_peak
 from mobilesam_export.inspection.placement import SEVERITY, Placement
+from mobilesam_export.inspection.xnnpack import Partitions, find_partitions
 
 Shape = tuple[int | None, ...] | None
 DISCLAIMER = "by rules from documents and issues, not a measurement"
@@ -73,6 +74,8 @@ class GraphReport:
         peak_tensors: what is held then, the largest first.
         peak_unknown: number of tensors that are not in it because their size is dynamic.
         residency: None where there are no rules for files of this form.
+        xnnpack: how LiteRT's CPU delegate cuts the file, measured; None for other forms, or if
+            the interpreter could not prepare it.
     """
 
     file: str
@@ -94,10 +97,11 @@ class GraphReport:
     peak_tensors: tuple[TensorReport, ...]
     peak_unknown: int
     residency: ResidencyReport | None
+    xnnpack: Partitions | None = None
 
 
 def inspect_graph(graph: GraphDescription) -> GraphReport:
-    """Count and look; nothing is run."""
+    """Count and look; nothing is run, but XNNPACK is asked how it would cut a TFLite file."""
     kinds = Counter(node.kind for node in graph.nodes)
     ops = dict(kinds.most_common())
     tensors = graph.activations()
@@ -122,6 +126,7 @@ def inspect_graph(graph: GraphDescription) -> GraphReport:
         peak_tensors=_tensors(peak.live),
         peak_unknown=peak.unknown,
         residency=None if graph.residency is None else _residency(graph, graph.residency),
+        xnnpack=find_partitions(graph.path) if graph.path.suffix == ".tflite" else None,
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilesam_export.errors import BackendError, BundleError
+from mobilesam_export.inspection import gpu_delegate
 from mobilesam_export.inspection.graph import Attribute, GraphDescription, Node, Tensor
 from mobilesam_export.quiet import quiet
 
@@ -46,6 +47,7 @@ def describe_tflite(path: Path) -> GraphDescription:
             outputs=tuple(tensors[index] for index in graph.outputs),
             nodes=nodes,
             constants=stored,
+            residency=tuple(gpu_delegate.place(node) for node in nodes),
         )
     except (IndexError, TypeError, AttributeError, ValueError) as exc:
         raise BundleError(f"{path} is damaged: {exc}; export it again") from exc

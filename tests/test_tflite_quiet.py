@@ -1,0 +1,39 @@
+"""Nothing of what TensorFlow, absl, MLIR and LiteRT say reaches the user; our progress does."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli_runner import PROGRESS, cold
+
+EXPORTS = [
+    ("tflite", "-c", "seeded", "--image-size", "256", "-r", "float32"),
+    ("tflite-gpu", "-c", "seeded", "--image-size", "256"),
+]
+
+
+@pytest.mark.parametrize("arguments", EXPORTS, ids=lambda arguments: arguments[0])
+def test_an_export_says_what_it_does_and_nothing_else(
+    export: Callable[..., Path], arguments: tuple[str, ...]
+) -> None:
+    said = export(*arguments).with_suffix(".stderr").read_text().splitlines()
+    assert said == [
+        "Loading the checkpoint (seeded)",
+        "Converting the encoder",
+        "Converting the decoder",
+        "Asking PyTorch for the expected answers",
+        "Verifying the files against PyTorch",
+    ]
+
+
+def test_commands_on_a_bundle_are_as_quiet(export: Callable[..., Path], tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(export(*EXPORTS[0]), tmp_path / "bundle"))
+    picture = shutil.copy(bundle / "golden" / "picture.png", tmp_path)
+    inspected = cold(tmp_path, ["inspect", "bundle/decoder.tflite"], script=True)
+    assert (inspected.code, inspected.stderr) == (0, "")
+    segmented = cold(tmp_path, ["segment", "bundle", picture, "--point", "1,1"], script=True)
+    assert segmented.code == 0
+    others = [line for line in segmented.stderr.splitlines() if not PROGRESS.fullmatch(line)]
+    assert others == ["note: weights seeded:0 are not trained"]
