@@ -42,7 +42,7 @@ def embeddings() -> Tensor:
     return expected_embeddings(SIZE)
 
 
-def encoder(size: int, layout: str, pixels: str, **form: str) -> Encoder:
+def encoder(size: int, layout: str, pixels: str, **form: Any) -> Encoder:
     made = Encoder(model(size), GraphForm(layout, pixels, "slots", **form))
     return made.eval().requires_grad_(False)
 

@@ -34,12 +34,15 @@ class Quantization:
 
     Attributes:
         int8: kinds of ops whose weights become int8, with one scale per output channel.
+        stored: kinds of ops whose weights are int8 in the file only: they are unpacked when it is
+            loaded, and the ops compute in float32.
         activations: "float32", or how these ops compute: "dynamic-int8", "int8" or "int16".
         float16: store the float constants that are left in float16.
         threshold: constants of up to so many numbers stay as they are.
     """
 
     int8: tuple[str, ...]
+    stored: tuple[str, ...]
     activations: str
     float16: bool
     threshold: int
@@ -56,7 +59,7 @@ def parse(recipe: Recipe, graph: str) -> Quantization:
     if pair in (("float32", "float32"), ("float16", "float32")):
         if table:
             raise TargetError(f"quantize is for int8 weights, but weights are {recipe.weights!r}")
-        return Quantization((), "float32", recipe.weights == "float16", DEFAULT_THRESHOLD)
+        return Quantization((), (), "float32", recipe.weights == "float16", DEFAULT_THRESHOLD)
     if recipe.weights != "int8" or recipe.activations not in ("dynamic-int8", "int8", "int16"):
         raise TargetError(
             "a tflite recipe has float32 or float16 weights with float32 activations, or int8 "
@@ -64,6 +67,7 @@ def parse(recipe: Recipe, graph: str) -> Quantization:
             f"{recipe.weights!r} and activations {recipe.activations!r}"
         )
     kinds = {name: table.pop(name, None) for name in GRAPHS}
+    kinds |= {f"{name}_stored": table.pop(f"{name}_stored", []) for name in GRAPHS}
     rest = table.pop("other_constants", None)
     if table or rest not in ("float32", "float16") or recipe.granularity != "per_channel":
         raise TargetError(
@@ -78,6 +82,7 @@ def parse(recipe: Recipe, graph: str) -> Quantization:
             )
     return Quantization(
         tuple(kinds[graph]),
+        tuple(kinds[f"{graph}_stored"]),
         recipe.activations if kinds[graph] else "float32",
         rest == "float16",
         recipe.weight_threshold or DEFAULT_THRESHOLD,
@@ -101,7 +106,7 @@ def quantize(
     Raises:
         ConversionError: the quantizer refused the file.
     """
-    if quantization.int8:
+    if quantization.int8 or quantization.stored:
         content = _int8(content, quantization, spec, samples)
     if quantization.float16:
         content = _float16(content, quantization.threshold)
@@ -119,13 +124,17 @@ def _int8(
 
         try:
             made = quantizer.Quantizer(float_model=bytearray(content))
-            for kind in quantization.int8:
-                made.add_dynamic_config(
-                    regex=".*",
-                    operation_name=qtyping.TFLOperationName(KINDS[kind]),
-                    num_bits=8,
-                    granularity=qtyping.QuantGranularity.CHANNELWISE,
-                )
+            for add, kinds in (
+                (made.add_dynamic_config, quantization.int8),
+                (made.add_weight_only_config, quantization.stored),
+            ):
+                for kind in kinds:
+                    add(
+                        regex=".*",
+                        operation_name=qtyping.TFLOperationName(KINDS[kind]),
+                        num_bits=8,
+                        granularity=qtyping.QuantGranularity.CHANNELWISE,
+                    )
             found = made.quantize().quantized_model
         except (ValueError, RuntimeError, KeyError, TypeError) as exc:
             line = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
