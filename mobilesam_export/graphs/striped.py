@@ -7,7 +7,8 @@ written so:
 * everything down to the map of S/8 rows: stem, first stage, downsampling. What rows of a 3x3
   convolution need of its input overlaps with what their neighbours need: these rows are computed
   twice.
-* attention by rows of windows, and MLPs by rows of tokens, where nothing overlaps.
+* attention and MLPs of the second stage, by rows of windows and of tokens, where nothing overlaps.
+  Later stages have smaller maps and more weights, of which XNNPACK packs a copy for every part.
 
 1x1 convolutions are products of tokens and a matrix, which is what they are on a channel-last map,
 so that a recipe can quantise them token by token.
@@ -208,21 +209,15 @@ def rewrite(encoder: Encoder, sam: Sam, form: GraphForm) -> None:
 
     It is changed in place and computes the same.
     """
-    first, *stages = sam.image_encoder.layers
+    first, second, *_ = sam.image_encoder.layers
     assert isinstance(first, tiny_vit.Stage)
+    assert isinstance(second, tiny_vit.Stage)
     encoder.stem = nn.Sequential(StripedHead(encoder.stem, first, sam.image_size, form))
-    body: list[nn.Module] = []
-    rest = list(encoder.body)[len(first.blocks) + 1 :]
-    strides = iter(zip(stages, tiny_vit.STRIDES[1:], strict=True))
-    for part in rest:
-        if isinstance(part, channel_last.Stage):
-            stage, stride = next(strides)
-            assert isinstance(stage, tiny_vit.Stage)
-            body.append(StripedStage(stage, sam.image_size // stride, sam.image_size, form))
-        else:
-            assert isinstance(part, nn.Sequential)
-            body.append(_with_products(part))
-    encoder.body = nn.Sequential(*body)
+    rest = list(encoder.body)[len(first.blocks) + 2 :]  # without the first downsampling, too
+    encoder.body = nn.Sequential(
+        StripedStage(second, sam.image_size // tiny_vit.STRIDES[1], sam.image_size, form),
+        *(_with_products(part) if type(part) is nn.Sequential else part for part in rest),
+    )
     encoder.neck = _with_products(encoder.neck)
 
 
