@@ -36,16 +36,14 @@ class Block(WindowBlock):
         return x + self.fc2(hidden)
 
     def _attend(self, x: Tensor) -> Tensor:
-        x = self._partition(x)
-        y = self._attend_windows(self.q(x), self.k(x), self.v(x), self.windows**2)
-        return self._crop_and_project(y)
+        x = self._attend_windows(self._partition(x), self.windows**2)
+        return self._crop_and_project(x)
 
-    def _attend_windows(self, q: Tensor, k: Tensor, v: Tensor, count: int) -> Tensor:
-        """Three times (count, tokens, C) -> the same."""
+    def _attend_windows(self, x: Tensor, count: int) -> Tensor:  # (count, tokens, C) -> same
         shape = (count, self.tokens, self.heads, self.width // self.heads)
-        q = q.reshape(shape).permute(0, 2, 1, 3)  # (windows, heads, tokens, C / heads)
-        k = k.reshape(shape).permute(0, 2, 3, 1)  # (windows, heads, C / heads, tokens)
-        v = v.reshape(shape).permute(0, 2, 1, 3)
+        q = self.q(x).reshape(shape).permute(0, 2, 1, 3)  # (windows, heads, tokens, C / heads)
+        k = self.k(x).reshape(shape).permute(0, 2, 3, 1)  # (windows, heads, C / heads, tokens)
+        v = self.v(x).reshape(shape).permute(0, 2, 1, 3)
         y = (q @ k + self.bias).softmax(-1) @ v
         return y.permute(0, 2, 1, 3).reshape(count, self.tokens, self.width)
 

@@ -169,30 +169,20 @@ class StripedBlock(channel_last.Block):
             y = F.pad(y, (0, 0, 0, extra, 0, count * self.window - height))
         y = y.reshape(count, self.window, self.windows, self.window * self.width)
         y = y.permute(0, 2, 1, 3).reshape(count * self.windows, self.tokens, self.width)
-        y = self._attend_windows(self.q(y), self.k(y), self.v(y), count * self.windows)
+        y = self._attend_windows(y, count * self.windows)
         y = y.reshape(count, self.windows, self.window, self.window * self.width)
         y = y.permute(0, 2, 1, 3).reshape(1, count * self.window, self.padded, self.width)
         return x + self.proj(y[:, :height, : self.side])
 
 
-class WholeBlock(channel_last.Block):
-    """A block of the later stages: queries, keys and values are made before the map is padded.
+class StripedStage(nn.Module):
+    """(1, C, H, W) -> (1, C, H, W) through blocks in strips."""
 
-    A fifth of the padded map is padding there, for which nothing is multiplied so. Where a map is
-    large and has few channels, padding and cutting three of them takes longer than it saves.
-    """
-
-    def _attend(self, x: Tensor) -> Tensor:
-        q, k, v = (self._partition(linear(x)) for linear in (self.q, self.k, self.v))
-        return self._crop_and_project(self._attend_windows(q, k, v, self.windows**2))
-
-
-class Stage(nn.Module):
-    """(1, C, H, W) -> (1, C, H, W) through blocks on channel-last maps."""
-
-    def __init__(self, blocks: Sequence[nn.Module]) -> None:
+    def __init__(self, stage: tiny_vit.Stage, side: int, image_size: int, form: GraphForm) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = nn.Sequential(
+            *(StripedBlock(block, side, image_size, form.gelu) for block in stage.blocks)  # type: ignore[arg-type]
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.blocks(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
@@ -219,29 +209,16 @@ def rewrite(encoder: Encoder, sam: Sam, form: GraphForm) -> None:
 
     It is changed in place and computes the same.
     """
-    first, *later = sam.image_encoder.layers
+    first, second, *_ = sam.image_encoder.layers
     assert isinstance(first, tiny_vit.Stage)
-    stages = zip(later, tiny_vit.STRIDES[1:], strict=True)
+    assert isinstance(second, tiny_vit.Stage)
     encoder.stem = nn.Sequential(StripedHead(encoder.stem, first, sam.image_size, form))
-    body: list[nn.Module] = []
-    for part in list(encoder.body)[
-        len(first.blocks) + 1 :
-    ]:  # the first downsampling is in the head
-        if isinstance(part, channel_last.Stage):
-            body.append(_stage(*next(stages), sam.image_size, form))
-        else:
-            assert isinstance(part, nn.Sequential)
-            body.append(_with_products(part))
-    encoder.body = nn.Sequential(*body)
+    rest = list(encoder.body)[len(first.blocks) + 2 :]  # without the first downsampling, too
+    encoder.body = nn.Sequential(
+        StripedStage(second, sam.image_size // tiny_vit.STRIDES[1], sam.image_size, form),
+        *(_with_products(part) if type(part) is nn.Sequential else part for part in rest),
+    )
     encoder.neck = _with_products(encoder.neck)
-
-
-def _stage(stage: nn.Module, stride: int, size: int, form: GraphForm) -> Stage:
-    assert isinstance(stage, tiny_vit.Stage)
-    side, blocks = size // stride, list(stage.blocks)
-    if stride == tiny_vit.STRIDES[1]:
-        return Stage([StripedBlock(block, side, size, form.gelu) for block in blocks])  # type: ignore[arg-type]
-    return Stage([WholeBlock(block, side, form.gelu) for block in blocks])  # type: ignore[arg-type]
 
 
 def _with_products(part: nn.Sequential) -> nn.Sequential:
