@@ -63,6 +63,8 @@ bench-speed: $(READY)
 	$(BIN)/python -m benchmarks.gate_power real $(SPEED)/onnx-float32 encoder
 	$(BIN)/python -m benchmarks.gate_power simulate
 	$(BIN)/python -m benchmarks.gpu $(SPEED)/onnx-float32
+	$(BIN)/python -m benchmarks.tflite_cpu --prepare
+	$(BIN)/python -m benchmarks.tflite_cpu
 	$(BIN)/python -m benchmarks.speed_tables
 
 wheel: $(READY)

@@ -5,6 +5,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,27 @@ def paper() -> str:
     return markdown((head, lines))
 
 
-TABLES: dict[str, Callable[[], str]] = {"speed": speed, "gate": gate, "paper": paper}
+def tflite(graph: str) -> str:
+    """One line for each file of a graph: the naive conversion first, then our recipes."""
+    head = ["", "size", "median", "of naive", "of float32"]
+    head += ["memory: live", "arena", "process", "worst error"]
+    lines = []
+    for name, row in read("tflite_cpu")[graph].items():
+        memory = [f"{row['memory'][way] / 1e6:.0f} MB" for way in ("live", "arena", "process")]
+        ratios = [f"{row[f'ratio_to_{base}']:.2f}" for base in ("naive", "float32")]
+        error = " / ".join(f"{value:.1e}" for value in row["max_abs_errors"].values())
+        size, median = f"{row['bytes'] / 1e6:.2f} MB", f"{_ms(row['median_ms'])} ms"
+        lines.append([f"{graph}, {name}", size, median, *ratios, *memory, error])
+    return markdown((head, lines))
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "speed": speed,
+    "gate": gate,
+    "paper": paper,
+    "tflite-encoder": partial(tflite, "encoder"),
+    "tflite-decoder": partial(tflite, "decoder"),
+}
 
 
 def main() -> None:

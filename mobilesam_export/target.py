@@ -47,10 +47,10 @@ class GraphForm:
         hidden: whether an expanded map (of bottlenecks and MLPs) is held "whole", or in "parts"
             of its channels of at most 4 S**2 numbers, which takes less memory; in layouts other
             than channel-first this is about bottlenecks only.
-        strips: for channel-last: in so many strips of rows the encoder's first stage is
-            computed, one after the other, so that its hidden maps stay small, and 1x1
-            convolutions are products of pixels and a matrix, which recipes can quantise pixel by
-            pixel. 0 leaves both as they are.
+        strips: for channel-last: in so many strips of rows the encoder is computed down to its map
+            of S/8 rows, one after the other, and the second stage in a few parts, so that its
+            largest maps never exist as a whole; 1x1 convolutions are products of pixels and a
+            matrix, which recipes can quantise pixel by pixel. 0 leaves all that as it is.
         upsampling: for batch-one: the decoder's two transposed convolutions as such, or as
             "pointwise" ones, which every GPU takes.
     """

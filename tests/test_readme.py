@@ -180,3 +180,16 @@ def test_answers_of_the_speed_table_were_right() -> None:
     kept = speed_tables.read("latency")
     assert not kept["partial"]
     assert {row["answers"] for row in kept["rows"] if row["latency"]} <= {"right", "not checked"}
+
+
+def test_tflite_files_are_small_frugal_and_right() -> None:
+    """What does not depend on the processor: size, memory, partitions, errors."""
+    kept = speed_tables.read("tflite_cpu")
+    naive = kept["encoder"]["naive"]["memory"]
+    for name in ("float32", "float16", "w8-dynamic"):
+        row = kept["encoder"][name]
+        assert (row["partitions"], row["left"]) == (1, ["CAST"])
+        assert all(row["memory"][way] <= 0.7 * naive[way] for way in naive)
+    assert kept["encoder"]["w8-dynamic"]["bytes"] <= 9e6
+    assert kept["encoder"]["float32"]["max_abs_errors"]["image_embeddings"] <= 1e-4
+    assert kept["decoder"]["float32"]["max_abs_errors"]["low_res_masks"] <= 1e-3

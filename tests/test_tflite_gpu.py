@@ -13,8 +13,8 @@ from mobilesam_export.backends import (
     reference,
     tflite_batch,
     tflite_file,
+    tflite_int8,
     tflite_lowering,
-    tflite_static,
 )
 from mobilesam_export.backends import tflite as backend
 from mobilesam_export.contract import Contract
@@ -184,7 +184,7 @@ def largest_sum(content: bytes, graph: str) -> float:
     for tensor in spec.inputs:
         low, high = (0, 255) if tensor.name == "image" else (-1, 1)
         inputs[tensor.name] = random.uniform(low, high, tensor.shape).astype(np.float32)
-    ranges = tflite_static._ranges(content, spec, [inputs])
+    ranges = tflite_int8._ranges(content, spec, [inputs])
     model = tflite_file.read(content)
     kinds, made = tflite_file.op_kinds(model), model.subgraphs[0]
     totals = []

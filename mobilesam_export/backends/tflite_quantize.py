@@ -6,45 +6,17 @@ what a delegate has no kernel for falls back to slow ones: see the target's TOML
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mobilesam_export.backends import tflite_file, tflite_static
+from mobilesam_export.backends import tflite_file, tflite_int8
+from mobilesam_export.backends.tflite_int8 import KINDS, Quantization
 from mobilesam_export.contract import Array, GraphSpec
-from mobilesam_export.errors import ConversionError, TargetError
-from mobilesam_export.quiet import quiet_descriptors
+from mobilesam_export.errors import TargetError
 from mobilesam_export.target import GRAPHS, Recipe
 
-# TFLite's names of the ops whose weights ai-edge-quantizer stores in int8, and its own names.
-KINDS = {
-    "BATCH_MATMUL": "BATCH_MATMUL",
-    "CONV_2D": "CONV_2D",
-    "DEPTHWISE_CONV_2D": "DEPTHWISE_CONV_2D",
-    "FULLY_CONNECTED": "FULLY_CONNECTED",
-    "TRANSPOSE_CONV": "CONV_2D_TRANSPOSE",
-}
 DEFAULT_THRESHOLD = 1024  # numbers; below that a constant is not worth a DEQUANTIZE
-
-
-@dataclass(frozen=True)
-class Quantization:
-    """How one file is quantised.
-
-    Attributes:
-        int8: kinds of ops whose weights become int8, with one scale per output channel.
-        activations: "float32", or how these ops compute: "dynamic-int8", "int8" or "int16".
-        float16: store the float constants that are left in float16.
-        threshold: constants of up to so many numbers stay as they are.
-        float32: patterns of ops that static int8 leaves out.
-    """
-
-    int8: tuple[str, ...]
-    activations: str
-    float16: bool
-    threshold: int
-    float32: tuple[str, ...] = ()
 
 
 def parse(recipe: Recipe, graph: str) -> Quantization:
@@ -58,7 +30,7 @@ def parse(recipe: Recipe, graph: str) -> Quantization:
     if pair in (("float32", "float32"), ("float16", "float32")):
         if table:
             raise TargetError(f"quantize is for int8 weights, but weights are {recipe.weights!r}")
-        return Quantization((), "float32", recipe.weights == "float16", DEFAULT_THRESHOLD)
+        return Quantization((), (), "float32", recipe.weights == "float16", DEFAULT_THRESHOLD)
     if recipe.weights != "int8" or recipe.activations not in ("dynamic-int8", "int8", "int16"):
         raise TargetError(
             "a tflite recipe has float32 or float16 weights with float32 activations, or int8 "
@@ -66,6 +38,7 @@ def parse(recipe: Recipe, graph: str) -> Quantization:
             f"{recipe.weights!r} and activations {recipe.activations!r}"
         )
     kinds = {name: table.pop(name, None) for name in GRAPHS}
+    kinds |= {f"{name}_stored": table.pop(f"{name}_stored", []) for name in GRAPHS}
     rest = table.pop("other_constants", None)
     if table or rest not in ("float32", "float16") or recipe.granularity != "per_channel":
         raise TargetError(
@@ -80,6 +53,7 @@ def parse(recipe: Recipe, graph: str) -> Quantization:
             )
     return Quantization(
         tuple(kinds[graph]),
+        tuple(kinds[f"{graph}_stored"]),
         recipe.activations if kinds[graph] else "float32",
         rest == "float16",
         recipe.weight_threshold or DEFAULT_THRESHOLD,
@@ -90,11 +64,8 @@ def parse(recipe: Recipe, graph: str) -> Quantization:
 def _float32_ops(recipe: Recipe, graph: str) -> tuple[str, ...]:
     """Patterns from the recipe's exceptions."""
     found = dict(recipe.exceptions.get(graph, {}))
-    if found and (recipe.activations == "dynamic-int8" or set(found.values()) != {"float32"}):
-        raise TargetError(
-            "exceptions of a tflite recipe are for static int8 or int16 activations, and are "
-            f"'float32'; found {found} with activations {recipe.activations!r}"
-        )
+    if set(found.values()) - {"float32"}:
+        raise TargetError(f"exceptions of a tflite recipe are 'float32'; found {found}")
     return tuple(found)
 
 
@@ -116,44 +87,11 @@ def quantize(
         ConversionError: the quantizer refused the file.
         TargetError: ranges are static, and there are no samples.
     """
-    kinds = {kind: KINDS[kind] for kind in quantization.int8}
-    if kinds and quantization.activations == "dynamic-int8":
-        content = _int8(content, quantization, spec)
-    elif kinds:
-        content = tflite_static.quantize(
-            content, kinds, quantization.activations, quantization.float32, spec, samples
-        )
+    if quantization.int8 or quantization.stored:
+        content = tflite_int8.quantize(content, quantization, spec, samples)
     if quantization.float16:
         content = _float16(content, quantization.threshold)
     return content
-
-
-def _int8(
-    content: bytes,
-    quantization: Quantization,
-    spec: GraphSpec,
-) -> bytes:
-    with quiet_descriptors():
-        from ai_edge_quantizer import qtyping, quantizer
-
-        try:
-            made = quantizer.Quantizer(float_model=bytearray(content))
-            for kind in quantization.int8:
-                made.add_dynamic_config(
-                    regex=".*",
-                    operation_name=qtyping.TFLOperationName(KINDS[kind]),
-                    num_bits=8,
-                    granularity=qtyping.QuantGranularity.CHANNELWISE,
-                )
-            found = made.quantize().quantized_model
-        except (ValueError, RuntimeError, KeyError, TypeError) as exc:
-            line = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
-            raise ConversionError(
-                f"ai-edge-quantizer could not quantise the {spec.name}: {line}"
-            ) from exc
-    if found is None:
-        raise ConversionError(f"ai-edge-quantizer found nothing to quantise in the {spec.name}")
-    return bytes(found)
 
 
 def _float16(content: bytes, threshold: int) -> bytes:

@@ -43,7 +43,7 @@ def split_graphs(sam: Sam, contract: Contract) -> tuple[Graph, Graph]:
     """
     encoder = Encoder(sam, contract.form)
     if contract.form.strips:
-        striped.rewrite(encoder, sam, contract.form.strips)
+        striped.rewrite(encoder, sam, contract.form)
     decoder = _decoder(sam, contract)
     return (
         Graph(contract.encoder, encoder.eval().requires_grad_(False)),

@@ -36,17 +36,16 @@ class Block(WindowBlock):
         return x + self.fc2(hidden)
 
     def _attend(self, x: Tensor) -> Tensor:
-        x = self._partition(x)
-        q = self._split_heads(self.q(x)).permute(0, 2, 1, 3)  # (windows, heads, tokens, C / heads)
-        k = self._split_heads(self.k(x)).permute(0, 2, 3, 1)  # (windows, heads, C / heads, tokens)
-        v = self._split_heads(self.v(x)).permute(0, 2, 1, 3)
-        y = (q @ k + self.bias).softmax(-1) @ v
-        y = y.permute(0, 2, 1, 3).reshape(self.windows**2, self.tokens, self.width)
-        return self._crop_and_project(y)
+        x = self._attend_windows(self._partition(x), self.windows**2)
+        return self._crop_and_project(x)
 
-    def _split_heads(self, x: Tensor) -> Tensor:
-        shape = (self.windows**2, self.tokens, self.heads, self.width // self.heads)
-        return x.reshape(shape)
+    def _attend_windows(self, x: Tensor, count: int) -> Tensor:  # (count, tokens, C) -> same
+        shape = (count, self.tokens, self.heads, self.width // self.heads)
+        q = self.q(x).reshape(shape).permute(0, 2, 1, 3)  # (windows, heads, tokens, C / heads)
+        k = self.k(x).reshape(shape).permute(0, 2, 3, 1)  # (windows, heads, C / heads, tokens)
+        v = self.v(x).reshape(shape).permute(0, 2, 1, 3)
+        y = (q @ k + self.bias).softmax(-1) @ v
+        return y.permute(0, 2, 1, 3).reshape(count, self.tokens, self.width)
 
     def _partition(self, x: Tensor) -> Tensor:  # (1, H, W, C) -> (windows, tokens, C)
         # Merging the last two axes makes this one transpose of a rank-4 tensor.

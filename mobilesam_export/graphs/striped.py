@@ -1,77 +1,191 @@
-"""TinyViT's convolutional stage, computed in horizontal strips, for runtimes on a CPU.
+"""The channel-last encoder computed in horizontal strips, for runtimes on a CPU.
 
-The hidden maps of this stage are the largest of the model: (S/4)**2 x 256 numbers, 64 MB at 1024.
-Computed strip by strip they stay in a cache and never exist as a whole. A strip of a depthwise
-3x3 convolution needs one more row on each side; these rows are computed twice.
+At 1024 the hidden maps of the first stage have (S/4)**2 x 256 numbers, 64 MB, more than any cache.
+Computed strip by strip they stay in one, and never exist as a whole. Two parts of the encoder are
+written so:
 
-1x1 convolutions are written as products of tokens and a matrix, which is what they are on a
-channel-last map, so that a recipe can quantise them token by token.
+* everything down to the map of S/8 rows: stem, first stage, downsampling. What rows of a 3x3
+  convolution need of its input overlaps with what their neighbours need: these rows are computed
+  twice.
+* attention and MLPs of the second stage, by rows of windows and of tokens, where nothing overlaps.
+  Later stages have smaller maps and more weights, of which XNNPACK packs a copy for every part.
+
+1x1 convolutions are products of tokens and a matrix, which is what they are on a channel-last map,
+so that a recipe can quantise them token by token.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mobilesam_export.graphs import folding
+from mobilesam_export.graphs import channel_last, folding
 from mobilesam_export.graphs.encoder import Encoder
 from mobilesam_export.model import Sam, tiny_vit
+from mobilesam_export.target import GraphForm
 
 MAX_JOINED = 4
+# Most numbers of a part of an expanded map, or of attention weights, for each pixel of the input.
+NUMBERS_PER_PIXEL = 2
 
 
-class Bottleneck(nn.Module):
-    """`tiny_vit.MBConv` on rows of a map, (1, rows, W, C) -> (1, rows - 2 + edges, W, C).
+class Rows(NamedTuple):
+    """Rows [start, end) of a map, with so many rows of zeros above and below."""
 
-    `top` and `bottom` are 1 where the rows are the first or the last of the map, else 0: there the
-    convolution meets its zeros, elsewhere the row is only there to be looked at.
-    """
+    start: int
+    end: int
+    top: int = 0
+    bottom: int = 0
 
-    def __init__(self, block: tiny_vit.MBConv, gelu: str) -> None:
+
+def split_rows(count: int, parts: int) -> list[Rows]:
+    """Rows [0, count) in parts of nearly the same height."""
+    edges = [count * i // parts for i in range(parts + 1)]
+    return [Rows(a, b) for a, b in pairwise(edges)]
+
+
+def needed(rows: Rows, stride: int, height: int) -> Rows:
+    """What a 3x3 convolution needs of a map with `height` rows, to make `rows` of its result."""
+    start, end = rows.start * stride - 1, (rows.end - 1) * stride + 2
+    return Rows(max(start, 0), min(end, height), max(-start, 0), max(end - height, 0))
+
+
+class Convolution(nn.Module):
+    """A 3x3 convolution on rows, (1, rows, W, C) -> (1, rows / stride, W / stride, C')."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
-        self.expand = _linear(folding.fold_batch_norm(block.conv1))
-        self.depthwise = folding.fold_batch_norm(block.conv2)
-        self.project = _linear(folding.fold_batch_norm(block.conv3))
+        self.conv, self.stride = conv, conv.stride[0]
+
+    def forward(self, x: Tensor, rows: Rows) -> Tensor:
+        conv, right = self.conv, 2 - self.stride  # an even width with stride 2 needs no right edge
+        y = F.pad(x.permute(0, 3, 1, 2), (1, right, rows.top, rows.bottom))
+        return F.conv2d(y, conv.weight, conv.bias, conv.stride, groups=conv.groups).permute(
+            0, 2, 3, 1
+        )
+
+
+class Activated(Convolution):
+    """The same with a GELU behind it."""
+
+    def __init__(self, conv: nn.Conv2d, gelu: str) -> None:
+        super().__init__(conv)
         self.gelu = gelu
 
-    def forward(self, x: Tensor, rows: int, top: int, bottom: int) -> Tensor:
-        y = F.gelu(self.expand(x), approximate=self.gelu).permute(0, 3, 1, 2)
-        y = F.pad(y, (1, 1, top, bottom))
-        conv = self.depthwise
-        y = F.conv2d(y, conv.weight, conv.bias, groups=conv.groups).permute(0, 2, 3, 1)
-        y = self.project(F.gelu(y, approximate=self.gelu))
-        first = 1 - top
-        return F.gelu(y + x[:, first : first + rows - 2 + top + bottom], approximate=self.gelu)
+    def forward(self, x: Tensor, rows: Rows) -> Tensor:
+        return F.gelu(super().forward(x, rows), approximate=self.gelu)
 
 
-class StripedStage(nn.Module):
-    """All blocks of the stage, (1, C, H, W) -> (1, C, H, W), strip by strip."""
+class Expanded(nn.Module):
+    """1x1, depthwise 3x3 and 1x1: `tiny_vit.MBConv` and `tiny_vit.PatchMerging`, on rows."""
 
-    def __init__(self, stage: tiny_vit.Stage, side: int, strips: int, gelu: str) -> None:
+    def __init__(self, block: tiny_vit.MBConv | tiny_vit.PatchMerging, gelu: str) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Bottleneck(block, gelu) for block in stage.blocks)  # type: ignore[arg-type]
-        self.side, self.strips = side, strips
+        self.expand = _linear(folding.fold_batch_norm(block.conv1))
+        self.depthwise = Activated(folding.fold_batch_norm(block.conv2), gelu)
+        self.project = _linear(folding.fold_batch_norm(block.conv3))
+        self.stride, self.gelu = self.depthwise.stride, gelu
+        self.residual = isinstance(block, tiny_vit.MBConv)
+
+    def forward(self, x: Tensor, rows: Rows) -> Tensor:
+        y = F.gelu(self.expand(x), approximate=self.gelu)
+        y = self.project(self.depthwise(y, rows))
+        if not self.residual:
+            return y
+        first = 1 - rows.top
+        last = first + rows.end - rows.start + rows.top + rows.bottom - 2
+        return F.gelu(y + x[:, first:last], approximate=self.gelu)
+
+
+class StripedHead(nn.Module):
+    """Stem, first stage and downsampling, (1, 3, S, S) -> (1, C, S/8, S/8), strip by strip."""
+
+    def __init__(
+        self, stem: nn.Sequential, stage: tiny_vit.Stage, image_size: int, form: GraphForm
+    ) -> None:
+        super().__init__()
+        first, _, second = stem
+        assert isinstance(first, nn.Conv2d)
+        assert isinstance(second, nn.Conv2d)
+        assert stage.downsample is not None
+        layers = [Activated(first, form.gelu), Convolution(second)]
+        expanded = [*stage.blocks, stage.downsample]
+        self.layers = nn.ModuleList([*layers, *(Expanded(x, form.gelu) for x in expanded)])
+        side = image_size // tiny_vit.STRIDES[1]
+        self.strips = [self._spans(rows, side) for rows in split_rows(side, form.strips)]
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.permute(0, 2, 3, 1)
-        height = self.side // self.strips
-        parts = [self._strip(x, start, start + height) for start in range(0, self.side, height)]
-        return _join(parts).permute(0, 3, 1, 2)
+        return _join([self._strip(x, spans) for spans in self.strips]).permute(0, 3, 1, 2)
 
-    def _strip(self, x: Tensor, start: int, end: int) -> Tensor:
-        """Rows [start, end) of the result."""
-        margin = len(self.blocks)
-        first, last = max(start - margin, 0), min(end + margin, self.side)
-        y = x[:, first:last]
-        for left, block in zip(range(margin - 1, -1, -1), self.blocks, strict=True):
-            top, bottom = int(first == 0), int(last == self.side)
-            y = block(y, last - first, top, bottom)
-            first, last = first + 1 - top, last - 1 + bottom
-            # At an edge of the map the margin is not used up: cut what is not needed any more.
-            low, high = max(start - left, 0), min(end + left, self.side)
-            y, first, last = y[:, low - first : high - first], low, high
+    def _strip(self, x: Tensor, spans: Sequence[Rows]) -> Tensor:
+        y = x[:, spans[0].start : spans[0].end]
+        for layer, span in zip(self.layers, spans, strict=True):
+            y = layer(y, span)
         return y
+
+    def _spans(self, rows: Rows, height: int) -> list[Rows]:
+        """What each layer takes, for these rows of a result with `height` rows."""
+        spans: list[Rows] = []
+        for layer in reversed(self.layers):
+            stride = layer.stride
+            assert isinstance(stride, int)
+            height *= stride
+            rows = needed(rows, stride, height)
+            spans.insert(0, rows)
+        return spans
+
+
+class StripedBlock(channel_last.Block):
+    """A transformer block, (1, H, W, C) -> same, by rows of windows and of tokens."""
+
+    def __init__(self, block: tiny_vit.TinyViTBlock, side: int, image_size: int, gelu: str) -> None:
+        super().__init__(block, side, gelu)
+        most = NUMBERS_PER_PIXEL * image_size**2
+        weights = self.windows**2 * self.heads * self.tokens**2
+        hidden = side**2 * self.fc1.out_features
+        self.window_rows = split_rows(self.windows, min(-(-weights // most), self.windows))
+        self.token_rows = split_rows(side, -(-hidden // most))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = _join([self._attended(x, rows) for rows in self.window_rows])
+        x = self.local_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return _join([self._fed_forward(x[:, rows.start : rows.end]) for rows in self.token_rows])
+
+    def _fed_forward(self, x: Tensor) -> Tensor:
+        hidden = F.gelu(self.fc1(F.layer_norm(x, (self.width,))), approximate=self.gelu)
+        return x + self.fc2(hidden)
+
+    def _attended(self, x: Tensor, rows: Rows) -> Tensor:
+        """Rows of the map that lie in these rows of windows, after attention."""
+        first, last = rows.start * self.window, min(rows.end * self.window, self.side)
+        count, height, extra = rows.end - rows.start, last - first, self.padded - self.side
+        x = x[:, first:last]
+        y = F.layer_norm(x, (self.width,))
+        if extra:  # the last rows of windows have the rows that are missing below
+            y = F.pad(y, (0, 0, 0, extra, 0, count * self.window - height))
+        y = y.reshape(count, self.window, self.windows, self.window * self.width)
+        y = y.permute(0, 2, 1, 3).reshape(count * self.windows, self.tokens, self.width)
+        y = self._attend_windows(y, count * self.windows)
+        y = y.reshape(count, self.windows, self.window, self.window * self.width)
+        y = y.permute(0, 2, 1, 3).reshape(1, count * self.window, self.padded, self.width)
+        return x + self.proj(y[:, :height, : self.side])
+
+
+class StripedStage(nn.Module):
+    """(1, C, H, W) -> (1, C, H, W) through blocks in strips."""
+
+    def __init__(self, stage: tiny_vit.Stage, side: int, image_size: int, form: GraphForm) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(
+            *(StripedBlock(block, side, image_size, form.gelu) for block in stage.blocks)  # type: ignore[arg-type]
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class Pointwise(nn.Module):
@@ -90,20 +204,19 @@ class Pointwise(nn.Module):
         return self.linear(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-def rewrite(encoder: Encoder, sam: Sam, strips: int) -> None:
-    """Give an encoder its first stage in strips, and 1x1 convolutions as products.
+def rewrite(encoder: Encoder, sam: Sam, form: GraphForm) -> None:
+    """Give an encoder in channel-last form its strips, and 1x1 convolutions as products.
 
-    Args:
-        encoder: in channel-last form; changed in place, computes the same.
-        sam: what it was made of.
-        strips: how many; must divide S/4.
+    It is changed in place and computes the same.
     """
-    stage = sam.image_encoder.layers[0]
-    assert isinstance(stage, tiny_vit.Stage)
-    striped = StripedStage(stage, sam.image_size // tiny_vit.STRIDES[0], strips, encoder.gelu)
-    body = [striped, *list(encoder.body)[len(stage.blocks) :]]
+    first, second, *_ = sam.image_encoder.layers
+    assert isinstance(first, tiny_vit.Stage)
+    assert isinstance(second, tiny_vit.Stage)
+    encoder.stem = nn.Sequential(StripedHead(encoder.stem, first, sam.image_size, form))
+    rest = list(encoder.body)[len(first.blocks) + 2 :]  # without the first downsampling, too
     encoder.body = nn.Sequential(
-        *(_with_products(part) if type(part) is nn.Sequential else part for part in body)
+        StripedStage(second, sam.image_size // tiny_vit.STRIDES[1], sam.image_size, form),
+        *(_with_products(part) if type(part) is nn.Sequential else part for part in rest),
     )
     encoder.neck = _with_products(encoder.neck)
 
@@ -118,20 +231,15 @@ def _with_products(part: nn.Sequential) -> nn.Sequential:
 def _join(parts: Sequence[Tensor]) -> Tensor:
     """Concatenate along the rows, a few at a time: XNNPACK takes five at most.
 
-    The reshape keeps the converter from making one concatenation of all again.
+    Halves of a longer list meet as (1, rows, W * C), which keeps the converter from making one
+    concatenation of all again.
     """
+    if len(parts) <= MAX_JOINED:
+        return torch.cat(list(parts), dim=1) if len(parts) > 1 else parts[0]
     _, _, width, channels = parts[0].shape
-    while len(parts) > 1:
-        joined = [
-            torch.cat(list(parts[i : i + MAX_JOINED]), dim=1)
-            for i in range(0, len(parts), MAX_JOINED)
-        ]
-        flat = len(parts[0].shape) == 4
-        parts = [
-            part.reshape(1, -1, width * channels) if flat else part.reshape(1, -1, width, channels)
-            for part in joined
-        ]
-    return parts[0].reshape(1, -1, width, channels)
+    half = len(parts) // 2
+    halves = [_join(part).reshape(1, -1, width * channels) for part in (parts[:half], parts[half:])]
+    return torch.cat(halves, dim=1).reshape(1, -1, width, channels)
 
 
 def _linear(conv: nn.Conv2d) -> nn.Linear:

@@ -1,4 +1,4 @@
-"""Static int8 and int16: what computes in integers, what does not, and how close answers stay."""
+"""Weights in int8: what computes in integers, what does not, and how close answers stay."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mobilesam_export.backends import tflite as backend
-from mobilesam_export.backends import tflite_file, tflite_quantize, tflite_static
+from mobilesam_export.backends import tflite_file, tflite_int8, tflite_quantize
 from mobilesam_export.contract import Contract, GraphSpec, TensorSpec
 from mobilesam_export.errors import TargetError
 from mobilesam_export.target import load_target
@@ -20,7 +20,6 @@ CONTRACT = Contract(256, 6, TARGET.graph)
 SPEC = GraphSpec(
     "encoder", (TensorSpec("x", (5, 8), "float32", ""),), (TensorSpec("y", (5, 4), "float32", ""),)
 )
-KINDS = {"FULLY_CONNECTED": "FULLY_CONNECTED"}
 RANDOM = np.random.default_rng(0)
 SAMPLES = [{"x": RANDOM.uniform(-1, 1, (5, 8)).astype(np.float32)} for _ in range(3)]
 LARGE = {"x": np.full((5, 8), 3, np.float32)}  # the last sample, outside the range of the others
@@ -52,8 +51,19 @@ def taken_types(content: bytes, kind: str) -> list[int]:
 
 def small(tmp_path: Path, activations: str, float32: Sequence[str] = ()) -> bytes:
     content = two_layers(tmp_path / "small.tflite")
-    samples = [*SAMPLES, LARGE]
-    return tflite_static.quantize(content, KINDS, activations, float32, SPEC, samples)
+    how = quantization(activations, float32)
+    return tflite_int8.quantize(content, how, SPEC, [*SAMPLES, LARGE])
+
+
+def quantization(activations: str, float32: Sequence[str] = ()) -> tflite_int8.Quantization:
+    return tflite_int8.Quantization(
+        int8=("FULLY_CONNECTED",),
+        stored=(),
+        activations=activations,
+        float16=False,
+        threshold=0,
+        float32=tuple(float32),
+    )
 
 
 FLOAT32, INT16, INT8 = 0, 7, 9  # TensorType
@@ -74,6 +84,14 @@ def test_an_excepted_op_stays_float(tmp_path: Path) -> None:
     assert taken_types(content, "FULLY_CONNECTED") == [FLOAT32, INT8]
 
 
+def test_a_dynamic_recipe_excepts_ops_as_well(tmp_path: Path) -> None:
+    content = small(tmp_path, "dynamic-int8", ["first/*"])
+    model = tflite_file.read(content)
+    graph = model.subgraphs[0]
+    matrices = [graph.tensors[operator.inputs[1]].type for operator in graph.operators]
+    assert matrices == [FLOAT32, INT8]
+
+
 def test_a_range_is_that_of_all_samples_and_not_of_the_first(tmp_path: Path) -> None:
     """With a range of the first sample alone, an input of 3 would be cut to 1."""
     path = tmp_path / "found.tflite"
@@ -86,7 +104,7 @@ def test_a_range_is_that_of_all_samples_and_not_of_the_first(tmp_path: Path) -> 
 def test_without_samples_there_are_no_ranges(tmp_path: Path) -> None:
     content = two_layers(tmp_path / "small.tflite")
     with pytest.raises(TargetError, match="given no samples"):
-        tflite_static.quantize(content, KINDS, "int8", (), SPEC, ())
+        tflite_int8.quantize(content, quantization("int8"), SPEC, ())
 
 
 def test_a_pattern_of_no_op_is_an_error(tmp_path: Path) -> None:
@@ -94,10 +112,8 @@ def test_a_pattern_of_no_op_is_an_error(tmp_path: Path) -> None:
         small(tmp_path, "int8", ["third/*"])
 
 
-@pytest.mark.parametrize("recipe", ["w8a8", "w8-dynamic"])
-def test_exceptions_are_float32_and_of_static_recipes(recipe: str) -> None:
-    kind = "float16" if recipe == "w8a8" else "float32"
-    changed = replace(TARGET.recipes[recipe], exceptions={"encoder": {"stem/*": kind}})
+def test_exceptions_are_float32() -> None:
+    changed = replace(TARGET.recipes["w8a8"], exceptions={"encoder": {"stem/*": "float16"}})
     with pytest.raises(TargetError, match="exceptions of a tflite recipe"):
         tflite_quantize.parse(changed, "encoder")
 
