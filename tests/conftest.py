@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.seeded import seeded_state_dict
@@ -35,16 +36,21 @@ def sam(state_dict: dict[str, torch.Tensor]) -> Sam:
 
 @pytest.fixture(scope="session")
 def export(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Export once per session through the real command line, by arguments; do not write to it."""
-    made: dict[tuple[str, ...], Path] = {}
+    """Export once per run through the real command line, by arguments; do not write to it.
+
+    What one of pytest-xdist's processes has exported serves the others.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "bundles"
+    shared.mkdir(exist_ok=True)
 
     def run(*arguments: str) -> Path:
-        if arguments not in made:
-            folder = tmp_path_factory.mktemp("bundles") / "-".join(arguments).replace("/", "_")
-            command = [sys.executable, "-m", "mobilesam_export", *arguments, "-o", str(folder)]
-            subprocess.run(command, check=True, capture_output=True, text=True)
-            made[arguments] = folder
-        return made[arguments]
+        folder = shared / "-".join(arguments).replace("/", "_")
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():  # it appears when it is complete
+                command = [sys.executable, "-m", "mobilesam_export", *arguments, "-o", str(folder)]
+                subprocess.run(command, check=True, capture_output=True, text=True)
+        return folder
 
     return run
 
