@@ -26,7 +26,6 @@ from mobilesam_export.target import load_target
 RESULT = Path(__file__).parent / "results" / "evaluator_parity.json"
 SIDE, SLOTS = 1024, 6
 CHECKPOINTS = ("seeded", "demo")
-EMBEDDING_LIMIT, LOGITS_LIMIT = 1e-3, 1e-2  # of the largest absolute difference
 
 
 @dataclass(frozen=True)

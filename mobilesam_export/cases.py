@@ -110,7 +110,8 @@ def _picture_case(
         tried.append(_object_cases(mask, slots, answer, contract))
         if _lead(tried[-1]) >= CLEAR:
             break
-    return PictureCase(name, picture, embeddings, tuple(max(tried, key=_lead)))
+    clearest = max(tried, key=_lead)
+    return PictureCase(name, picture, embeddings, tuple(clearest))
 
 
 def _object_cases(
