@@ -120,7 +120,7 @@ def test_the_evaluator_agrees_with_onnx_runtime() -> None:
     logits = max(row["logits_max_abs_error"] for row in rows)
     assert embedding <= 1e-3
     assert logits <= 1e-2
-    assert f"embedding within {embedding:.0e}, mask logits within {logits:.0e}" in README
+    assert f"by {embedding:.1e} (embedding) and {logits:.1e} (mask logits) at the most" in README
 
 
 def test_the_evaluator_takes_at_most_three_times_as_long_as_pytorch() -> None:
