@@ -12,7 +12,15 @@ import click
 
 from mobilesam_export.commands.benchmark import benchmark_command
 from mobilesam_export.commands.checkpoint import checkpoint_group
-from mobilesam_export.commands.common import BUNDLE, FAILED, JSON, OK, print_json, styled
+from mobilesam_export.commands.common import (
+    BUNDLE,
+    FAILED,
+    JSON,
+    OK,
+    note_evaluator,
+    print_json,
+    styled,
+)
 from mobilesam_export.commands.compare import compare_command
 from mobilesam_export.commands.device_script import device_script_command
 from mobilesam_export.commands.evaluate import evaluate_command
@@ -156,6 +164,7 @@ def run_exports(targets: list[Target], options: dict[str, Any]) -> int:
         outcomes.append((job.target, outcome))
         if not options["as_json"]:
             print_outcome(job.target, outcome)
+            note_evaluator(outcome.report.runtime)
     if options["as_json"]:
         results = [outcome_dict(*item) for item in outcomes]
         print_json(results[0] if len(targets) == 1 else {"bundles": results})
@@ -243,6 +252,7 @@ def verify_command(bundle: Path, checkpoint: str | None, evaluator: bool, as_jso
         click.echo(f"{bundle}: {styled(report.summary())}")
         if compared is not None:
             click.echo(f"  against the evaluator: {styled(compared.summary())}")
+        note_evaluator(report.runtime)
     failed = compared is not None and compared.status == "failed"
     return OK if report.status == "passed" and not failed else FAILED
 

@@ -71,10 +71,10 @@ def _files(folder: Path, backend: str) -> str:
         for name, size in artifact_sizes(folder).items()
     ]
     note = (
-        "Activations are counted, not measured: what must be held at the worst moment, without "
-        "weights and without what a runtime saves by fusing or computing in place."
+        "Activation memory is counted, not measured: what must be held at the worst moment,\n"
+        "without weights and without what a runtime saves by fusing or computing in place."
     )
-    head = ["| file | size | activations |", "| --- | --- | --- |"]
+    head = ["| file | size | peak activation memory |", "| --- | --- | --- |"]
     return "\n".join([*head, *rows, "", note])
 
 

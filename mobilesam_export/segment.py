@@ -29,10 +29,12 @@ class Segmentation:
     Attributes:
         mask: (height, width) bool, of the picture's size.
         predicted_iou: what the model thinks of it.
+        runtime: what ran the files.
     """
 
     mask: NDArray[np.bool_]
     predicted_iou: float
+    runtime: str
 
 
 def segment(opened: Bundle, picture: Picture, prompt: Prompt) -> Segmentation:
@@ -56,7 +58,7 @@ def segment(opened: Bundle, picture: Picture, prompt: Prompt) -> Segmentation:
     iou = outputs["iou_predictions"][0]
     index = 0 if contract.dynamic else prompts.chosen_index(prompt, iou)
     mask = prompts.final_mask(prompt, outputs, size, contract)
-    return Segmentation(mask, float(iou[index]))
+    return Segmentation(mask, float(iou[index]), encoder.runtime)
 
 
 def overlay(picture: Picture, mask: NDArray[np.bool_], prompt: Prompt) -> Image.Image:

@@ -1,15 +1,14 @@
 """What several tests share: the seeded model and bundles exported through the installed program."""
 
-import contextlib
-import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.seeded import seeded_state_dict
@@ -22,14 +21,6 @@ SIZE = 256  # the smallest: the same code as 1024 at a twentieth of the time
 # environment is for the programs that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
-
-
-@contextlib.contextmanager
-def one_at_a_time(path: Path) -> Iterator[None]:
-    """Hold a lock that processes share."""
-    with path.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +48,7 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
     def run(*arguments: str) -> Path:
         folder = shared / "-".join(arguments).replace("/", "_")
-        with one_at_a_time(folder.with_suffix(".lock")):
+        with FileLock(f"{folder}.lock"):
             if not folder.exists():  # a bundle is there as a whole or not at all
                 command = [PROGRAM, *arguments, "-o", str(folder)]
                 done = subprocess.run(command, check=True, capture_output=True, text=True)

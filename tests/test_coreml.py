@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks import evaluator_parity
 from mobilesam_export import prompts
-from mobilesam_export.backends import coreml, reference
+from mobilesam_export.backends import coreml, onnx, reference
 from mobilesam_export.backends.conversion import Conversion
+from mobilesam_export.bundle import open_bundle
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import BackendError, MobileSamExportError, TargetError
 from mobilesam_export.evaluator import read_program
@@ -146,15 +148,17 @@ def test_fused_attention_needs_ios_18(sam: Sam, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("attention", "ios", "kind", "count"),
+    ("attention", "ios", "ops", "rule"),
     [
-        ("sdpa", "iOS18", "scaled_dot_product_attention", 12),  # 10 heads are 5 + 5
-        ("per-head", "iOS16", "einsum", 2 * (2 * 4 + 6 * 5 + 2 * 10)),
+        # 10 heads are 5 + 5
+        ("sdpa", "iOS18", ("scaled_dot_product_attention", 12), "fused attention"),
+        ("per-head", "iOS16", ("einsum", 2 * (2 * 4 + 6 * 5 + 2 * 10)), "einsum of windows"),
     ],
 )
-def test_other_forms_of_attention_compute_the_same(
-    sam: Sam, tmp_path: Path, attention: str, ios: str, kind: str, count: int
+def test_other_forms_of_attention_compute_the_same_and_what_is_said_of_them(
+    sam: Sam, tmp_path: Path, attention: str, ios: str, ops: tuple[str, int], rule: str
 ) -> None:
+    kind, count = ops
     target = load_target("coreml")
     contract = Contract(256, 6, replace(target.graph, attention=attention))
     encoder, _ = split_graphs(sam, contract)
@@ -169,6 +173,16 @@ def test_other_forms_of_attention_compute_the_same(
     found = coreml.load_evaluator(path).run(inputs)["image_embeddings"]
     expected = reference.load(sam, contract)[0].run(inputs)["image_embeddings"]
     assert np.abs(found - expected).max() <= 1e-3
+    described = coreml.describe(path)
+    assert described.residency is not None
+    said = {
+        statement.name
+        for node, placement in zip(described.nodes, described.residency, strict=True)
+        for statement in placement.statements
+        if node.kind == kind
+    }
+    assert rule in said
+    assert "attention batch" not in said
 
 
 @NEEDS_NO_MAC
@@ -183,6 +197,23 @@ def test_a_package_is_verified_by_the_evaluator_in_its_own_precision(
         report = json.loads((folder / "manifest.json").read_text())["verification"]
         assert (report["status"], report["runtime"]) == ("passed", runtime)
         assert max(item["logits_max_abs_error"] for item in report["prompts"]) <= most
+
+
+def test_the_evaluator_and_onnx_runtime_agree_in_float32(
+    export: Callable[..., Path], onnx_bundle: Path
+) -> None:
+    """Two converters, two layouts, two ways to compute; benchmarks has the figures at 1024."""
+    folder = export("coreml", "-c", "seeded", "--image-size", "256", "-r", "float32")
+    evaluated = [coreml.load_evaluator(folder / f"{name}.mlpackage") for name in GRAPHS]
+    contract = open_bundle(onnx_bundle).contract
+    expected = [
+        onnx.load(onnx_bundle / f"{spec.name}.onnx", spec)
+        for spec in (contract.encoder, contract.decoder)
+    ]
+    found = evaluator_parity.compare(evaluated, expected, 256)
+    assert found.embedding_max_abs_error <= 1e-3
+    assert found.logits_max_abs_error <= 1e-3
+    assert found.mask_iou >= 0.999
 
 
 def test_the_evaluator_tells_the_largest_float16_activation(coreml_bundle: Path) -> None:

@@ -58,6 +58,7 @@ def test_elsewhere_it_says_what_the_evaluator_is(coreml_bundle: Path) -> None:
     verified, compared = done.stdout.splitlines()
     assert ": verified (evaluator, float16): " in verified
     assert compared.startswith("  against the evaluator: unverified: Core ML is part of")
+    assert "note: the evaluator computes the saved program" in done.stderr
 
 
 def test_other_bundles_have_no_core_ml(onnx_bundle: Path) -> None:

@@ -223,14 +223,17 @@ def test_a_cast_of_what_is_no_integer_is_refused(number: float) -> None:
 # --- 8-bit activations
 
 
-@pytest.mark.parametrize("dtype", ["int8", "uint8"])
-def test_quantize_and_dequantize(dtype: str) -> None:
+@given(st.data(), st.sampled_from(["int8", "uint8"]), st.integers(0, 2))
+@few
+def test_quantize_and_dequantize(data: st.DataObject, dtype: str, axis: int) -> None:
     x, limits = random(2, 3, 4) * 20, np.iinfo(dtype)
-    scale = np.array([0.1, 0.25, 0.5], np.float32)
-    zero = np.array([3, 5, 7], dtype)
-    # One scale and zero point, or one for each channel; with a zero point and without.
+    count = x.shape[axis]
+    scales, zeros = st.floats(0.0625, 1, width=32), st.integers(int(limits.min), int(limits.max))
+    scale = np.array([data.draw(scales) for _ in range(count)], np.float32)
+    zero = np.array([data.draw(zeros) for _ in range(count)], dtype)
+    # One scale and zero point, or one for each entry of an axis; with a zero point and without.
     single = {"scale": scale[0], "zero_point": zero[0]}
-    vector = {"scale": scale, "zero_point": zero, "axis": np.int32(1)}
+    vector = {"scale": scale, "zero_point": zero, "axis": np.int32(axis)}
     every: list[dict[str, Any]] = [single, vector]
     every += [{k: v for k, v in o.items() if k != "zero_point"} for o in every]
 
@@ -243,8 +246,9 @@ def test_quantize_and_dequantize(dtype: str) -> None:
 
     expected = []
     for options in every:
-        s = options["scale"].reshape(-1, 1)
-        z = np.float32(options.get("zero_point", 0)).reshape(-1, 1)
+        shape = [-1 if a == axis and "axis" in options else 1 for a in range(3)]
+        s = options["scale"].reshape(shape)
+        z = np.float32(options.get("zero_point", 0)).reshape(shape)
         numbers = np.clip(np.round(x / s) + z, limits.min, limits.max)
         expected += [numbers, (numbers - z) * s]
     check(build, expected, x=x)

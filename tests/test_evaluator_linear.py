@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import assume, given, settings
@@ -99,9 +98,17 @@ def test_conv_transpose_pads_differently_before_and_after() -> None:
     check(build, [full, full[..., 2:-1]], x=x)
 
 
-@pytest.mark.parametrize("batches", [((), ()), ((2,), (2,)), ((3, 2), (2,)), ((1,), (4,))])
-def test_matmul(batches: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
-    x, y = random(*batches[0], 3, 4), random(*batches[1], 4, 5, seed=1)
+@given(st.data(), st.integers(0, 2), st.integers(0, 2))
+@few
+def test_matmul(data: st.DataObject, ahead: int, behind: int) -> None:
+    """Any batches that go together, with either side turned or not."""
+    sizes = [data.draw(st.integers(1, 3)) for _ in range(2)]
+    rows, inner, columns = (data.draw(st.integers(1, 5)) for _ in range(3))
+    batches = [
+        [size if data.draw(booleans) else 1 for size in sizes[2 - count :]]
+        for count in (ahead, behind)
+    ]
+    x, y = random(*batches[0], rows, inner), random(*batches[1], inner, columns, seed=1)
     turned_x, turned_y = np.swapaxes(x, -1, -2).copy(), np.swapaxes(y, -1, -2).copy()
 
     def build(x: Var, y: Var, tx: Var, ty: Var) -> Var:
@@ -115,9 +122,11 @@ def test_matmul(batches: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
     check(build, [x @ y] * 4, x=x, y=y, tx=turned_x, ty=turned_y)
 
 
-@pytest.mark.parametrize("shape", [(4,), (2, 4), (2, 3, 4)])
-def test_linear(shape: tuple[int, ...]) -> None:
-    x, weight, bias = random(*shape), random(5, 4, seed=1), random(5, seed=2)
+@given(st.lists(st.integers(1, 4), max_size=2), st.integers(1, 5), st.integers(1, 5))
+@few
+def test_linear(batches: list[int], inputs: int, outputs: int) -> None:
+    x, bias = random(*batches, inputs), random(outputs, seed=2)
+    weight = random(outputs, inputs, seed=1)
 
     def build(x: Var) -> Var:
         return mb.linear(x=x, weight=weight), mb.linear(x=x, weight=weight, bias=bias)
@@ -135,11 +144,20 @@ def test_einsum() -> None:
     check(build, np.einsum(equation, x, y), x=x, y=y)
 
 
-@pytest.mark.parametrize("mask", [None, "float", "bool"])
-def test_scaled_dot_product_attention(mask: str | None) -> None:
-    q, k, v = random(2, 3, 5, 8), random(2, 3, 6, 8, seed=1), random(2, 3, 6, 7, seed=2)
-    added = random(5, 6, seed=3)
+@given(st.data(), st.sampled_from([None, "float", "bool"]), st.integers(1, 2))
+@settings(few, max_examples=12)
+def test_scaled_dot_product_attention(
+    data: st.DataObject, mask: str | None, batch_axes: int
+) -> None:
+    """Any sizes; a mask may have 1 wherever it is the same along an axis of the batch."""
+    batches = [data.draw(st.integers(1, 3)) for _ in range(batch_axes)]
+    queries, keys, depth, width = (data.draw(st.integers(1, 6)) for _ in range(4))
+    q = random(*batches, queries, depth)
+    k, v = random(*batches, keys, depth, seed=1), random(*batches, keys, width, seed=2)
+    shared = [1 if data.draw(booleans) else size for size in batches]
+    added = random(*shared, queries, keys, seed=3)
     kept = added > -1
+    kept[..., 0] = True  # a query without any key has no answer
     masks: dict[str, Array] = {"float": added, "bool": kept}
     options = {} if mask is None else {"attn_mask": masks[mask]}
 

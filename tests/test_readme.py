@@ -113,6 +113,16 @@ def test_samexporter_figures_are_what_was_measured() -> None:
     assert "(IoU 1.0 on a 1024 x 684 photograph)" in README
 
 
+def test_the_evaluator_agrees_with_onnx_runtime() -> None:
+    measured = json.loads((RESULTS / "evaluator_parity.json").read_text())
+    rows = [measured[checkpoint] for checkpoint in ("seeded", "demo")]
+    embedding = max(row["embedding_max_abs_error"] for row in rows)
+    logits = max(row["logits_max_abs_error"] for row in rows)
+    assert embedding <= 1e-3
+    assert logits <= 1e-2
+    assert f"by {embedding:.1e} (embedding) and {logits:.1e} (mask logits) at the most" in README
+
+
 def test_the_evaluator_takes_at_most_three_times_as_long_as_pytorch() -> None:
     measured = json.loads((RESULTS / "evaluator_time.json").read_text())
     assert measured["ratio"] <= 3

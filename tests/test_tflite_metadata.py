@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from mobilesam_export.backends import tflite_file, tflite_metadata
 from mobilesam_export.contract import Contract
 from mobilesam_export.target import load_target
-from tests.conftest import one_at_a_time
 
 ROOT = Path(__file__).parents[1]
 READER = Path(__file__).with_name("read_tflite_metadata.py")
@@ -41,7 +41,7 @@ def reader() -> Path:
         pytest.skip("tflite-support 0.4.4 has no wheel for Python 3.12 and newer")
     folder = ROOT / "build" / "tflite-support"
     folder.parent.mkdir(exist_ok=True)
-    with one_at_a_time(folder.with_suffix(".lock")):
+    with FileLock(folder.with_suffix(".lock")):
         if not (folder / "ready").exists():
             shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
             subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)

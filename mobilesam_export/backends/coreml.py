@@ -4,9 +4,7 @@ coremltools converts on any platform, but Core ML itself is part of macOS. Elsew
 runs what was saved, which proves the program, but nothing about the kernels of any one chip.
 """
 
-import json
 import platform
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +19,7 @@ from mobilesam_export.backends import (
     coreml_activations,
     coreml_compensation,
     coreml_observe,
+    coreml_package,
     coreml_weights,
 )
 from mobilesam_export.backends.conversion import Conversion
@@ -131,7 +130,7 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
                 model = coreml_compensation.compensate(model, grids, conversion.samples)
             if recipe.compressed:
                 model = coreml_weights.compress(model, recipe, graph.spec.name)
-            _describe(model, graph.spec, conversion.metadata)
+            coreml_package.describe(model, graph.spec, conversion.metadata)
             model.save(str(path))
     except (ValueError, RuntimeError, TypeError, NotImplementedError) as exc:
         _raise_if_full(path.parent)
@@ -139,7 +138,7 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
         raise ConversionError(
             f"coremltools could not convert the {graph.spec.name}: {line}"
         ) from exc
-    _make_reproducible(path)
+    coreml_package.make_reproducible(path)
 
 
 def devices() -> dict[str, str]:
@@ -286,35 +285,3 @@ def _leads_to(op: Any, kinds: set[str]) -> bool:
                     seen.add(child)
                     waiting.append(child)
     return False
-
-
-def _describe(model: Any, spec: GraphSpec, metadata: Mapping[str, str]) -> None:
-    model.short_description = metadata["description"]
-    model.author = metadata["author"]
-    model.license = metadata["license"]
-    model.version = metadata["version"]
-    for item in spec.inputs:
-        model.input_description[item.name] = item.meaning
-    for item in spec.outputs:
-        model.output_description[item.name] = item.meaning
-    for key, value in metadata.items():
-        model.user_defined_metadata[key] = value
-
-
-def _make_reproducible(path: Path) -> None:
-    """Replace the random names in a package's manifest, and write its maps in a fixed order."""
-    manifest_path = path / "Manifest.json"
-    manifest = json.loads(manifest_path.read_text())
-    entries = manifest["itemInfoEntries"]
-    names = {
-        key: str(uuid.uuid5(uuid.NAMESPACE_URL, item["path"])) for key, item in entries.items()
-    }
-    manifest["itemInfoEntries"] = {names[key]: item for key, item in entries.items()}
-    manifest["rootModelIdentifier"] = names[manifest["rootModelIdentifier"]]
-    manifest_path.write_text(json.dumps(manifest, indent=4, sort_keys=True) + "\n")
-
-    with quiet():
-        from coremltools.proto import Model_pb2
-    spec_path = path / "Data" / "com.apple.CoreML" / "model.mlmodel"
-    spec = Model_pb2.Model.FromString(spec_path.read_bytes())
-    spec_path.write_bytes(spec.SerializeToString(deterministic=True))

@@ -1,8 +1,8 @@
 """Weights in int8, by ai-edge-quantizer, by kind of op: what a delegate has no kernel for is slow.
 
 Activations are float32 and quantised row by row at each run (dynamic), or int8 or int16 with ranges
-that samples have fixed (static, for NPUs): the least and greatest values, observed while LiteRT runs
-the float32 file. Only ops of the listed kinds compute in integers, but for those that a recipe
+that samples have fixed (static, for NPUs): the least and greatest values, observed while LiteRT
+runs the float32 file. Only ops of the listed kinds compute in integers, but for those that a recipe
 excepts by name; all else, with the inputs and outputs of the file, stays float32.
 """
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mobilesam_export.commands.common import JSON, OK, print_json
+from mobilesam_export.commands.common import JSON, OK, note_evaluator, print_json
 from mobilesam_export.errors import MobileSamExportError, UsageError
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def evaluate_command(bundles: tuple[Path, ...], as_json: bool, **options: Any) -
         print_json(as_dict(evaluation, sizes, dataset))
     else:
         print_table(dataset, evaluation, figures_table(evaluation, sizes))
+        note_evaluator(*(candidate.sessions[0].runtime for candidate in candidates))
     return OK
 
 

@@ -1,0 +1,102 @@
+"""The evaluator's exact arithmetic against ONNX Runtime's, at 1024, on the same checkpoint.
+
+`python -m benchmarks.evaluator_parity` writes `benchmarks/results/evaluator_parity.json`: the
+float32 Core ML package by the evaluator, the float32 ONNX files by ONNX Runtime, on the pictures
+and prompts of `verify`. Two programs, from two converters and in two layouts, by two ways to
+compute: that they agree says that the evaluator reads and computes packages right.
+"""
+
+import json
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mobilesam_export import prompts, verify
+from mobilesam_export.backends import get_backend
+from mobilesam_export.backends.conversion import Conversion
+from mobilesam_export.cases import object_prompts, verification_scenes
+from mobilesam_export.checkpoint import load_checkpoint
+from mobilesam_export.contract import Contract, Session
+from mobilesam_export.graphs import split_graphs
+from mobilesam_export.model import Sam, build_sam
+from mobilesam_export.target import load_target
+
+RESULT = Path(__file__).parent / "results" / "evaluator_parity.json"
+SIDE, SLOTS = 1024, 6
+CHECKPOINTS = ("seeded", "demo")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The worst over both pictures and every prompt."""
+
+    embedding_max_abs_error: float
+    logits_max_abs_error: float
+    iou_max_abs_error: float
+    mask_iou: float
+    prompts: int
+
+
+def measure(checkpoint: str, side: int = SIDE) -> Figures:
+    """Figures of one checkpoint's encoder and decoder, end to end."""
+    sam = build_sam(load_checkpoint(checkpoint).state_dict, side)
+    with tempfile.TemporaryDirectory() as folder:
+        sessions = {name: _convert(sam, name, side, Path(folder)) for name in ("coreml", "onnx")}
+        return compare(sessions["coreml"], sessions["onnx"], side)
+
+
+def compare(evaluated: list[Session], expected: list[Session], side: int) -> Figures:
+    """Ask both for every prompt of `verify`, each on its own embedding."""
+    contract = Contract(side, SLOTS, load_target("coreml").graph)
+    rows: list[tuple[float, ...]] = []
+    for scene in verification_scenes(side).values():
+        size = prompts.picture_size(scene.picture)
+        inputs = prompts.encoder_inputs(scene.picture, contract)
+        pairs = (evaluated, expected)
+        ours, theirs = (encoder.run(inputs)["image_embeddings"] for encoder, _ in pairs)
+        for prompt in object_prompts(max(scene.masks, key=np.count_nonzero), SLOTS).values():
+            found, wanted = (
+                decoder.run(prompts.decoder_inputs(prompt, embeddings, size, contract))
+                for (_, decoder), embeddings in zip(pairs, (ours, theirs), strict=True)
+            )
+            masks = [prompts.final_mask(prompt, o, size, contract) for o in (found, wanted)]
+            rows.append(
+                (
+                    float(np.abs(ours - theirs).max()),
+                    float(np.abs(found["low_res_masks"] - wanted["low_res_masks"]).max()),
+                    float(np.abs(found["iou_predictions"] - wanted["iou_predictions"]).max()),
+                    verify.mask_iou(*masks),
+                )
+            )
+    embedding, logits, iou, mask = zip(*rows, strict=True)
+    return Figures(max(embedding), max(logits), max(iou), min(mask), len(rows))
+
+
+def _convert(sam: Sam, name: str, side: int, folder: Path) -> list[Session]:
+    """Encoder and decoder in float32; the Core ML ones opened by the evaluator on a Mac, too."""
+    target = load_target(name)
+    backend = get_backend(target.backend)
+    contract = Contract(side, SLOTS, target.graph)
+    options = backend.parse_options(target.convert)
+    metadata = dict.fromkeys(("description", "author", "license", "version"), "benchmark")
+    sessions = []
+    for graph in split_graphs(sam, contract):
+        path = folder / f"{graph.spec.name}{backend.SUFFIX}"
+        conversion = Conversion(options, target.recipes["float32"], contract, metadata)
+        backend.convert(graph, conversion, path)
+        opened = name == "coreml"
+        sessions.append(backend.load_evaluator(path) if opened else backend.load(path, graph.spec))
+    return sessions
+
+
+def main() -> None:
+    """Measure, write, print."""
+    figures = {name: asdict(measure(name)) for name in CHECKPOINTS}
+    RESULT.write_text(json.dumps({"image_size": SIDE, **figures}, indent=2) + "\n")
+    print(json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""What a Core ML package holds beside its program: a description, and bytes that never vary."""
+
+import json
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mobilesam_export.contract import GraphSpec
+from mobilesam_export.quiet import quiet
+
+
+def describe(model: Any, spec: GraphSpec, metadata: Mapping[str, str]) -> None:
+    """Put what `bundle.file_metadata` says, and what each tensor means, into an MLModel."""
+    model.short_description = metadata["description"]
+    model.author = metadata["author"]
+    model.license = metadata["license"]
+    model.version = metadata["version"]
+    for item in spec.inputs:
+        model.input_description[item.name] = item.meaning
+    for item in spec.outputs:
+        model.output_description[item.name] = item.meaning
+    for key, value in metadata.items():
+        model.user_defined_metadata[key] = value
+
+
+def make_reproducible(path: Path) -> None:
+    """Replace the random names in a package's manifest, and write its maps in a fixed order."""
+    manifest_path = path / "Manifest.json"
+    manifest = json.loads(manifest_path.read_text())
+    entries = manifest["itemInfoEntries"]
+    names = {
+        key: str(uuid.uuid5(uuid.NAMESPACE_URL, item["path"])) for key, item in entries.items()
+    }
+    manifest["itemInfoEntries"] = {names[key]: item for key, item in entries.items()}
+    manifest["rootModelIdentifier"] = names[manifest["rootModelIdentifier"]]
+    manifest_path.write_text(json.dumps(manifest, indent=4, sort_keys=True) + "\n")
+
+    with quiet():
+        from coremltools.proto import Model_pb2
+    spec_path = path / "Data" / "com.apple.CoreML" / "model.mlmodel"
+    spec = Model_pb2.Model.FromString(spec_path.read_bytes())
+    spec_path.write_bytes(spec.SerializeToString(deterministic=True))
