@@ -20,12 +20,19 @@ from mobilesam_export import bundle, prompts
 from mobilesam_export.backends import get_backend
 from mobilesam_export.contract import Array
 from mobilesam_export.scenes import scene
-from mobilesam_export.target import load_target
+from mobilesam_export.target import Target, load_target
 
 THREADS, WARM_UP, ROUNDS, SEED = 2, 2, 12, 0
 Encode = Callable[[], Any]
 # glibc gives large blocks back to the system at each run otherwise, which is most of the noise
 ALLOCATOR = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
+
+
+def can_time(target: Target, recipe: str) -> bool:
+    """Whether a recipe's files have a runtime here that is made for them."""
+    # LiteRT has reference kernels only for 16-bit activations: 20 times slower, meant for NPUs.
+    unfit = target.backend == "coreml" or target.recipes[recipe].activations == "int16"
+    return not unfit and not get_backend(target.backend).unavailable()
 
 
 def measure(
@@ -34,16 +41,15 @@ def measure(
     """Median milliseconds of each encoder and its ratio to float32 of its target.
 
     Args:
-        folders: bundles by target:recipe.
+        folders: bundles by target:recipe, of which each `can_time`.
         state_dict: of the checkpoint, for samexporter.
         work: where samexporter's files are made.
         side: of the input.
     """
     groups: dict[str, dict[str, Encode]] = {}
     for label, folder in folders.items():
-        target = load_target(label.partition(":")[0])
-        if target.backend != "coreml" and not get_backend(target.backend).unavailable():
-            groups.setdefault(target.backend, {})[label] = _encoder(folder)
+        backend = load_target(label.partition(":")[0]).backend
+        groups.setdefault(backend, {})[label] = _encoder(folder)
     if "onnx" in groups and side == 1024:
         made = work / "samexporter"
         made.mkdir(parents=True, exist_ok=True)

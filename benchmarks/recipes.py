@@ -4,7 +4,7 @@
 float32 PyTorch model about every object of ten scenes by a click and by a box, times the encoders
 that have a runtime here, writes `benchmarks/results/recipes.json` and the README's table. It is
 slow and can be stopped: what is done lies under build/recipes/ and is not done again, unless the
-weights, the recipe or the scenes are others.
+weights, the recipe or the scenes are others (remove the folder after a change of the code).
 
 Accuracy and latency can be had apart: `--no-latency`, and `--latency` for nothing else, which
 wants a quiet machine.
@@ -282,6 +282,7 @@ def main(checkpoint: str, only: str, side: int, scenes: int, latency: bool, accu
             for name in builtin_targets()
             for recipe in load_target(name).recipes
             if f"{name}:{recipe}".startswith(only) or recipe == "float32"
+            if recipe_latency.can_time(load_target(name), recipe)
         }
         result["latency"] |= recipe_latency.measure(folders, loaded.state_dict, folder, side)
     asked = [row.get("prompts", LEAST_PROMPTS) for row in result["recipes"].values()]

@@ -1,7 +1,7 @@
 """The `tflite` target beside the naive conversion of the same weights: time, memory, size, answers.
 
     python -m benchmarks.tflite_cpu --prepare     exports and converts, into build/recipes/
-    python -m benchmarks.tflite_cpu               measures, writes the JSON and the README's tables
+    python -m benchmarks.tflite_cpu               measures, writes the JSON, prints the tables
 
 Naive is the model as the official code writes it (`naive_form`), converted by litert-torch as it
 is: the encoder from the normalised picture on, the decoder with only its labels rewritten.

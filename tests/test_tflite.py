@@ -87,7 +87,7 @@ def test_float16_halves_the_weights_and_computes_nearly_the_same(
         assert not np.array_equal(found[name], values)
 
 
-def test_w8_dynamic_stores_all_but_the_attention_biases_in_int8(bundle: Path) -> None:
+def test_w8_dynamic_stores_all_but_biases_and_what_it_excepts_in_int8(bundle: Path) -> None:
     content = tflite_file.read(quantized(bundle, "encoder", "w8-dynamic"))
     graph, kinds = content.subgraphs[0], tflite_file.op_kinds(content)
     stored: dict[int, int] = {}
@@ -98,7 +98,12 @@ def test_w8_dynamic_stores_all_but_the_attention_biases_in_int8(bundle: Path) ->
     float32, float16, int8 = 0, 1, 9  # TensorType
     biases = 2 * sum(heads * tokens**2 for heads, tokens in [(4, 49), (10, 49)] * 2)
     biases += 2 * 6 * 5 * 196**2
-    assert stored[float16] - biases < 0.01 * stored[int8]  # the depthwise kernels
+    # two bottlenecks, the halving before stage 1 (each written once), the ways between stages, neck
+    excepted = (
+        2 * 2 * 64 * 256 + (64 + 128) * 128 + (128 + 160) * 160 + (160 + 320) * 320 + 320 * 256
+    )
+    left = stored[float16] - biases - 2 * excepted
+    assert 0 <= left < 0.01 * stored[int8]  # the depthwise kernels
     assert stored[float32] < 0.01 * stored[int8]
     unpacked = [x for x in graph.operators if kinds[x.opcodeIndex] == "DEQUANTIZE"]
     assert int8 in {graph.tensors[x.inputs[0]].type for x in unpacked}

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from benchmarks import recipes, tflite_cpu, tflite_memory
@@ -39,6 +40,7 @@ def test_the_naive_decoder_is_the_model_for_clicks_in_all_slots(sam: Sam) -> Non
         assert np.abs(values.numpy() - right).max() <= TOLERANCE
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells")
 def test_memory_is_counted_in_three_ways(export: Callable[..., Path]) -> None:
     """The planner cannot hold less than what is live, nor the process less than its weights."""
     folder = export("tflite", "-c", "seeded", "--image-size", str(SIZE), "-r", "float32")

@@ -20,6 +20,7 @@ MOVING = ("Concat", "Pad", "Reshape", "Slice", "Transpose")  # what can as well 
 # The sum of two products of uint8 and seven bits fits into 16 bits. Kernels for x86 without VNNI
 # add in pairs and clip what does not fit: with eight bits they would give other results.
 WEIGHT_BITS = 7
+NO_WEIGHT = 1e-9  # an output whose weights are all smaller has none; as scales they overflow
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ def symmetric(weight: Array, axis: int, bits: int = 8) -> tuple[Array, Array]:
     """Whole numbers (int8) and one float32 scale per index of an axis."""
     others = tuple(index for index in range(weight.ndim) if index != axis)
     largest = 2 ** (bits - 1) - 1
-    scale = np.maximum(np.abs(weight).max(axis=others, keepdims=True) / largest, 1e-12)
+    peak = np.abs(weight).max(axis=others, keepdims=True)
+    scale = np.where(peak > NO_WEIGHT, peak, 1) / largest
     whole = np.clip(np.round(weight / scale), -largest, largest).astype(np.int8)
     return whole, scale.astype(np.float32).ravel()
 
@@ -63,10 +65,10 @@ class Integer:
 
     Args:
         graph: changed in place.
-        ranges: of the tensors that layers take, or None for dynamic ones.
+        ranges: of the roots of what layers take, or None for dynamic ones.
     """
 
-    def __init__(self, graph: GraphEditor, ranges: Mapping[str, Range] | None) -> None:
+    def __init__(self, graph: GraphEditor, ranges: Mapping[str, Range] | None = None) -> None:
         self.graph = graph
         self.ranges = ranges
         self.made: dict[str, Quantized] = {}
@@ -152,14 +154,14 @@ class Integer:
     def _quantize(self, source: str, node: Node, chosen: set[str]) -> Quantized:
         """What a layer takes in uint8: quantised before anything that only moves it."""
         if source not in self.made:
-            root = self._root(source, chosen)
+            root = self.root(source, chosen)
             if root not in self.made:
-                self.made[root] = self._quantizer(root, source, node)
+                self.made[root] = self._quantizer(root, node)
             found = self.made[root]
             self.made[source] = replace(found, tensor=self._moved(source, root, found, node))
         return self.made[source]
 
-    def _quantizer(self, start: str, source: str, node: Node) -> Quantized:
+    def _quantizer(self, start: str, node: Node) -> Quantized:
         graph = self.graph
         found = Quantized(f"{start}/uint8", f"{start}/scale", f"{start}/zero")
         if self.ranges is None:
@@ -169,7 +171,7 @@ class Integer:
             outputs = [found.tensor, found.scale, found.zero]
             new = onnx.helper.make_node(kind, [start], outputs, name=f"{start}/{kind}")
         else:
-            scale, zero = affine(self.ranges[source])
+            scale, zero = affine(self.ranges[start])
             graph.constant(found.scale, scale)
             graph.constant(found.zero, zero)
             inputs = [start, found.scale, found.zero]
@@ -177,15 +179,20 @@ class Integer:
         graph.insert_before(node, [new])
         return found
 
-    def _root(self, tensor: str, chosen: set[str]) -> str:
-        """The one tensor that this is a mere rearrangement of."""
+    def root(self, tensor: str, chosen: set[str]) -> str:
+        """The one tensor that this is a mere rearrangement of, and that is quantised.
+
+        Args:
+            tensor: what a layer takes.
+            chosen: outputs of all layers that are to be quantised.
+        """
         node = self.graph.producer(tensor)
         if node is None or node.op_type not in MOVING:
             return tensor
         users = self.graph.users(tensor)
         if not all(user.op_type in MOVING or user.output[0] in chosen for user in users):
             return tensor
-        roots = {self._root(name, chosen) for name in _operands(node)}
+        roots = {self.root(name, chosen) for name in _operands(node)}
         return roots.pop() if len(roots) == 1 else tensor
 
     def _moved(self, tensor: str, root: str, found: Quantized, before: Node) -> str:

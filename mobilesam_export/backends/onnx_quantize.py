@@ -69,6 +69,7 @@ def parse_settings(table: Mapping[str, Any]) -> Settings:
         (settings.accuracy_level not in (0, 4), "accuracy_level: 0 (float32) or 4 (int8)"),
         (not isinstance(settings.rewrite, bool), "rewrite: true or false"),
         (settings.gelu not in GELUS, f"gelu: {', '.join(GELUS)}"),
+        (settings.gelu != "none" and not settings.rewrite, "gelu only with rewrite = true"),
         (
             not isinstance(integer, Mapping)
             or not set(integer) <= set(GRAPHS)
@@ -223,14 +224,13 @@ def integer_products(
     linear = onnx_integer.linear_layers(graph)
     chosen = matching({node.input[1] for node in linear}, patterns, name)
     layers = [node for node in linear if node.input[1] in chosen]
-    ranges = None
-    if samples is not None:
-        taken = sorted({node.input[0] for node in layers})
-        ranges = onnx_ranges.find_ranges(
-            model, taken, samples, settings.ranges, settings.percentile
-        )
-    integer = onnx_integer.Integer(graph, ranges)
+    integer = onnx_integer.Integer(graph)
     outputs = {node.output[0] for node in layers}
+    if samples is not None:
+        roots = sorted({integer.root(node.input[0], outputs) for node in layers})
+        integer.ranges = onnx_ranges.find_ranges(
+            model, roots, samples, settings.ranges, settings.percentile
+        )
     for node in layers:
         integer.linear(node, outputs)
     return graph.finish()
@@ -254,7 +254,7 @@ def _store_weights(model: Node, name: str, recipe: Recipe, settings: Settings) -
             rows = graph.constants[weight].shape[0]
             if weight in found and weight not in excepted and rows % recipe.group_size == 0:
                 onnx_store.store_four_bits(graph, layer, recipe.group_size, settings.accuracy_level)
-                del kinds[weight]
+                kinds.pop(weight, None)  # products may share a matrix
     for weight, kind in kinds.items():
         onnx_store.store(graph, weight, kind, found[weight])
     return graph.finish()

@@ -133,11 +133,13 @@ def _float16(content: bytes, threshold: int) -> bytes:
 
 def _opcode(model: Any, schema: Any, builtin: int) -> int:
     """Index of an op in the file's table, added if need be."""
+    version = 3 if builtin == schema.BuiltinOperator.DEQUANTIZE else 1  # 3 has float16
     for index, code in enumerate(model.operatorCodes):
         if code.builtinCode == builtin:
+            code.version = max(code.version, version)
             return index
     code = schema.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = builtin
-    code.version = 3 if builtin == schema.BuiltinOperator.DEQUANTIZE else 1  # 3 has float16
+    code.version = version
     model.operatorCodes.append(code)
     return len(model.operatorCodes) - 1

@@ -62,10 +62,12 @@ def measure(path: str) -> dict[str, Any]:
             taken.add(node["index"])
             waiting += [int(index) for index in node["inputs"] if int(index) not in stop]
     names = {item["index"]: item["name"] for item in interpreter.get_tensor_details()}
+    computed = {*producers, *(int(item["index"]) for item in interpreter.get_input_details())}
     left = [
         (node["op_name"], names.get(int(node["outputs"][0]), ""))
         for node in nodes
-        if node["index"] not in taken and node["op_name"] != "DEQUANTIZE"
+        # what unpacks a constant is done when the file is loaded
+        if node["index"] not in taken and computed & {int(index) for index in node["inputs"]}
     ]
     return {"partitions": len(delegates), "left": left}
 
