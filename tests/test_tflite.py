@@ -102,8 +102,8 @@ def test_w8_dynamic_stores_all_but_biases_and_what_it_excepts_in_int8(bundle: Pa
     excepted = (
         2 * 2 * 64 * 256 + (64 + 128) * 128 + (128 + 160) * 160 + (160 + 320) * 320 + 320 * 256
     )
-    left = stored[float16] - biases - 2 * excepted
-    assert 0 <= left < 0.01 * stored[int8]  # the depthwise kernels
+    depthwise = 9 * (2 * 256 + 128 + 2 * 128 + 160 + 6 * 160 + 320 + 2 * 320)
+    assert stored[float16] == biases + 2 * (excepted + depthwise)
     assert stored[float32] < 0.01 * stored[int8]
     unpacked = [x for x in graph.operators if kinds[x.opcodeIndex] == "DEQUANTIZE"]
     assert int8 in {graph.tensors[x.inputs[0]].type for x in unpacked}
