@@ -2,9 +2,10 @@
 
 import pytest
 
-from mobilesam_export.inspection.gpu_delegate import RULES, SUPPORTED, Rule, place
+from mobilesam_export.inspection.gpu_delegate import RULES, SUPPORTED, place
 from mobilesam_export.inspection.graph import Attribute, Node, Tensor
 from mobilesam_export.inspection.placement import SEVERITY, Verdict
+from mobilesam_export.inspection.rules import Rule
 
 Shape = tuple[int | None, ...]
 

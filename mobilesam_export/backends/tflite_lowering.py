@@ -26,9 +26,7 @@ def layer_norm(
     assert tuple(shape) == (x.shape[-1],)
     centred = x - x.mean(-1, keepdim=True)
     y = centred * torch.rsqrt((centred * centred).mean(-1, keepdim=True) + eps)
-    if weight is not None:
-        y = y * weight
-    return y if bias is None else y + bias
+    return _affine(y, weight, bias)
 
 
 def float16_layer_norm(
@@ -47,8 +45,11 @@ def float16_layer_norm(
     centred = x - x.mean(-1, keepdim=True)
     part = centred * x.shape[-1] ** -0.5
     y = centred * torch.rsqrt((part * part).sum(-1, keepdim=True) + eps)
-    if weight is not None:
-        y = y * weight
+    return _affine(y, weight, bias)
+
+
+def _affine(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    y = y if weight is None else y * weight
     return y if bias is None else y + bias
 
 

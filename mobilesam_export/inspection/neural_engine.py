@@ -6,10 +6,10 @@ of a kind that no source shows on the Neural Engine is at risk, never silently r
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from mobilesam_export.inspection.graph import Node, Tensor
-from mobilesam_export.inspection.placement import Placement, Statement, Verdict
+from mobilesam_export.inspection.placement import Placement, Verdict
+from mobilesam_export.inspection.rules import Rule, judge
 
 MAX_RANK = 5
 GOOD_RANK = 4
@@ -40,24 +40,9 @@ SAID_ELSEWHERE = (
 )
 
 
-@dataclass(frozen=True)
-class Rule:
-    """A statement, and which ops it is about."""
-
-    name: str
-    verdict: Verdict
-    applies: Callable[[Node], bool]
-    reason: str
-    source: str
-
-    def statement(self) -> Statement:
-        """The same without the code."""
-        return Statement(self.name, self.verdict, self.reason, self.source)
-
-
 def place(node: Node) -> Placement:
     """Everything that the rules say of one op."""
-    return Placement(tuple(rule.statement() for rule in RULES if rule.applies(node)))
+    return judge(node, RULES)
 
 
 def _values(node: Node) -> tuple[Tensor, ...]:
