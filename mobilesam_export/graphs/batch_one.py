@@ -7,12 +7,10 @@ windows (1, windows, tokens, C), and attention of one head (1, windows, tokens, 
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mobilesam_export.graphs import decoder, folding
-from mobilesam_export.graphs.channel_last import LayerNorm2d
-from mobilesam_export.graphs.window_block import WindowBlock
+from mobilesam_export.graphs.channel_last import LayerNorm2d, TokensBlock
 from mobilesam_export.model import Sam, mask_decoder, tiny_vit
 from mobilesam_export.target import GraphForm
 
@@ -38,35 +36,17 @@ class Head(nn.Module):
         return logits.softmax(-1) @ self.v(x)
 
 
-class Block(WindowBlock):
-    """(1, H, W, C) -> same."""
+class Block(TokensBlock):
+    """(1, H, W, C) -> same, its windows (1, windows, tokens, C)."""
 
-    def __init__(self, block: tiny_vit.TinyViTBlock, side: int, gelu: str) -> None:
-        attention = folding.fold_attention(block.attn)
-        super().__init__(block, attention, side, gelu)
+    def _add_attention(self, attention: folding.AttentionWeights) -> None:
         self.attention = nn.ModuleList(
             Head(attention, head, self.heads) for head in range(self.heads)
         )
-        self.proj = folding.linear(attention.proj, attention.proj_bias)
-        self.fc1 = folding.linear(*folding.fold_norm(block.mlp.norm, block.mlp.fc1))
-        self.fc2 = block.mlp.fc2
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self._attend(F.layer_norm(x, (self.width,)))
-        x = self.local_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        hidden = F.gelu(self.fc1(F.layer_norm(x, (self.width,))), approximate=self.gelu)
-        return x + self.fc2(hidden)
 
     def _attend(self, x: Tensor) -> Tensor:
-        extra = self.padded - self.side
-        x = F.pad(x, (0, 0, 0, extra, 0, extra)) if extra else x
-        rows = (self.windows, self.window, self.windows, self.window * self.width)
-        x = x.reshape(rows).permute(0, 2, 1, 3)
-        x = x.reshape(1, self.windows**2, self.tokens, self.width)
-        y = torch.cat([head(x) for head in self.attention], dim=-1)
-        rows = (self.windows, self.windows, self.window, self.window * self.width)
-        y = y.reshape(rows).permute(0, 2, 1, 3).reshape(1, self.padded, self.padded, self.width)
-        return self.proj(y[:, : self.side, : self.side])
+        x = self._partition(x).reshape(1, self.windows**2, self.tokens, self.width)
+        return self._crop_and_project(torch.cat([head(x) for head in self.attention], dim=-1))
 
 
 class Stage(nn.Module):

@@ -13,21 +13,22 @@ from mobilesam_export.model import tiny_vit
 from mobilesam_export.target import GraphForm
 
 
-class Block(WindowBlock):
-    """(1, H, W, C) -> same."""
-
-    bias: Tensor  # baked from the loaded checkpoint
+class TokensBlock(WindowBlock):
+    """(1, H, W, C) -> same: all of a block but how its windows attend, which is a subclass's."""
 
     def __init__(self, block: tiny_vit.TinyViTBlock, side: int, gelu: str) -> None:
         attention = folding.fold_attention(block.attn)
         super().__init__(block, attention, side, gelu)
-        self.register_buffer("bias", attention.bias.float()[None])  # (1, heads, tokens, tokens)
-        self.q = folding.linear(attention.q, attention.q_bias)
-        self.k = folding.linear(attention.k)
-        self.v = folding.linear(attention.v)
+        self._add_attention(attention)
         self.proj = folding.linear(attention.proj, attention.proj_bias)
         self.fc1 = folding.linear(*folding.fold_norm(block.mlp.norm, block.mlp.fc1))
         self.fc2 = block.mlp.fc2
+
+    def _add_attention(self, attention: folding.AttentionWeights) -> None:
+        raise NotImplementedError
+
+    def _attend(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self._attend(F.layer_norm(x, (self.width,)))
@@ -35,9 +36,33 @@ class Block(WindowBlock):
         hidden = F.gelu(self.fc1(F.layer_norm(x, (self.width,))), approximate=self.gelu)
         return x + self.fc2(hidden)
 
+    def _partition(self, x: Tensor) -> Tensor:  # (1, H, W, C) -> (rows, columns, window, window C)
+        # Merging the last two axes makes this one transpose of a rank-4 tensor.
+        extra = self.padded - self.side
+        x = F.pad(x, (0, 0, 0, extra, 0, extra)) if extra else x
+        rows = (self.windows, self.window, self.windows, self.window * self.width)
+        return x.reshape(rows).permute(0, 2, 1, 3)
+
+    def _crop_and_project(self, x: Tensor) -> Tensor:  # windows of tokens -> (1, H, W, C)
+        rows = (self.windows, self.windows, self.window, self.window * self.width)
+        x = x.reshape(rows).permute(0, 2, 1, 3).reshape(1, self.padded, self.padded, self.width)
+        return self.proj(x[:, : self.side, : self.side])
+
+
+class Block(TokensBlock):
+    """(1, H, W, C) -> same, its windows (windows, tokens, C)."""
+
+    bias: Tensor  # baked from the loaded checkpoint
+
+    def _add_attention(self, attention: folding.AttentionWeights) -> None:
+        self.register_buffer("bias", attention.bias.float()[None])  # (1, heads, tokens, tokens)
+        self.q = folding.linear(attention.q, attention.q_bias)
+        self.k = folding.linear(attention.k)
+        self.v = folding.linear(attention.v)
+
     def _attend(self, x: Tensor) -> Tensor:
-        x = self._attend_windows(self._partition(x), self.windows**2)
-        return self._crop_and_project(x)
+        x = self._partition(x).reshape(self.windows**2, self.tokens, self.width)
+        return self._crop_and_project(self._attend_windows(x, self.windows**2))
 
     def _attend_windows(self, x: Tensor, count: int) -> Tensor:  # (count, tokens, C) -> same
         shape = (count, self.tokens, self.heads, self.width // self.heads)
@@ -46,19 +71,6 @@ class Block(WindowBlock):
         v = self.v(x).reshape(shape).permute(0, 2, 1, 3)
         y = (q @ k + self.bias).softmax(-1) @ v
         return y.permute(0, 2, 1, 3).reshape(count, self.tokens, self.width)
-
-    def _partition(self, x: Tensor) -> Tensor:  # (1, H, W, C) -> (windows, tokens, C)
-        # Merging the last two axes makes this one transpose of a rank-4 tensor.
-        extra = self.padded - self.side
-        x = F.pad(x, (0, 0, 0, extra, 0, extra)) if extra else x
-        rows = (self.windows, self.window, self.windows, self.window * self.width)
-        x = x.reshape(rows).permute(0, 2, 1, 3)
-        return x.reshape(self.windows**2, self.tokens, self.width)
-
-    def _crop_and_project(self, x: Tensor) -> Tensor:  # (windows, tokens, C) -> (1, H, W, C)
-        rows = (self.windows, self.windows, self.window, self.window * self.width)
-        x = x.reshape(rows).permute(0, 2, 1, 3).reshape(1, self.padded, self.padded, self.width)
-        return self.proj(x[:, : self.side, : self.side])
 
 
 class Stage(nn.Module):
