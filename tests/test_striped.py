@@ -7,7 +7,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from mobilesam_export.contract import Contract
-from mobilesam_export.graphs import split_graphs
+from mobilesam_export.graphs import split_graphs, striped
 from mobilesam_export.graphs.striped import Rows, needed, split_rows
 from mobilesam_export.model import build_sam
 from mobilesam_export.seeded import seeded_state_dict
@@ -49,9 +49,21 @@ def test_strips_change_nothing(size: int, strips: int) -> None:
     assert (found - whole).abs().max() <= TOLERANCE
 
 
-def test_no_map_in_strips_has_more_than_five_numbers_for_each_pixel() -> None:
+# Parts of one row of windows each, the last of them padded below, and of few rows of tokens.
+@pytest.mark.parametrize("size", [256, 448])
+def test_small_parts_change_nothing(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, _ = encode(size, 0)
+    monkeypatch.setattr(striped, "MOST_NUMBERS", 1 << 14)
+    found, _ = encode(size, 4)
+    assert (found - whole).abs().max() <= TOLERANCE
+
+
+def test_no_map_in_strips_has_more_than_three_numbers_for_each_pixel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert encode(448, 0)[1] >= 16
-    assert encode(448, 8)[1] <= 5
+    monkeypatch.setattr(striped, "MOST_NUMBERS", 448**2)
+    assert encode(448, 8)[1] <= 3
 
 
 @pytest.mark.parametrize("stride", [1, 2])

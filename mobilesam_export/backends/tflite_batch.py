@@ -7,12 +7,11 @@ interface stays what it is: a RESHAPE stands behind each input and before each o
 """
 
 import copy
-import math
 from typing import Any
 
 import numpy as np
 
-from mobilesam_export.backends import tflite_file
+from mobilesam_export.backends import tflite_file, tflite_reshapes
 
 RANK = 4
 # Kinds whose meaning does not change, or is changed with their operands below.
@@ -22,7 +21,6 @@ LIFTED = frozenset(
     SIN SLICE SOFTMAX SUB SUM TRANSPOSE
     """.split()  # noqa: SIM905
 )
-REDUCTIONS = frozenset({"MEAN", "SUM"})
 ALIGNED = frozenset({"ADD", "CONCATENATION", "MUL", "SUB"})  # their constants need four axes, too
 
 
@@ -73,40 +71,19 @@ def _bridge(model: Any, graph: Any, kinds: dict[int, str]) -> None:
 
 
 def _keep_axes(model: Any, graph: Any, kinds: dict[int, str]) -> None:
-    """Let reductions keep the axes that they reduce, as far as the next RESHAPE or a new one."""
+    """Let the remaining reductions keep the axes that they reduce, as far as a new RESHAPE."""
     for operator in list(graph.operators):
-        if kinds[operator.opcodeIndex] not in REDUCTIONS or operator.builtinOptions.keepDims:
+        kind = kinds[operator.opcodeIndex]
+        if kind not in tflite_reshapes.REDUCTIONS or operator.builtinOptions.keepDims:
             continue
-        shape = [int(size) for size in graph.tensors[operator.inputs[0]].shape]
-        for axis in _numbers(model, graph, operator.inputs[1]):
-            shape[axis] = 1
-        operator.builtinOptions.keepDims = True
-        last = operator
-        while (users := _users(graph, last)) and _is_scaling(model, graph, kinds, users):
-            graph.tensors[last.outputs[0]].shape = shape
-            last = users[0]
+        chain, _ = tflite_reshapes.scaled(model, graph, kinds, operator)
+        last = chain[-1]
         made = int(last.outputs[0])
-        if users and all(kinds[user.opcodeIndex] == "RESHAPE" for user in users):
-            graph.tensors[made].shape = shape
-            continue
         whole = _copy(graph, made, b"/whole")
-        graph.tensors[whole].shape, last.outputs = shape, [whole]
+        last.outputs = [whole]
+        tflite_reshapes.keep_axes(model, graph, chain)
         place = graph.operators.index(last) + 1
         graph.operators.insert(place, _reshape(model, graph, kinds, whole, made))
-
-
-def _users(graph: Any, operator: Any) -> list[Any]:
-    (made,) = operator.outputs
-    return [item for item in graph.operators if int(made) in [int(i) for i in item.inputs]]
-
-
-def _is_scaling(model: Any, graph: Any, kinds: dict[int, str], users: list[Any]) -> bool:
-    """Whether the one user is an op with a single number, which takes any axes."""
-    if len(users) != 1 or kinds[users[0].opcodeIndex] not in ("ADD", "MUL", "SUB"):
-        return False
-    tensors = [graph.tensors[index] for index in users[0].inputs]
-    constants = [tensor for tensor in tensors if model.buffers[tensor.buffer].data is not None]
-    return len(constants) == 1 and math.prod(constants[0].shape) == 1
 
 
 def _reshape(model: Any, graph: Any, kinds: dict[int, str], source: int, made: int) -> Any:
@@ -167,7 +144,7 @@ def _adapt(model: Any, graph: Any, operator: Any, kind: str, extra: int) -> None
         operator.builtinOptions = None  # it repeats the shape
     elif kind == "TRANSPOSE":
         replace(1, [*range(extra), *(place + extra for place in numbers(1))])
-    elif kind in REDUCTIONS:
+    elif kind in tflite_reshapes.REDUCTIONS:
         replace(1, [axis + extra * (axis >= 0) for axis in numbers(1)])
     elif kind == "SLICE":
         replace(1, [0] * extra + numbers(1))

@@ -1,18 +1,22 @@
-"""Take out the RESHAPEs that the converter puts around matrix products.
+"""Take out the RESHAPEs that the converter puts around matrix products and behind reductions.
 
 torch decomposes products of rank-4 tensors, and layers on maps, into products of rank 3 and 2
-between reshapes. TFLite's own ops take rank 4. Without the reshapes there is less to copy, and
-GPU delegates, which take the first axis for a batch, see a batch of 1.
+between reshapes, and a mean that keeps its axes into one that does not and a reshape. TFLite's own
+ops take rank 4 and keep axes. Without the reshapes there is less to copy, and GPU delegates, which
+take the first axis for a batch, see a batch of 1.
 """
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from mobilesam_export.backends import tflite_file
 
 PRODUCTS = ("BATCH_MATMUL", "FULLY_CONNECTED")
+REDUCTIONS = ("MEAN", "SUM")
 
 
 def simplify(content: bytes) -> bytes:
@@ -24,11 +28,44 @@ def simplify(content: bytes) -> bytes:
         kind = kinds[operator.opcodeIndex]
         if kind in PRODUCTS:
             _widen(graph, kinds, operator, kind)
+        elif kind in REDUCTIONS and not operator.builtinOptions.keepDims:
+            chain, users = scaled(model, graph, kinds, operator)
+            if users and all(kinds[user.opcodeIndex] == "RESHAPE" for user in users):
+                keep_axes(model, graph, chain)
     while _merge(graph, kinds):
         pass
     _drop_dead(graph)
     tflite_file.compact(model)
     return tflite_file.write(model)
+
+
+def scaled(
+    model: Any, graph: Any, kinds: Mapping[int, str], operator: Any
+) -> tuple[list[Any], list[Any]]:
+    """A reduction and the ops behind it with a single number each; who takes what they make."""
+    chain = [operator]
+    while True:
+        (made,) = chain[-1].outputs
+        users = [item for item in graph.operators if int(made) in [int(i) for i in item.inputs]]
+        if len(users) != 1 or kinds[users[0].opcodeIndex] not in ("ADD", "MUL", "SUB"):
+            return chain, users
+        tensors = [graph.tensors[index] for index in users[0].inputs]
+        constants = [tensor for tensor in tensors if model.buffers[tensor.buffer].data is not None]
+        if len(constants) != 1 or math.prod(constants[0].shape) != 1:
+            return chain, users
+        chain.append(users[0])
+
+
+def keep_axes(model: Any, graph: Any, chain: Sequence[Any]) -> None:
+    """Let the reduction at the head of a chain from `scaled` keep its axes."""
+    reduction = chain[0]
+    shape = [int(size) for size in graph.tensors[reduction.inputs[0]].shape]
+    axes = model.buffers[graph.tensors[reduction.inputs[1]].buffer].data
+    for axis in np.frombuffer(bytes(axes), np.int32):
+        shape[axis] = 1
+    reduction.builtinOptions.keepDims = True
+    for operator in chain:
+        graph.tensors[operator.outputs[0]].shape = list(shape)
 
 
 def _producers(graph: Any) -> dict[int, Any]:

@@ -61,14 +61,16 @@ class Block(TokensBlock):
         self.v = folding.linear(attention.v)
 
     def _attend(self, x: Tensor) -> Tensor:
-        x = self._partition(x).reshape(self.windows**2, self.tokens, self.width)
-        return self._crop_and_project(self._attend_windows(x, self.windows**2))
+        count = self.windows**2
+        x = self._partition(x).reshape(count, self.tokens, self.width)
+        return self._crop_and_project(self._attention(self.q(x), self.k(x), self.v(x), count))
 
-    def _attend_windows(self, x: Tensor, count: int) -> Tensor:  # (count, tokens, C) -> same
+    def _attention(self, q: Tensor, k: Tensor, v: Tensor, count: int) -> Tensor:
+        """Each (count, tokens, C), and so is the result."""
         shape = (count, self.tokens, self.heads, self.width // self.heads)
-        q = self.q(x).reshape(shape).permute(0, 2, 1, 3)  # (windows, heads, tokens, C / heads)
-        k = self.k(x).reshape(shape).permute(0, 2, 3, 1)  # (windows, heads, C / heads, tokens)
-        v = self.v(x).reshape(shape).permute(0, 2, 1, 3)
+        q = q.reshape(shape).permute(0, 2, 1, 3)  # (windows, heads, tokens, C / heads)
+        k = k.reshape(shape).permute(0, 2, 3, 1)  # (windows, heads, C / heads, tokens)
+        v = v.reshape(shape).permute(0, 2, 1, 3)
         y = (q @ k + self.bias).softmax(-1) @ v
         return y.permute(0, 2, 1, 3).reshape(count, self.tokens, self.width)
 
