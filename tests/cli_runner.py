@@ -124,11 +124,14 @@ def _main(
 
 
 def start(
-    folder: Path, arguments: Sequence[object], env: Mapping[str, str] | None = None
+    folder: Path,
+    arguments: Sequence[object],
+    env: Mapping[str, str] | None = None,
+    program: Sequence[str] = MODULE,
 ) -> subprocess.Popen[str]:
     """Start the program in `folder`, to be interrupted; stderr can be read line by line."""
     return subprocess.Popen(
-        [sys.executable, "-c", START, "-1", *MODULE, *map(str, arguments)],
+        [sys.executable, "-c", START, "-1", *program, *map(str, arguments)],
         cwd=folder,
         env=environment(folder, env),
         stdout=subprocess.PIPE,
