@@ -32,6 +32,18 @@ def test_help_does_not_import_what_is_heavy() -> None:
     assert out.splitlines()[-2:] == ["0", "[]"]
 
 
+def test_only_core_ml_packages_need_coremltools_to_be_inspected() -> None:
+    code = (
+        "import sys, pathlib\n"
+        "from mobilesam_export.inspection.files import describe_path\n"
+        "try: describe_path(pathlib.Path('gone.onnx'))\n"
+        "except Exception as exc: print(exc)\n"
+        "print('coremltools' in sys.modules)"
+    )
+    out = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert out.splitlines() == ["gone.onnx does not exist", "False"]
+
+
 def test_version_is_the_package_s() -> None:
     assert "0.1.0" in run("--version").stdout
 
