@@ -3,9 +3,9 @@
 The rule: progress lines, then exactly one line that starts with "Error:", nothing on stdout, the
 right exit code, and nothing new or changed on the disk.
 
-Importing torch takes two seconds, so that the many cases that need it run in processes forked
-from one that has imported it already (`warm`). It is the same `main()` with the same streams;
-`cold` starts the program from nothing.
+Importing torch takes two seconds and coremltools five, so that the many cases that need them run in
+processes forked from one that has imported them already (`warm`). It is the same `main()` with the
+same streams; `cold` starts the program from nothing.
 """
 
 import hashlib
@@ -47,7 +47,10 @@ SCRIPT = [str(Path(sys.executable).with_name("mobilesam-export"))]  # as pip ins
 
 warm_processes = multiprocessing.get_context("forkserver")
 warm_processes.set_forkserver_preload(
-    ["mobilesam_export.segment", "mobilesam_export.backends.onnx", "onnxruntime", "pooch"]
+    [
+        *("mobilesam_export.segment", "mobilesam_export.backends.onnx", "onnxruntime", "pooch"),
+        "mobilesam_export.backends.coreml_passes",  # and with it coremltools
+    ]
 )
 
 
@@ -124,11 +127,14 @@ def _main(
 
 
 def start(
-    folder: Path, arguments: Sequence[object], env: Mapping[str, str] | None = None
+    folder: Path,
+    arguments: Sequence[object],
+    env: Mapping[str, str] | None = None,
+    program: Sequence[str] = MODULE,
 ) -> subprocess.Popen[str]:
     """Start the program in `folder`, to be interrupted; stderr can be read line by line."""
     return subprocess.Popen(
-        [sys.executable, "-c", START, "-1", *MODULE, *map(str, arguments)],
+        [sys.executable, "-c", START, "-1", *program, *map(str, arguments)],
         cwd=folder,
         env=environment(folder, env),
         stdout=subprocess.PIPE,

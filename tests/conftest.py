@@ -1,6 +1,7 @@
 """What several tests share: the seeded model and bundles exported through the installed program."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,15 +13,26 @@ from filelock import FileLock
 
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.seeded import seeded_state_dict
+from mobilesam_export.target import builtin_targets, load_target
 
 PROGRAM = str(Path(sys.executable).with_name("mobilesam-export"))  # as pip installed it
 SIZE = 256  # the smallest: the same code as 1024 at a twentieth of the time
-
+DEFAULT = ("-c", "seeded", "--image-size", str(SIZE))  # of most exports, after the target
+ALL = "all"  # folder below `shared` in which tests/test_all.py exports every target
 
 # `make test` runs two processes on two cores: more threads would only wait for each other. The
 # environment is for the programs that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests on bundles first, with `all` as the very first.
+
+    They take longest. And of two processes the second begins in the middle, with tests that have
+    no bundle to wait for.
+    """
+    items.sort(key=lambda item: "shared" not in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")
@@ -36,17 +48,25 @@ def sam(state_dict: dict[str, torch.Tensor]) -> Sam:
 
 
 @pytest.fixture(scope="session")
-def export(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of one session share."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "bundles"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def export(shared: Path) -> Callable[..., Path]:
     """Export once per session through the real command line, by arguments; do not write to it.
 
     Processes of one session share what one of them has exported. What the program said on stderr
-    lies beside the bundle, in a file with the suffix .stderr.
+    lies beside the bundle, in a file with the suffix .stderr, unless `all` has made it.
     """
-    own = tmp_path_factory.getbasetemp()
-    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "bundles"
-    shared.mkdir(exist_ok=True)
 
     def run(*arguments: str) -> Path:
+        if (made := made_by_all(shared, arguments)) is not None:
+            return made
         folder = shared / "-".join(arguments).replace("/", "_")
         with FileLock(f"{folder}.lock"):
             if not folder.exists():  # a bundle is there as a whole or not at all
@@ -58,10 +78,19 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return run
 
 
+def made_by_all(shared: Path, arguments: tuple[str, ...]) -> Path | None:
+    """The bundle that `tests/test_all.py` has exported with the same arguments, if it ran."""
+    target, *rest = arguments
+    if tuple(rest) != DEFAULT or target not in builtin_targets():
+        return None
+    folder = shared / ALL / "build" / f"{target}-{load_target(target).default_recipe}"
+    return folder if folder.exists() else None
+
+
 @pytest.fixture(scope="session")
 def onnx_bundle(export: Callable[..., Path]) -> Path:
     """An `onnx` float32 bundle of seeded weights at SIZE."""
-    return export("onnx", "-c", "seeded", "--image-size", str(SIZE))
+    return export("onnx", *DEFAULT)
 
 
 @pytest.fixture(scope="session")
@@ -71,12 +100,33 @@ def onnx_demo_bundle(export: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
+def onnx_float16_bundle(export: Callable[..., Path]) -> Path:
+    """An `onnx` float16 bundle of the demo weights at SIZE, as the README exports it."""
+    return export("onnx", "-c", "demo", "--recipe", "float16", "--image-size", str(SIZE))
+
+
+@pytest.fixture(scope="session")
 def onnx_sam_bundle(export: Callable[..., Path]) -> Path:
     """An `onnx-sam` float32 bundle of seeded weights at SIZE."""
-    return export("onnx-sam", "-c", "seeded", "--image-size", str(SIZE))
+    return export("onnx-sam", *DEFAULT)
 
 
 @pytest.fixture(scope="session")
 def coreml_bundle(export: Callable[..., Path]) -> Path:
     """A `coreml` float16 bundle of seeded weights at SIZE."""
-    return export("coreml", "-c", "seeded", "--image-size", str(SIZE))
+    return export("coreml", *DEFAULT)
+
+
+@pytest.fixture(scope="session")
+def compressed(shared: Path, export: Callable[..., Path]) -> Callable[[str], Path]:
+    """A bundle of seeded weights at 256 by the name of its recipe, not verified.
+
+    Where the recipe makes palettes, those of the decoder are left out: to find them takes a minute.
+    """
+    text = (Path(__file__).parents[1] / "targets" / "coreml.toml").read_text()
+    table = r'(\[recipe\.w\d-palettized\.exceptions\.decoder\]\n)(?:".*\n)+'
+    text, count = re.subn(table, r'\1"*" = "float16"\n', text)
+    assert count == 2
+    target = shared / "coreml.toml"
+    target.write_text(text)
+    return lambda name: export("run", str(target), *DEFAULT, "-r", name, "--no-verify")

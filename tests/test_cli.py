@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mobilesam_export.scenes import scene
-from tests.cli_runner import TMP, snapshot, warm
+from tests.cli_runner import TMP, assert_same, snapshot, warm
 
 PROGRAM = Path(sys.executable).with_name("mobilesam-export")
 
@@ -30,6 +30,18 @@ def test_help_does_not_import_what_is_heavy() -> None:
     )
     out = subprocess.check_output([sys.executable, "-c", code], text=True)
     assert out.splitlines()[-2:] == ["0", "[]"]
+
+
+def test_only_core_ml_packages_need_coremltools_to_be_inspected() -> None:
+    code = (
+        "import sys, pathlib\n"
+        "from mobilesam_export.inspection.files import describe_path\n"
+        "try: describe_path(pathlib.Path('gone.onnx'))\n"
+        "except Exception as exc: print(exc)\n"
+        "print('coremltools' in sys.modules)"
+    )
+    out = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert out.splitlines() == ["gone.onnx does not exist", "False"]
 
 
 def test_version_is_the_package_s() -> None:
@@ -112,35 +124,22 @@ def test_a_target_of_one_s_own_that_fails_its_tolerance_writes_nothing(tmp_path:
     source = Path(__file__).parents[1] / "targets" / "onnx.toml"
     strict = source.read_text().replace("embedding_psnr_db = 100", "embedding_psnr_db = 500")
     (tmp_path / "strict.toml").write_text(strict)
+    before = snapshot(tmp_path)
     options = ["-c", "seeded", "--image-size", "256", "-o", "out"]
-    done = run("run", "strict.toml", *options, cwd=tmp_path)
-    assert done.returncode == 3
+    done = warm(tmp_path, ["run", "strict.toml", *options])
+    assert done.code == 3
     assert "strict: nothing written" in done.stdout
     assert "expected >= 500" in done.stdout
-    assert [p.name for p in tmp_path.iterdir()] == ["strict.toml"]
+    assert_same(tmp_path, before)
 
 
 def test_no_verify_says_so_in_the_result_and_the_manifest(tmp_path: Path) -> None:
     options = ["-c", "seeded:7", "--image-size", "320", "--points", "2", "--no-verify"]
-    done = run("onnx", *options, "-o", "out", "--json", cwd=tmp_path)
-    assert done.returncode == 0
+    done = warm(tmp_path, ["onnx", *options, "-o", "out", "--json"])
+    assert done.code == 0, done.stderr
     printed = json.loads(done.stdout)
     assert printed["verification"]["status"] == "unverified"
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["verification"]["reason"] == "--no-verify was given"
     assert manifest["contract"]["points"] == 2
     assert manifest["checkpoint"]["source"] == "seeded:7"
-
-
-def test_all_exports_every_target(tmp_path: Path) -> None:
-    done = run("all", "-c", "seeded", "--image-size", "256", "--json", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    made = {row["target"]: row["bundle"] for row in json.loads(done.stdout)["bundles"]}
-    assert made == {
-        "coreml": "build/coreml-float16",
-        "onnx": "build/onnx-float32",
-        "onnx-sam": "build/onnx-sam-float32",
-        "tflite": "build/tflite-w8-dynamic",
-        "tflite-gpu": "build/tflite-gpu-float16",
-    }
-    assert all((tmp_path / bundle / "manifest.json").is_file() for bundle in made.values())

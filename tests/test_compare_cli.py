@@ -3,7 +3,7 @@
 import json
 import shutil
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +96,9 @@ def test_a_limit_can_be_raised(onnx_bundle: Path, padded: Path, tmp_path: Path) 
 
 
 def test_other_weights_fail_by_their_masks(
-    onnx_bundle: Path, export: Callable[..., Path], tmp_path: Path
+    onnx_bundle: Path, onnx_demo_bundle: Path, tmp_path: Path
 ) -> None:
-    other = export("onnx", "-c", "seeded:1", "--image-size", "256")
-    found = run(tmp_path, onnx_bundle, other, "--no-times", code=FAILED)
+    found = run(tmp_path, onnx_bundle, onnx_demo_bundle, "--no-times", code=FAILED)
     assert found["failed"] == ["bundle mask_iou"]
 
 

@@ -1,5 +1,6 @@
 """What calibration decides in Core ML files: the ranges of int8 activations, and palettes."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,11 @@ from hypothesis import strategies as st
 from mobilesam_export import prompts
 from mobilesam_export.backends import coreml, reference
 from mobilesam_export.backends.conversion import Conversion
-from mobilesam_export.backends.coreml_activations import Observed, quantized
+from mobilesam_export.backends.coreml_activations import (
+    Observed,
+    quantize_activations,
+    quantized,
+)
 from mobilesam_export.backends.coreml_compensation import (
     Grid,
     Inputs,
@@ -30,6 +35,7 @@ from mobilesam_export.model import Sam
 from mobilesam_export.scenes import scene
 from mobilesam_export.target import Recipe, load_target
 from mobilesam_export.verify import psnr_db
+from tests.coreml_packages import opened
 
 TARGET = load_target("coreml")
 CONTRACT = Contract(256, 6, TARGET.graph)
@@ -97,20 +103,37 @@ def test_int8_activations_compute_nearly_the_same(sam: Sam, int8_encoder: Path) 
 
 
 @pytest.mark.parametrize(
-    ("quantize", "samples", "message"),
+    ("quantize", "message"),
     [
-        ({}, 0, "no samples"),
-        ({"float_input": {}}, 1, "float_inputs.encoder"),
-        ({"float_inputs": {"encodre": []}}, 1, "encodre"),
-        ({"float_inputs": {"encoder": "*"}}, 1, "lists of names"),
-        ({"float_inputs": {"encoder": ["p_stm_*"]}}, 1, "p_stm_"),
+        ({"float_input": {}}, "float_inputs.encoder"),
+        ({"float_inputs": {"encodre": []}}, "encodre"),
+        ({"float_inputs": {"encoder": "*"}}, "lists of names"),
     ],
 )
-def test_what_cannot_be_calibrated_so(
-    sam: Sam, tmp_path: Path, quantize: dict[str, Any], samples: int, message: str
+def test_a_table_with_a_mistake_is_refused_before_the_conversion(
+    sam: Sam,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    quantize: dict[str, Any],
+    message: str,
 ) -> None:
+    monkeypatch.setattr(torch.export, "export", lambda *_: pytest.fail("it is converted"))
     with pytest.raises(TargetError, match=message) as caught:
-        convert(sam, replace(W8A8, quantize=quantize), tmp_path, samples)
+        convert(sam, replace(W8A8, quantize=quantize), tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("quantize", "samples", "message"),
+    [({}, 0, "no samples"), ({"float_inputs": {"encoder": ["p_stm_*"]}}, 1, "p_stm_")],
+)
+def test_what_cannot_be_calibrated_so(
+    coreml_bundle: Path, quantize: dict[str, Any], samples: int, message: str
+) -> None:
+    model = opened(coreml_bundle / "encoder.mlpackage")
+    inputs = [prompts.encoder_inputs(scene(0, 192, 256), CONTRACT)] * samples
+    with pytest.raises(TargetError, match=message) as caught:
+        quantize_activations(model, replace(W8A8, quantize=quantize), "encoder", inputs)
     assert "\n" not in str(caught.value)
 
 
@@ -172,14 +195,17 @@ def test_compensated_weights_fit_their_palettes_and_beat_the_nearest_entries(
     assert error < 0.6 * relative_error(weight, nearest, inputs)
 
 
-def test_calibrated_palettes_are_nearer_to_the_model(sam: Sam, tmp_path: Path) -> None:
+def test_calibrated_palettes_are_nearer_to_the_model(
+    sam: Sam, compressed: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Those of the exported bundle, calibrated on its usual scenes, than those without."""
     usual = TARGET.recipes["w4-palettized"]
     inputs = prompts.encoder_inputs(scene(9, 256, 200), CONTRACT)
     expected = reference.load(sam, CONTRACT)[0].run(inputs)["image_embeddings"]
-    found = []
-    for calibrated in (False, True):
-        folder = tmp_path / str(calibrated)
-        folder.mkdir()
-        path = convert(sam, replace(usual, calibrate_weights=calibrated), folder, samples=2)
-        found.append(psnr_db(coreml.load_evaluator(path).run(inputs)["image_embeddings"], expected))
+    nearest = convert(sam, replace(usual, calibrate_weights=False), tmp_path, samples=0)
+    chosen = compressed("w4-palettized") / "encoder.mlpackage"
+    found = [
+        psnr_db(coreml.load_evaluator(path).run(inputs)["image_embeddings"], expected)
+        for path in (nearest, chosen)
+    ]
     assert found[1] > found[0] + 3

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from mobilesam_export import bundle
-from mobilesam_export.backends import coreml, onnx
+from mobilesam_export.backends import coreml, coreml_weights, onnx
 from mobilesam_export.backends.conversion import Conversion
+from mobilesam_export.backends.coreml_compensation import Grid
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import TargetError
 from mobilesam_export.graphs import split_graphs
 from mobilesam_export.handover import artifact_sizes
 from mobilesam_export.model import Sam
 from mobilesam_export.target import Recipe, load_target, parse_target
+from tests.coreml_packages import compressed_spec, opened
 from tests.test_coreml import operations, read_spec
 
 IOS16, IOS18 = 7, 9  # versions of Core ML's specification
@@ -32,13 +35,6 @@ MOST_OF_FLOAT16 = {"w8": 0.53, "w6-palettized": 0.42, "w4-palettized": 0.31}
 @pytest.fixture(scope="session", params=COMPRESSED)
 def recipe_name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-@pytest.fixture(scope="session")
-def compressed(export: Callable[..., Path]) -> Callable[[str], Path]:
-    """A bundle of a recipe of seeded weights at 256, not verified."""
-    size = ("--image-size", "256", "--no-verify")
-    return lambda name: export("coreml", "-c", "seeded", "-r", name, *size)
 
 
 def kinds(spec: Any) -> Counter[str]:
@@ -118,6 +114,30 @@ def test_exceptions_have_other_palettes(compressed: Callable[[str], Path]) -> No
     assert luts["p_body_0_parts_0_4_weight_to_fp16_palettized"] == (4, 1, 1, 1, 16, 1)
 
 
+@pytest.mark.parametrize("name", ["w6-palettized", "w4-palettized"])
+def test_every_exception_of_the_decoder_fits_a_weight(name: str, coreml_bundle: Path) -> None:
+    """Or it would be refused; `compress` takes the same names."""
+    model = opened(coreml_bundle / "decoder.mlpackage")
+    found = coreml_weights.grids(model, TARGET.recipes[name], "decoder")
+    assert found["p_transformer_final_q_weight_to_fp16"] == Grid(entries=256, group=0)
+    assert "p_mask_prompt_layers_0_weight_to_fp16" not in found
+
+
+def test_an_exception_of_the_decoder_has_a_palette_of_its_own(coreml_bundle: Path) -> None:
+    """Most weights are left out here, as their palettes take a minute."""
+    usual = TARGET.recipes["w6-palettized"]
+    most = {"p_transformer_blocks_*": "float16", "b_*": "float16"}
+    recipe = replace(usual, exceptions={"decoder": {**usual.exceptions["decoder"], **most}})
+    spec = compressed_spec(coreml_bundle / "decoder.mlpackage", recipe, "decoder")
+    sizes = {
+        op.outputs[0].name: op.attributes["lut"].type.tensorType.dimensions[0].constant.size
+        for op in operations(spec)
+        if op.type == "constexpr_lut_to_dense"
+    }
+    assert sizes["p_transformer_final_q_weight_to_fp16_palettized"] == 256
+    assert not [name for name in sizes if "upscaling" in name]
+
+
 def test_compression_gives_the_same_bytes_twice(sam: Sam, tmp_path: Path) -> None:
     """With groups, k-means starts from random centers, and two threads add up in any order."""
     some = {"p_transformer_blocks_*": "float16", "b_*": "float16"}  # else it takes ten times longer
@@ -140,8 +160,8 @@ def test_compression_gives_the_same_bytes_twice(sam: Sam, tmp_path: Path) -> Non
 
 
 def test_a_bundle_can_be_opened_again(recipe_name: str, compressed: Callable[[str], Path]) -> None:
-    opened = bundle.open_bundle(compressed(recipe_name))
-    assert opened.tolerance == TARGET.recipes[recipe_name].tolerance
+    again = bundle.open_bundle(compressed(recipe_name))
+    assert again.tolerance == TARGET.recipes[recipe_name].tolerance
 
 
 @pytest.mark.parametrize(
@@ -151,25 +171,37 @@ def test_mask_iou_is_held_to_what_was_agreed(name: str, limit: float) -> None:
     assert TARGET.recipes[name].tolerance.mask_iou == limit
 
 
-def test_an_exception_keeps_a_weight_as_it_is(sam: Sam, tmp_path: Path) -> None:
+def test_an_exception_keeps_a_weight_as_it_is(coreml_bundle: Path) -> None:
     recipe = replace(TARGET.recipes["w8"], exceptions={"decoder": {"*": "float16"}})
-    convert(sam, recipe, tmp_path / "decoder.mlpackage")
-    assert not kinds(read_spec(tmp_path, "decoder"))
+    spec = compressed_spec(coreml_bundle / "decoder.mlpackage", recipe, "decoder")
+    assert not kinds(spec)
+
+
+def test_an_exception_for_no_weight_is_refused(coreml_bundle: Path) -> None:
+    some = {"p_transformer_upscalling_*": "float16"}
+    recipe = replace(TARGET.recipes["w8"], exceptions={"decoder": some})
+    with pytest.raises(TargetError, match="upscalling") as caught:
+        compressed_spec(coreml_bundle / "decoder.mlpackage", recipe, "decoder")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"exceptions": {"decoder": {"p_transformer_upscalling_*": "float16"}}}, "upscalling"),
         ({"exceptions": {"decoder": {"*": "palette8"}}}, "float16 only"),
         ({"granularity": "per_grouped_channel", "group_size": 8}, "per_tensor or per_channel"),
         ({"weights": "palette6"}, "per_tensor or per_grouped_channel"),
         ({"activations": "float32"}, "int8 and float32"),
     ],
 )
-def test_what_cannot_be_compressed_so(
-    sam: Sam, tmp_path: Path, changes: dict[str, Any], message: str
+def test_what_cannot_be_compressed_so_is_refused_before_the_conversion(
+    sam: Sam,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    message: str,
 ) -> None:
+    monkeypatch.setattr(torch.export, "export", lambda *_: pytest.fail("it is converted"))
     recipe = replace(TARGET.recipes["w8"], **changes)
     with pytest.raises(TargetError, match=message) as caught:
         convert(sam, recipe, tmp_path / "decoder.mlpackage")

@@ -30,6 +30,18 @@ from tests.cli_runner import (
 )
 
 FAST = ("-c", "seeded", "--image-size", 256, "--no-verify")
+# The program with the conversion, which takes longest, replaced by a copy of a bundle's files.
+CONVERTED = """
+import shutil, sys
+from pathlib import Path
+from mobilesam_export.backends import onnx
+
+bundle = Path(sys.argv.pop(1))
+onnx.convert = lambda graph, conversion, path: shutil.copy(bundle / path.name, path)
+from mobilesam_export.__main__ import main
+
+main()
+"""
 
 
 def salt(bundle: Bundle) -> str:
@@ -41,6 +53,12 @@ def salt(bundle: Bundle) -> str:
 def old(onnx_bundle: Path, tmp_path: Path) -> Path:
     """A place that holds a bundle of `seeded:0`."""
     return Path(shutil.copytree(onnx_bundle, tmp_path / "out"))
+
+
+def start_converted(bundle: Path, folder: Path, name: str) -> subprocess.Popen[str]:
+    """An export of seeded weights to `out` that has nothing to convert."""
+    program = [sys.executable, "-c", CONVERTED, str(bundle)]
+    return start(folder, ["onnx", *FAST, "-c", name, "-o", "out"], program=program)
 
 
 def hidden(folder: Path) -> list[Path]:
@@ -84,11 +102,6 @@ def test_ctrl_c_during_imports(module: str, tmp_path: Path) -> None:
 # SIGKILL during a whole export over an old bundle.
 
 
-def converting(process: subprocess.Popen[str], folder: Path) -> None:
-    wait_for_line(process, "Converting the encoder")
-    time.sleep(1.5)
-
-
 def manifest_begun(process: subprocess.Popen[str], folder: Path) -> None:
     wait_until(lambda: any(stage.joinpath("manifest.json").exists() for stage in hidden(folder)))
 
@@ -107,21 +120,30 @@ def wait_until(happened: Callable[[], bool]) -> None:
         time.sleep(0.0005)
 
 
+def test_export_killed_during_the_conversion_leaves_the_old_bundle(
+    old: Path, tmp_path: Path
+) -> None:
+    process = start(tmp_path, ["onnx", *FAST, "-c", "seeded:7", "-o", "out"])
+    wait_for_line(process, "Converting the encoder")
+    time.sleep(1.5)
+    process.kill()
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    assert salt(open_bundle(old)) == "seeded:0"
+
+
 @pytest.mark.parametrize(
     ("moment", "expected"),
-    [
-        (converting, {"seeded:0"}),
-        (manifest_begun, {"seeded:0", "seeded:7"}),
-        (replaced, {"seeded:7"}),
-    ],
+    [(manifest_begun, {"seeded:0", "seeded:7"}), (replaced, {"seeded:7"})],
 )
 def test_killed_export_leaves_a_whole_bundle(
     moment: Callable[[subprocess.Popen[str], Path], None],
     expected: set[str],
     old: Path,
+    onnx_bundle: Path,
     tmp_path: Path,
 ) -> None:
-    process = start(tmp_path, ["onnx", *FAST, "-c", "seeded:7", "-o", "out"])
+    process = start_converted(onnx_bundle, tmp_path, "seeded:7")
     moment(process, tmp_path)
     process.kill()
     process.communicate(timeout=60)
@@ -129,9 +151,9 @@ def test_killed_export_leaves_a_whole_bundle(
     assert salt(open_bundle(old)) in expected
 
 
-def test_two_exports_to_one_place(old: Path, tmp_path: Path) -> None:
+def test_two_exports_to_one_place(old: Path, onnx_bundle: Path, tmp_path: Path) -> None:
     salts = ("seeded:3", "seeded:4")
-    both = [start(tmp_path, ["onnx", *FAST, "-c", name, "-o", "out"]) for name in salts]
+    both = [start_converted(onnx_bundle, tmp_path, name) for name in salts]
     for process in both:
         _, stderr = process.communicate(timeout=120)
         assert process.returncode == 0, stderr

@@ -1,6 +1,5 @@
 """What is in the ONNX files, beyond computing the right thing."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -46,10 +45,9 @@ def test_no_operator_depends_on_data(onnx_bundle: Path, graph: str) -> None:
 
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_float16_files_have_no_forbidden_operators_either(
-    export: Callable[..., Path], graph: str
+    onnx_float16_bundle: Path, graph: str
 ) -> None:
-    folder = export("onnx", "-c", "seeded", "--image-size", "256", "-r", "float16")
-    model = onnx.load(folder / f"{graph}.onnx")
+    model = onnx.load(onnx_float16_bundle / f"{graph}.onnx")
     assert not {node.op_type for node in model.graph.node} & FORBIDDEN
     stored = {item.data_type for item in model.graph.initializer if np.prod(item.dims) > 1024}
     assert stored == {onnx.TensorProto.FLOAT16}

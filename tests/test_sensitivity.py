@@ -1,7 +1,6 @@
 """`inspect --sensitivity`: what rounding one group of layers does, the rest being float32."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -116,10 +115,11 @@ def test_bars_are_as_long_as_what_is_lost() -> None:
     assert bars[2:] == [24, 12, 0]
 
 
-def test_the_command_gives_json_and_a_plot(export: Callable[..., Path], tmp_path: Path) -> None:
-    bundle = export("onnx", "-c", "seeded", "--image-size", "256", "-r", "float16")
+def test_the_command_gives_json_and_a_plot(onnx_float16_bundle: Path, tmp_path: Path) -> None:
     plot = tmp_path / "bars.png"
-    done = warm(tmp_path, ["inspect", bundle, "--sensitivity", "--plot", plot, "--json"])
+    done = warm(
+        tmp_path, ["inspect", onnx_float16_bundle, "--sensitivity", "--plot", plot, "--json"]
+    )
     assert done.code == 0, done.stderr
     groups = json.loads(done.stdout)["groups"]
     assert {group["graph"] for group in groups} == {"encoder", "decoder"}

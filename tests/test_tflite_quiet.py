@@ -4,21 +4,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from tests.cli_runner import PROGRESS, cold
 
-EXPORTS = [
-    ("tflite", "-c", "seeded", "--image-size", "256", "-r", "float32"),
-    ("tflite-gpu", "-c", "seeded", "--image-size", "256"),
-]
+EXPORTED = ("tflite", "-c", "seeded", "--image-size", "256", "-r", "float32")
 
 
-@pytest.mark.parametrize("arguments", EXPORTS, ids=lambda arguments: arguments[0])
-def test_an_export_says_what_it_does_and_nothing_else(
-    export: Callable[..., Path], arguments: tuple[str, ...]
-) -> None:
-    said = export(*arguments).with_suffix(".stderr").read_text().splitlines()
+def test_an_export_says_what_it_does_and_nothing_else(export: Callable[..., Path]) -> None:
+    """That of the other targets is in tests/test_all.py."""
+    said = export(*EXPORTED).with_suffix(".stderr").read_text().splitlines()
     assert said == [
         "Loading the checkpoint (seeded)",
         "Converting the encoder",
@@ -29,7 +22,7 @@ def test_an_export_says_what_it_does_and_nothing_else(
 
 
 def test_commands_on_a_bundle_are_as_quiet(export: Callable[..., Path], tmp_path: Path) -> None:
-    bundle = Path(shutil.copytree(export(*EXPORTS[0]), tmp_path / "bundle"))
+    bundle = Path(shutil.copytree(export(*EXPORTED), tmp_path / "bundle"))
     picture = shutil.copy(bundle / "golden" / "picture.png", tmp_path)
     inspected = cold(tmp_path, ["inspect", "bundle/decoder.tflite"], script=True)
     assert (inspected.code, inspected.stderr) == (0, "")

@@ -1,5 +1,6 @@
 """The wheel works outside the checkout: targets, templates and the console script are in it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -32,9 +33,11 @@ def test_wheel_has_targets_and_templates_and_no_tests(wheel: Path) -> None:
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "targets"))]
 
 
-def test_an_installed_wheel_exports_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
-    """In a process that finds the wheel's files before the checkout's."""
-    site, work = tmp_path / "site", tmp_path / "work"
+@pytest.fixture(scope="module")
+def exported(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A bundle from a process that finds the wheel's files before the checkout's; its stdout."""
+    folder = tmp_path_factory.mktemp("installed")
+    site, work = folder / "site", folder / "work"
     work.mkdir()
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
     subprocess.run([*pip, "--target", str(site), str(wheel)], check=True, capture_output=True)
@@ -53,4 +56,19 @@ def test_an_installed_wheel_exports_outside_the_checkout(wheel: Path, tmp_path: 
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "verified (ONNX Runtime" in done.stdout
+    return work / "bundle", done.stdout
+
+
+def test_an_installed_wheel_exports_outside_the_checkout(exported: tuple[Path, str]) -> None:
+    _, stdout = exported
+    assert "verified (ONNX Runtime" in stdout
+
+
+def test_a_second_export_gives_the_same_bytes(
+    exported: tuple[Path, str], onnx_bundle: Path
+) -> None:
+    first, second = (
+        json.loads((folder / "manifest.json").read_text())["files"]
+        for folder in (onnx_bundle, exported[0])
+    )
+    assert first == second

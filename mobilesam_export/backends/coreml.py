@@ -111,6 +111,7 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
     ios = getattr(ct.target, conversion.options.minimum_deployment_target)
     try:
         with quiet(), torch.no_grad():
+            precision = _checked_precision(recipe)
             program = torch.export.export(graph.module, _example_inputs(graph, contract))
             model = ct.convert(
                 program.run_decompositions({}),
@@ -118,7 +119,7 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
                 outputs=[ct.TensorType(name=s.name, dtype=np.float32) for s in graph.spec.outputs],
                 convert_to="mlprogram",
                 minimum_deployment_target=ios,
-                compute_precision=_precision(recipe),
+                compute_precision=precision,
                 pass_pipeline=coreml_passes.pipeline(),
                 skip_model_load=True,  # there is nothing to load it with but on a Mac
             )
@@ -254,6 +255,16 @@ def _inputs(spec: GraphSpec, contract: Contract) -> list[Any]:
             )
         ]
     return [ct.TensorType(name=s.name, shape=s.shape, dtype=np.float32) for s in spec.inputs]
+
+
+def _checked_precision(recipe: Recipe) -> Any:
+    """The precision to convert in, of a recipe without a mistake that shows before a conversion."""
+    precision = _precision(recipe)
+    if recipe.activations == "int8":
+        coreml_activations.parse(recipe.quantize)
+    if recipe.compressed:
+        coreml_weights.check(recipe)
+    return precision
 
 
 def _precision(recipe: Recipe) -> Any:

@@ -80,7 +80,7 @@ def quantize_activations(model: Any, recipe: Recipe, graph: str, samples: Sample
     Raises:
         TargetError: the table is wrong, or there are no samples.
     """
-    patterns = _parse(recipe.quantize).get(graph, ())
+    patterns = parse(recipe.quantize).get(graph, ())
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / f"{graph}.mlpackage"
         model.save(str(package))
@@ -105,12 +105,12 @@ def quantize_activations(model: Any, recipe: Recipe, graph: str, samples: Sample
     return coreml_passes.applied(model, coreml_passes.quantize_inputs(by_weight))
 
 
-def _affine(low: float, high: float) -> Affine:
-    scale = float(np.float16(max(high - low, 1e-4) / (HIGHEST - LOWEST)))  # as the program has it
-    return Affine(scale, int(np.clip(round(LOWEST - low / scale), LOWEST, HIGHEST)))
+def parse(table: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
+    """By graph, patterns of the weights whose convolutions still take float16.
 
-
-def _parse(table: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
+    Raises:
+        TargetError: a recipe's `quantize` table has other keys or values.
+    """
     unknown = set(table) - {"float_inputs"}
     chosen = table.get("float_inputs", {})
     if unknown or not isinstance(chosen, Mapping) or not set(chosen) <= set(GRAPHS):
@@ -122,6 +122,11 @@ def _parse(table: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
         if not isinstance(patterns, list | tuple) or not all(isinstance(p, str) for p in patterns):
             raise TargetError(f"quantize, float_inputs: expected lists of names, found {chosen}")
     return chosen
+
+
+def _affine(low: float, high: float) -> Affine:
+    scale = float(np.float16(max(high - low, 1e-4) / (HIGHEST - LOWEST)))  # as the program has it
+    return Affine(scale, int(np.clip(round(LOWEST - low / scale), LOWEST, HIGHEST)))
 
 
 def _quantizable(program: Program, patterns: Iterable[str], graph: str) -> dict[str, str]:

@@ -46,6 +46,18 @@ def compress(model: Any, recipe: Recipe, graph: str) -> Any:
         return run(model, config)
 
 
+def check(recipe: Recipe) -> None:
+    """Find what `compress` cannot do, as far as that shows without a program.
+
+    Raises:
+        TargetError: the weights and their granularity, or the weights of an exception.
+    """
+    _usual(recipe)
+    for table in recipe.exceptions.values():
+        for weights in table.values():
+            _other(recipe, weights)
+
+
 def grids(model: Any, recipe: Recipe, graph: str) -> dict[str, Grid]:
     """What each weight that gets a palette may be; see `compress`."""
     if not recipe.weights.startswith("palette"):

@@ -1,7 +1,5 @@
 """A path -> the graphs in it: a bundle's encoder and decoder, or the one graph of a lone file."""
 
-import importlib
-import pkgutil
 from pathlib import Path
 from types import ModuleType
 
@@ -9,6 +7,7 @@ from mobilesam_export import backends
 from mobilesam_export.bundle import open_bundle
 from mobilesam_export.errors import BundleError
 from mobilesam_export.inspection.graph import GraphDescription
+from mobilesam_export.target import builtin_targets, load_target
 
 
 def describe_path(path: Path) -> tuple[GraphDescription, ...]:
@@ -36,6 +35,5 @@ def describe_path(path: Path) -> tuple[GraphDescription, ...]:
 
 def _backends_by_suffix() -> dict[str, ModuleType]:
     """Every backend that writes files, by the suffix of these."""
-    modules = [module.name for module in pkgutil.iter_modules(backends.__path__)]
-    found = [importlib.import_module(f"{backends.__name__}.{name}") for name in modules]
-    return {module.SUFFIX: module for module in found if hasattr(module, "SUFFIX")}
+    names = {load_target(name).backend for name in builtin_targets()}
+    return {backend.SUFFIX: backend for backend in map(backends.get_backend, names)}

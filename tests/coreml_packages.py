@@ -1,0 +1,21 @@
+"""What tests of Core ML packages share."""
+
+from pathlib import Path
+from typing import Any
+
+from mobilesam_export.backends import coreml_weights
+from mobilesam_export.quiet import quiet
+from mobilesam_export.target import Recipe
+
+
+def opened(package: Path) -> Any:
+    """A package as coremltools' MLModel, as it is right after a conversion."""
+    with quiet():
+        import coremltools as ct
+    return ct.models.MLModel(str(package), skip_model_load=True)
+
+
+def compressed_spec(package: Path, recipe: Recipe, graph: str) -> Any:
+    """What a recipe makes of the weights of a float16 package."""
+    with quiet():  # coremltools leaves its temporary folder to be found and warned of
+        return coreml_weights.compress(opened(package), recipe, graph).get_spec()

@@ -1,0 +1,50 @@
+"""`all`; first of all files by its name, so that other tests can use the bundles (see `export`)."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mobilesam_export.target import builtin_targets
+from tests.conftest import ALL, DEFAULT, PROGRAM
+
+
+@pytest.fixture(scope="module")
+def done(shared: Path) -> subprocess.CompletedProcess[str]:
+    """A run of the installed program in a folder of its own."""
+    folder = shared / ALL
+    folder.mkdir(exist_ok=True)
+    command = [PROGRAM, "all", *DEFAULT, "--json"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_all_exports_every_target(shared: Path, done: subprocess.CompletedProcess[str]) -> None:
+    assert done.returncode == 0, done.stderr
+    made = {row["target"]: row["bundle"] for row in json.loads(done.stdout)["bundles"]}
+    assert made == {
+        "coreml": "build/coreml-float16",
+        "onnx": "build/onnx-float32",
+        "onnx-sam": "build/onnx-sam-float32",
+        "tflite": "build/tflite-w8-dynamic",
+        "tflite-gpu": "build/tflite-gpu-float16",
+    }
+    assert all((shared / ALL / bundle / "manifest.json").is_file() for bundle in made.values())
+
+
+def test_every_target_is_verified_in_its_default_recipe(
+    done: subprocess.CompletedProcess[str],
+) -> None:
+    reports = [row["verification"] for row in json.loads(done.stdout)["bundles"]]
+    assert [report["status"] for report in reports] == ["passed"] * len(builtin_targets())
+
+
+def test_exports_say_what_they_do_and_nothing_else(done: subprocess.CompletedProcess[str]) -> None:
+    """Nothing of what coremltools, onnxscript, TensorFlow, MLIR and LiteRT say."""
+    assert done.stderr.splitlines() == len(builtin_targets()) * [
+        "Loading the checkpoint (seeded)",
+        "Converting the encoder",
+        "Converting the decoder",
+        "Asking PyTorch for the expected answers",
+        "Verifying the files against PyTorch",
+    ]
