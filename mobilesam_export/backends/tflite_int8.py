@@ -41,6 +41,7 @@ class Quantization:
         float16: store the float constants that are left in float16.
         threshold: constants of up to so many numbers stay as they are.
         float32: patterns of the first output of ops that stay as they are all the same.
+        sums: store larger constants that are added, biases of attention, in int8.
     """
 
     int8: tuple[str, ...]
@@ -49,6 +50,7 @@ class Quantization:
     float16: bool
     threshold: int
     float32: tuple[str, ...] = ()
+    sums: bool = False
 
 
 def quantize(

@@ -1,12 +1,14 @@
 """The recipe's numbers: which weights of a .tflite file become float16 or int8.
 
-float16 is done here: a constant is stored in float16 behind a DEQUANTIZE, which XNNPACK and the
-GPU delegates undo when they load the file. int8 is ai-edge-quantizer's, by kind of op, because
-what a delegate has no kernel for falls back to slow ones: see the target's TOML.
+int8 is ai-edge-quantizer's, by kind of op, because what a delegate has no kernel for falls back to
+slow ones: see the target's TOML. Other constants are packed here: stored behind a DEQUANTIZE in
+float16, which XNNPACK and the GPU delegates undo when they load the file, or, where a constant is
+added to a map (biases of attention), in int8, which XNNPACK undoes at each run.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +18,17 @@ from mobilesam_export.contract import Array, GraphSpec
 from mobilesam_export.errors import TargetError
 from mobilesam_export.target import GRAPHS, Recipe
 
+SUM = "ADD"  # in a list of what is only stored in int8: constants that are added
 DEFAULT_THRESHOLD = 1024  # numbers; below that a constant is not worth a DEQUANTIZE
+
+
+class Packed(NamedTuple):
+    """A constant in fewer bits, and what its tensor says of it."""
+
+    values: Array
+    type: int
+    suffix: bytes
+    quantization: Any
 
 
 def parse(recipe: Recipe, graph: str) -> Quantization:
@@ -47,17 +59,20 @@ def parse(recipe: Recipe, graph: str) -> Quantization:
             f"'float16'; found granularity {recipe.granularity!r} and {dict(recipe.quantize)}"
         )
     for name, listed in kinds.items():
-        if not isinstance(listed, list) or not set(listed) <= set(KINDS):
+        known = (*KINDS, SUM) if name.endswith("_stored") else KINDS
+        if not isinstance(listed, list) or not set(listed) <= set(known):
             raise TargetError(
-                f"quantize.{name} is {listed!r}; expected a list of: {', '.join(KINDS)}"
+                f"quantize.{name} is {listed!r}; expected a list of: {', '.join(known)}"
             )
+    stored = kinds[f"{graph}_stored"]
     return Quantization(
         tuple(kinds[graph]),
-        tuple(kinds[f"{graph}_stored"]),
+        tuple(kind for kind in stored if kind != SUM),
         recipe.activations if kinds[graph] else "float32",
         rest == "float16",
         recipe.weight_threshold or DEFAULT_THRESHOLD,
         _float32_ops(recipe, graph),
+        sums=SUM in stored,
     )
 
 
@@ -89,46 +104,72 @@ def quantize(
     """
     if quantization.int8 or quantization.stored:
         content = tflite_int8.quantize(content, quantization, spec, samples)
-    if quantization.float16:
-        content = _float16(content, quantization.threshold)
+    if quantization.float16 or quantization.sums:
+        content = _pack(content, quantization)
     return content
 
 
-def _float16(content: bytes, threshold: int) -> bytes:
-    """Put every larger float32 constant behind a DEQUANTIZE of the same in float16."""
+def _pack(content: bytes, quantization: Quantization) -> bytes:
+    """Put larger float32 constants behind a DEQUANTIZE of the same in fewer bits."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = tflite_file.read(content)
     (graph,) = model.subgraphs
     code = _opcode(model, schema, schema.BuiltinOperator.DEQUANTIZE)
+    added = _added(model, graph) if quantization.sums else set()
     unpacked: dict[int, Any] = {}
-    halves: dict[int, int] = {}  # tensors may share a buffer, and go on sharing it
+    packed: dict[int, Packed] = {}  # by buffer: tensors may share one, and go on sharing it
     for index, tensor in enumerate(list(graph.tensors)):
-        data = model.buffers[tensor.buffer].data
+        data, buffer = model.buffers[tensor.buffer].data, tensor.buffer
         # Vectors stay: XNNPACK wants the bias of an int8 op as it is.
         if tensor.type != schema.TensorType.FLOAT32 or data is None or len(tensor.shape) < 2:
             continue
-        if len(data) <= 4 * threshold:
+        if len(data) <= 4 * quantization.threshold or not (quantization.float16 or buffer in added):
             continue
-        half = schema.TensorT()
-        half.name = tensor.name + b"/float16"
-        half.shape, half.type = list(tensor.shape), schema.TensorType.FLOAT16
-        half.buffer = halves.setdefault(tensor.buffer, tensor.buffer)
+        if buffer not in packed:
+            packed[buffer] = _packed(np.frombuffer(bytes(data), np.float32), int8=buffer in added)
+        small = copy.copy(tensor)
+        small.name = tensor.name + packed[buffer].suffix
+        small.type, small.quantization = packed[buffer].type, packed[buffer].quantization
         tensor.buffer = 0  # the empty one: now it is computed
-        graph.tensors.append(half)
+        graph.tensors.append(small)
         operator = schema.OperatorT()
         operator.opcodeIndex = code
         operator.inputs, operator.outputs = [len(graph.tensors) - 1], [index]
         unpacked[index] = operator
-    for buffer in halves:
-        values = np.frombuffer(bytes(model.buffers[buffer].data), np.float32)
-        model.buffers[buffer].data = np.frombuffer(values.astype(np.float16).tobytes(), np.uint8)
+    for buffer, found in packed.items():
+        model.buffers[buffer].data = np.frombuffer(found.values.tobytes(), np.uint8)
     operators = []
     for operator in graph.operators:  # just before its first use: XNNPACK's partitions stay whole
         operators += [unpacked.pop(index) for index in operator.inputs if index in unpacked]
         operators.append(operator)
     graph.operators = operators
     return tflite_file.write(model)
+
+
+def _added(model: Any, graph: Any) -> set[int]:
+    """Buffers of what an ADD adds."""
+    kinds = tflite_file.op_kinds(model)
+    sums = [item for item in graph.operators if kinds[item.opcodeIndex] == SUM]
+    return {int(graph.tensors[index].buffer) for item in sums for index in item.inputs}
+
+
+def _packed(values: Array, *, int8: bool) -> Packed:
+    """float32 numbers in float16, or in int8 over the range from the least to the greatest.
+
+    One scale for all: XNNPACK unpacks nothing else.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    if not int8:
+        return Packed(values.astype(np.float16), schema.TensorType.FLOAT16, b"/float16", None)
+    low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
+    scale = (high - low) / 255 or 1.0
+    zero = round(-128 - low / scale)
+    affine = schema.QuantizationParametersT()
+    affine.scale, affine.zeroPoint = [scale], [zero]
+    rounded = np.clip(np.round(values / scale) + zero, -128, 127).astype(np.int8)
+    return Packed(rounded, schema.TensorType.INT8, b"/int8", affine)
 
 
 def _opcode(model: Any, schema: Any, builtin: int) -> int:
