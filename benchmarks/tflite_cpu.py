@@ -37,7 +37,7 @@ from mobilesam_export.target import load_target
 
 RESULT = recipes.ROOT / "benchmarks" / "results" / "tflite_cpu.json"
 THREADS, SEED, SLOTS = 2, 0, 6
-ROUNDS = {"encoder": 15, "decoder": 60}
+ROUNDS = {"encoder": 60, "decoder": 120}
 RECIPES = ("float32", "float16", "w8-dynamic")
 # Instructions that multiply int8 in groups of four; without them int8 is no faster than float32.
 INT8_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")

@@ -87,6 +87,8 @@ class GraphForm:
                     f'graph.{name} is for layout = "{layout}", found {found!r} '
                     f'and layout "{self.layout}"'
                 )
+        if self.strips and self.hidden != "whole":
+            raise TargetError(f"graph.strips already makes parts, found hidden {self.hidden!r} too")
 
 
 @dataclass(frozen=True)

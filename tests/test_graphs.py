@@ -98,6 +98,11 @@ def test_channel_last_has_one_form_of_attention() -> None:
         GraphForm("channel-last", "uint8", "slots", attention="sdpa")
 
 
+def test_a_form_has_strips_or_hidden_channels_in_parts() -> None:
+    with pytest.raises(TargetError, match="strips already makes parts"):
+        GraphForm("channel-last", "uint8", "slots", hidden="parts", strips=8)
+
+
 @pytest.mark.parametrize(("height", "width"), [(256, 170), (97, 256), (256, 256), (1, 256)])
 def test_sam_pixels_are_normalized_and_then_padded_with_zeros(height: int, width: int) -> None:
     image = picture(SIZE)[0, :height, :width].float()

@@ -53,7 +53,8 @@ def test_strips_change_nothing(size: int, strips: int) -> None:
 @pytest.mark.parametrize("size", [256, 448])
 def test_small_parts_change_nothing(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, _ = encode(size, 0)
-    monkeypatch.setattr(striped, "MOST_NUMBERS", 1 << 14)
+    monkeypatch.setattr(striped, "MOST_WEIGHTS", 1 << 14)
+    monkeypatch.setattr(striped, "MOST_EXPANDED", 1 << 14)
     found, _ = encode(size, 4)
     assert (found - whole).abs().max() <= TOLERANCE
 
@@ -62,7 +63,8 @@ def test_no_map_in_strips_has_more_than_three_numbers_for_each_pixel(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert encode(448, 0)[1] >= 16
-    monkeypatch.setattr(striped, "MOST_NUMBERS", 448**2)
+    monkeypatch.setattr(striped, "MOST_WEIGHTS", 448**2)
+    monkeypatch.setattr(striped, "MOST_EXPANDED", 448**2)
     assert encode(448, 8)[1] <= 3
 
 

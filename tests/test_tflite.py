@@ -164,6 +164,10 @@ def test_the_encoder_is_one_partition_of_xnnpack(bundle: Path, tmp_path: Path) -
         ({"quantize": {"encoder": [], "decoder": [], "other_constants": "int8"}}, "quantize table"),
         ({"quantize": {"more": 1}}, "quantize table"),
         (
+            {"quantize": {"encoder": [], "decoder": [], "other_constants": "float16"}},
+            "exceptions.encoder excepts nothing",
+        ),
+        (
             {"quantize": {"encoder": [], "decoder": [], "encoder_stored": ["RELU"]}},
             "quantize table",
         ),

@@ -64,14 +64,16 @@ def parse(recipe: Recipe, graph: str) -> Quantization:
             raise TargetError(
                 f"quantize.{name} is {listed!r}; expected a list of: {', '.join(known)}"
             )
-    stored = kinds[f"{graph}_stored"]
+    stored, excepted = kinds[f"{graph}_stored"], _float32_ops(recipe, graph)
+    if excepted and not kinds[graph]:
+        raise TargetError(f"exceptions.{graph} excepts nothing: quantize.{graph} is empty")
     return Quantization(
         tuple(kinds[graph]),
         tuple(kind for kind in stored if kind != SUM),
         recipe.activations if kinds[graph] else "float32",
         rest == "float16",
         recipe.weight_threshold or DEFAULT_THRESHOLD,
-        _float32_ops(recipe, graph),
+        excepted,
         sums=SUM in stored,
     )
 

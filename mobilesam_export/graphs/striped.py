@@ -28,11 +28,12 @@ from mobilesam_export.model import Sam, tiny_vit
 from mobilesam_export.target import GraphForm
 
 MAX_JOINED = 4
-# Most numbers of a part of attention weights or of an expanded map: 8 MB. Parts of 2 MB would be
-# faster still (0.79 of the naive form's time in place of 0.85; float32, 2 threads, AVX2), but their
-# ops alone would add 0.25 MB to the file, the weights packed for each of them 60 MB to the process,
-# and conversion would take twice as long.
-MOST_NUMBERS = 2 << 20
+# Most numbers of a part of attention weights, 2 MB, and of an expanded map, 8 MB. What parts cost:
+# memory for more packed weights (float32: some 45 MB of the process) and time to convert (twice as
+# much). The first limit decides: at 8 MB the encoder took 0.85 of the naive form's time, at 2 MB
+# 0.80; a second limit of 4 MB made no difference (float32, 2 threads, AVX2).
+MOST_WEIGHTS = 1 << 19
+MOST_EXPANDED = 1 << 21
 
 
 class Rows(NamedTuple):
@@ -149,8 +150,8 @@ class StripedBlock(channel_last.Block):
         super().__init__(block, side, gelu)
         weights = self.windows**2 * self.heads * self.tokens**2
         expanded = side**2 * self.fc1.out_features
-        self.window_rows = split_rows(self.windows, min(-(-weights // MOST_NUMBERS), self.windows))
-        self.token_rows = split_rows(side, -(-expanded // MOST_NUMBERS))
+        self.window_rows = split_rows(self.windows, min(-(-weights // MOST_WEIGHTS), self.windows))
+        self.token_rows = split_rows(side, -(-expanded // MOST_EXPANDED))
 
     def forward(self, x: Tensor) -> Tensor:
         x = _join([self._attended(x, rows) for rows in self.window_rows])
