@@ -95,12 +95,13 @@ def paper() -> str:
 
 def tflite(graph: str) -> str:
     """One line for each file of a graph: the naive conversion first, then our recipes."""
-    head = ["", "size", "median", "of naive", "of float32"]
+    head = ["", "size", "median", "of naive", "by rounds", "of float32"]
     head += ["memory: live", "arena", "process", "worst error"]
     lines = []
     for name, row in read("tflite_cpu")[graph].items():
         memory = [f"{row['memory'][way] / 1e6:.0f} MB" for way in ("live", "arena", "process")]
-        ratios = [f"{row[f'ratio_to_{base}']:.2f}" for base in ("naive", "float32")]
+        kinds = ("ratio_to_naive", "round_ratio_to_naive", "ratio_to_float32")
+        ratios = [f"{row[kind]:.3f}" for kind in kinds]
         error = " / ".join(f"{value:.1e}" for value in row["max_abs_errors"].values())
         size, median = f"{row['bytes'] / 1e6:.2f} MB", f"{_ms(row['median_ms'])} ms"
         lines.append([f"{graph}, {name}", size, median, *ratios, *memory, error])

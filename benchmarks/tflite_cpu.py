@@ -148,11 +148,17 @@ def measure(
             "median_ms": round(medians[name], 2),
             "ratio_to_naive": round(medians[name] / medians["naive"], 3),
             "ratio_to_float32": round(medians[name] / medians["float32"], 3),
+            "round_ratio_to_naive": round(of_rounds(times[name], times["naive"]), 3),
             "times_ms": [round(value, 2) for value in times[name]],
             **partitions(path),
         }
         for name, path in files.items()
     }
+
+
+def of_rounds(times: Sequence[float], naive: Sequence[float]) -> float:
+    """Median of the ratios within each round: it bears a machine that grows slower or faster."""
+    return statistics.median(a / b for a, b in zip(times, naive, strict=True))
 
 
 def partitions(path: Path) -> dict[str, Any]:

@@ -199,7 +199,8 @@ def test_tflite_files_are_small_frugal_and_right() -> None:
     for name in ("float32", "float16", "w8-dynamic"):
         row = kept["encoder"][name]
         assert (row["partitions"], row["left"]) == (1, ["CAST"])
-        assert all(row["memory"][way] <= 0.7 * naive[way] for way in naive)
+        assert all(row["memory"][way] <= 0.7 * naive[way] for way in ("live", "arena"))
+        assert row["memory"]["process"] <= 0.85 * naive["process"]  # weights packed for each part
     assert kept["encoder"]["w8-dynamic"]["bytes"] <= 9e6
     assert kept["encoder"]["float32"]["max_abs_errors"]["image_embeddings"] <= 1e-4
     assert kept["decoder"]["float32"]["max_abs_errors"]["low_res_masks"] <= 1e-3
