@@ -45,8 +45,10 @@ class Block(TokensBlock):
         )
 
     def _attend(self, x: Tensor) -> Tensor:
-        x = self._partition(x).reshape(1, self.windows**2, self.tokens, self.width)
-        return self._crop_and_project(torch.cat([head(x) for head in self.attention], dim=-1))
+        x = self._partition(x, self.windows, self.side)
+        x = x.reshape(1, self.windows**2, self.tokens, self.width)
+        y = torch.cat([head(x) for head in self.attention], dim=-1)
+        return self._crop_and_project(y, self.windows, self.side)
 
 
 class Stage(nn.Module):

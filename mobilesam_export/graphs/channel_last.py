@@ -36,17 +36,22 @@ class TokensBlock(WindowBlock):
         hidden = F.gelu(self.fc1(F.layer_norm(x, (self.width,))), approximate=self.gelu)
         return x + self.fc2(hidden)
 
-    def _partition(self, x: Tensor) -> Tensor:  # (1, H, W, C) -> (rows, columns, window, window C)
-        # Merging the last two axes makes this one transpose of a rank-4 tensor.
-        extra = self.padded - self.side
-        x = F.pad(x, (0, 0, 0, extra, 0, extra)) if extra else x
-        rows = (self.windows, self.window, self.windows, self.window * self.width)
-        return x.reshape(rows).permute(0, 2, 1, 3)
+    def _partition(self, x: Tensor, count: int, height: int) -> Tensor:
+        """`height` rows, in `count` rows of windows -> (count, windows, window, window * C).
 
-    def _crop_and_project(self, x: Tensor) -> Tensor:  # windows of tokens -> (1, H, W, C)
-        rows = (self.windows, self.windows, self.window, self.window * self.width)
-        x = x.reshape(rows).permute(0, 2, 1, 3).reshape(1, self.padded, self.padded, self.width)
-        return self.proj(x[:, : self.side, : self.side])
+        Zeros stand for what is missing on the right and below. Merging the last two axes makes this
+        one transpose of a rank-4 tensor.
+        """
+        extra, below = self.padded - self.side, count * self.window - height
+        x = F.pad(x, (0, 0, 0, extra, 0, below)) if extra else x
+        x = x.reshape(count, self.window, self.windows, self.window * self.width)
+        return x.permute(0, 2, 1, 3)
+
+    def _crop_and_project(self, x: Tensor, count: int, height: int) -> Tensor:
+        """Windows of tokens -> (1, height, W, C), the way back."""
+        x = x.reshape(count, self.windows, self.window, self.window * self.width)
+        x = x.permute(0, 2, 1, 3).reshape(1, count * self.window, self.padded, self.width)
+        return self.proj(x[:, :height, : self.side])
 
 
 class Block(TokensBlock):
@@ -62,8 +67,9 @@ class Block(TokensBlock):
 
     def _attend(self, x: Tensor) -> Tensor:
         count = self.windows**2
-        x = self._partition(x).reshape(count, self.tokens, self.width)
-        return self._crop_and_project(self._attention(self.q(x), self.k(x), self.v(x), count))
+        x = self._partition(x, self.windows, self.side).reshape(count, self.tokens, self.width)
+        y = self._attention(self.q(x), self.k(x), self.v(x), count)
+        return self._crop_and_project(y, self.windows, self.side)
 
     def _attention(self, q: Tensor, k: Tensor, v: Tensor, count: int) -> Tensor:
         """Each (count, tokens, C), and so is the result."""

@@ -30,8 +30,7 @@ from mobilesam_export.target import GraphForm
 MAX_JOINED = 4
 # Most numbers of a part of attention weights, 2 MB, and of an expanded map, 8 MB. What parts cost:
 # memory for more packed weights (float32: some 45 MB of the process) and time to convert (twice as
-# much). The first limit decides: at 8 MB the encoder took 0.85 of the naive form's time, at 2 MB
-# 0.80; a second limit of 4 MB made no difference (float32, 2 threads, AVX2).
+# much). Attention in parts of 2 MB is 2 % faster than in parts of 8 MB (float32, 2 threads, AVX2).
 MOST_WEIGHTS = 1 << 19
 MOST_EXPANDED = 1 << 21
 
@@ -163,27 +162,22 @@ class StripedBlock(channel_last.Block):
         return x + self.fc2(hidden)
 
     def _attended(self, x: Tensor, rows: Rows) -> Tensor:
-        """Rows of the map that lie in these rows of windows, after attention."""
-        first, last = rows.start * self.window, min(rows.end * self.window, self.side)
-        count, height = rows.end - rows.start, last - first
-        x = x[:, first:last]
-        y = F.layer_norm(x, (self.width,))
-        q, k, v = (self._windows(layer(y), count, height) for layer in (self.q, self.k, self.v))
-        y = self._attention(q, k, v, count * self.windows)
-        y = y.reshape(count, self.windows, self.window, self.window * self.width)
-        y = y.permute(0, 2, 1, 3).reshape(1, count * self.window, self.padded, self.width)
-        return x + self.proj(y[:, :height, : self.side])
-
-    def _windows(self, x: Tensor, count: int, height: int) -> Tensor:
-        """`height` rows of a projected map -> (count * windows, tokens, C).
+        """Rows of the map that lie in these rows of windows, after attention.
 
         They are padded after their projection, where less is to compute: what keys and values of
         padded tokens are, zero, they stay, and padded queries are cut off again.
         """
-        extra, below = self.padded - self.side, count * self.window - height
-        x = F.pad(x, (0, 0, 0, extra, 0, below)) if extra else x
-        x = x.reshape(count, self.window, self.windows, self.window * self.width)
-        return x.permute(0, 2, 1, 3).reshape(count * self.windows, self.tokens, self.width)
+        first, last = rows.start * self.window, min(rows.end * self.window, self.side)
+        count, height = rows.end - rows.start, last - first
+        x = x[:, first:last]
+        y = F.layer_norm(x, (self.width,))
+        shape = (count * self.windows, self.tokens, self.width)
+        q, k, v = (
+            self._partition(layer(y), count, height).reshape(shape)
+            for layer in (self.q, self.k, self.v)
+        )
+        y = self._attention(q, k, v, count * self.windows)
+        return x + self._crop_and_project(y, count, height)
 
 
 class StripedStage(nn.Module):
