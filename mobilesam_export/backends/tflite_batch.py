@@ -76,7 +76,8 @@ def _keep_axes(model: Any, graph: Any, kinds: dict[int, str]) -> None:
         kind = kinds[operator.opcodeIndex]
         if kind not in tflite_reshapes.REDUCTIONS or operator.builtinOptions.keepDims:
             continue
-        chain, _ = tflite_reshapes.scaled(model, graph, kinds, operator)
+        consumers = tflite_reshapes.consumers(graph)
+        chain, _ = tflite_reshapes.scaled(model, graph, kinds, consumers, operator)
         last = chain[-1]
         made = int(last.outputs[0])
         whole = _copy(graph, made, b"/whole")
@@ -136,7 +137,7 @@ def _adapt(model: Any, graph: Any, operator: Any, kind: str, extra: int) -> None
         operator.inputs[place] = _constant(model, graph, numbers)
 
     def numbers(place: int) -> list[int]:
-        return _numbers(model, graph, operator.inputs[place])
+        return tflite_file.numbers(model, graph, operator.inputs[place])
 
     options, made = operator.builtinOptions, graph.tensors[operator.outputs[0]]
     if kind == "RESHAPE":
@@ -178,11 +179,6 @@ def _liftable(model: Any, graph: Any, kinds: dict[int, str]) -> dict[int, int]:
                     del added[index]
                 changed = True
     return added
-
-
-def _numbers(model: Any, graph: Any, index: int) -> list[int]:
-    data = model.buffers[graph.tensors[index].buffer].data
-    return [int(number) for number in np.frombuffer(bytes(data), np.int32)]
 
 
 def _constant(model: Any, graph: Any, numbers: list[int]) -> int:

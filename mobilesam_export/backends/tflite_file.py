@@ -7,6 +7,8 @@ import re
 from collections import Counter
 from typing import Any
 
+import numpy as np
+
 from mobilesam_export.contract import GraphSpec
 from mobilesam_export.errors import ConversionError
 
@@ -80,6 +82,12 @@ def op_kinds(model: Any) -> dict[int, str]:
     names = {value: name for name, value in vars(schema.BuiltinOperator).items()}
     codes = [max(item.builtinCode, item.deprecatedBuiltinCode) for item in model.operatorCodes]
     return {index: str(names.get(code, code)) for index, code in enumerate(codes)}
+
+
+def numbers(model: Any, graph: Any, index: int) -> list[int]:
+    """What an int32 constant holds, by the index of its tensor."""
+    data = model.buffers[graph.tensors[index].buffer].data
+    return [int(number) for number in np.frombuffer(bytes(data), np.int32)]
 
 
 def compact(model: Any) -> None:

@@ -11,8 +11,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from mobilesam_export.backends import tflite_file
 
 PRODUCTS = ("BATCH_MATMUL", "FULLY_CONNECTED")
@@ -24,12 +22,14 @@ def simplify(content: bytes) -> bytes:
     model = tflite_file.read(content)
     (graph,) = model.subgraphs
     kinds = tflite_file.op_kinds(model)
+    # What an op's result is made by, and who takes it: widening changes only inputs of ops before.
+    makers, takers = _producers(graph), consumers(graph)
     for operator in graph.operators:
         kind = kinds[operator.opcodeIndex]
         if kind in PRODUCTS:
-            _widen(graph, kinds, operator, kind)
+            _widen(graph, kinds, makers, takers, operator)
         elif kind in REDUCTIONS and not operator.builtinOptions.keepDims:
-            chain, users = scaled(model, graph, kinds, operator)
+            chain, users = scaled(model, graph, kinds, takers, operator)
             if users and all(kinds[user.opcodeIndex] == "RESHAPE" for user in users):
                 keep_axes(model, graph, chain)
     while _merge(graph, kinds):
@@ -40,13 +40,17 @@ def simplify(content: bytes) -> bytes:
 
 
 def scaled(
-    model: Any, graph: Any, kinds: Mapping[int, str], operator: Any
+    model: Any,
+    graph: Any,
+    kinds: Mapping[int, str],
+    takers: Mapping[int, list[Any]],
+    operator: Any,
 ) -> tuple[list[Any], list[Any]]:
     """A reduction and the ops behind it with a single number each; who takes what they make."""
     chain = [operator]
     while True:
         (made,) = chain[-1].outputs
-        users = [item for item in graph.operators if int(made) in [int(i) for i in item.inputs]]
+        users = takers.get(int(made), [])
         if len(users) != 1 or kinds[users[0].opcodeIndex] not in ("ADD", "MUL", "SUB"):
             return chain, users
         tensors = [graph.tensors[index] for index in users[0].inputs]
@@ -60,8 +64,7 @@ def keep_axes(model: Any, graph: Any, chain: Sequence[Any]) -> None:
     """Let the reduction at the head of a chain from `scaled` keep its axes."""
     reduction = chain[0]
     shape = [int(size) for size in graph.tensors[reduction.inputs[0]].shape]
-    axes = model.buffers[graph.tensors[reduction.inputs[1]].buffer].data
-    for axis in np.frombuffer(bytes(axes), np.int32):
+    for axis in tflite_file.numbers(model, graph, reduction.inputs[1]):
         shape[axis] = 1
     reduction.builtinOptions.keepDims = True
     for operator in chain:
@@ -72,7 +75,8 @@ def _producers(graph: Any) -> dict[int, Any]:
     return {int(index): operator for operator in graph.operators for index in operator.outputs}
 
 
-def _consumers(graph: Any) -> dict[int, list[Any]]:
+def consumers(graph: Any) -> dict[int, list[Any]]:
+    """Ops by the index of each tensor that they take."""
     found: dict[int, list[Any]] = defaultdict(list)
     for operator in graph.operators:
         for index in operator.inputs:
@@ -85,21 +89,26 @@ def _shape(graph: Any, index: int) -> tuple[int, ...]:
     return () if shape is None else tuple(int(size) for size in shape)
 
 
-def _widen(graph: Any, kinds: Mapping[int, str], operator: Any, kind: str) -> None:
+def _widen(
+    graph: Any,
+    kinds: Mapping[int, str],
+    makers: Mapping[int, Any],
+    takers: Mapping[int, list[Any]],
+    operator: Any,
+) -> None:
     """Let one product take what was reshaped for it."""
     (made,) = operator.outputs
-    users = _consumers(graph)[int(made)]
+    users = takers.get(int(made), [])
     if made in graph.outputs or any(kinds[user.opcodeIndex] != "RESHAPE" for user in users):
         return
-    producers = _producers(graph)
 
     def source(index: int) -> int:
-        maker = producers.get(int(index))
+        maker = makers.get(int(index))
         if maker is None or kinds[maker.opcodeIndex] != "RESHAPE":
             return int(index)
         return int(maker.inputs[0])
 
-    if kind == "FULLY_CONNECTED":
+    if kinds[operator.opcodeIndex] == "FULLY_CONNECTED":
         first = source(operator.inputs[0])
         before, rows = _shape(graph, first), _shape(graph, int(operator.inputs[0]))
         if before[-1:] != rows[-1:]:
@@ -130,7 +139,7 @@ def _merge(graph: Any, kinds: Mapping[int, str]) -> bool:
             operator.inputs[0], changed = int(maker.inputs[0]), True
         before, after = int(operator.inputs[0]), int(operator.outputs[0])
         if _shape(graph, before) == _shape(graph, after) and after not in graph.outputs:
-            for user in _consumers(graph)[after]:
+            for user in consumers(graph)[after]:
                 user.inputs = [before if index == after else int(index) for index in user.inputs]
                 changed = True
     return changed
