@@ -1,9 +1,15 @@
 """What tests of Core ML packages share."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
+
 from mobilesam_export.backends import coreml_weights
+from mobilesam_export.errors import TargetError
 from mobilesam_export.quiet import quiet
 from mobilesam_export.target import Recipe
 
@@ -19,3 +25,13 @@ def compressed_spec(package: Path, recipe: Recipe, graph: str) -> Any:
     """What a recipe makes of the weights of a float16 package."""
     with quiet():  # coremltools leaves its temporary folder to be found and warned of
         return coreml_weights.compress(opened(package), recipe, graph).get_spec()
+
+
+@contextmanager
+def refused_before_conversion(message: str) -> Iterator[None]:
+    """What is done within it fails in one line, with nothing converted."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.export, "export", lambda *_: pytest.fail("it is converted"))
+        with pytest.raises(TargetError, match=message) as caught:
+            yield
+    assert "\n" not in str(caught.value)
