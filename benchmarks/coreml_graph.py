@@ -19,15 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.naive_form import NaiveEncoder
-from mobilesam_export.backends import coreml
 from mobilesam_export.backends.conversion import Conversion
+from mobilesam_export.backends.coreml import backend as coreml
+from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.contract import Contract
 from mobilesam_export.graphs import split_graphs
 from mobilesam_export.inspection.placement import Verdict
 from mobilesam_export.inspection.report import GraphReport, inspect_graph
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.quiet import quiet
-from mobilesam_export.seeded import seeded_state_dict
 from mobilesam_export.target import load_target
 
 RESULT = Path(__file__).parent / "results" / "coreml_graph.json"

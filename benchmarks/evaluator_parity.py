@@ -13,15 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from mobilesam_export import prompts, verify
+from mobilesam_export import metrics, prompts
 from mobilesam_export.backends import get_backend
 from mobilesam_export.backends.conversion import Conversion
-from mobilesam_export.cases import object_prompts, verification_scenes
-from mobilesam_export.checkpoint import load_checkpoint
-from mobilesam_export.contract import Contract, Session
+from mobilesam_export.checkpoint.load import load_checkpoint
+from mobilesam_export.contract import Contract
 from mobilesam_export.graphs import split_graphs
 from mobilesam_export.model import Sam, build_sam
+from mobilesam_export.session import Session
 from mobilesam_export.target import load_target
+from mobilesam_export.verification.cases import object_prompts, verification_scenes
 
 RESULT = Path(__file__).parent / "results" / "evaluator_parity.json"
 SIDE, SLOTS = 1024, 6
@@ -67,7 +68,7 @@ def compare(evaluated: list[Session], expected: list[Session], side: int) -> Fig
                     float(np.abs(ours - theirs).max()),
                     float(np.abs(found["low_res_masks"] - wanted["low_res_masks"]).max()),
                     float(np.abs(found["iou_predictions"] - wanted["iou_predictions"]).max()),
-                    verify.mask_iou(*masks),
+                    metrics.mask_iou(*masks),
                 )
             )
     embedding, logits, iou, mask = zip(*rows, strict=True)

@@ -16,13 +16,14 @@ from typing import Any
 import torch
 
 from mobilesam_export import prompts
-from mobilesam_export.backends import coreml, reference
+from mobilesam_export.backends import reference
 from mobilesam_export.backends.conversion import Conversion
+from mobilesam_export.backends.coreml import backend as coreml
+from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.contract import Contract
 from mobilesam_export.graphs import split_graphs
 from mobilesam_export.model import build_sam
 from mobilesam_export.scenes import scene
-from mobilesam_export.seeded import seeded_state_dict
 from mobilesam_export.target import load_target
 
 RESULT = Path(__file__).parent / "results" / "evaluator_time.json"

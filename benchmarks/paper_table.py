@@ -22,16 +22,16 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mobilesam_export.benchmark import bundle_subjects
-from mobilesam_export.bundle import open_bundle
-from mobilesam_export.latency.gates import bundle_reports
-from mobilesam_export.latency.machine import this_machine, usable_cores
-from mobilesam_export.latency.results import write_json
-from mobilesam_export.latency.statistics import summarize
-from mobilesam_export.latency.subject import Loaded
-from mobilesam_export.latency.timing import keep_freed_memory, steady, time_call
+from mobilesam_export.benchmark.machine import this_machine, usable_cores
+from mobilesam_export.benchmark.measure import bundle_subjects
+from mobilesam_export.benchmark.results import write_json
+from mobilesam_export.benchmark.statistics import summarize
+from mobilesam_export.benchmark.subject import Loaded
+from mobilesam_export.benchmark.timing import keep_freed_memory, steady, time_call
+from mobilesam_export.bundle.manifest import open_bundle
+from mobilesam_export.checkpoint.seeded import seeded_state_dict
+from mobilesam_export.compare.gates import bundle_reports
 from mobilesam_export.model import build_sam
-from mobilesam_export.seeded import seeded_state_dict
 
 RESULT = Path(__file__).parent / "results" / "paper_table.json"
 SIDE = 1024

@@ -14,13 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import golden_vectors
-from mobilesam_export import prompts, verify
-from mobilesam_export.backends import onnx, reference
+from mobilesam_export import metrics, prompts
+from mobilesam_export.backends import reference
 from mobilesam_export.backends.conversion import Conversion
-from mobilesam_export.contract import Array, Contract, Session
+from mobilesam_export.backends.onnx import backend as onnx
+from mobilesam_export.checkpoint.seeded import seeded_state_dict
+from mobilesam_export.contract import Array, Contract
 from mobilesam_export.graphs import split_graphs
 from mobilesam_export.model import Sam, build_sam
-from mobilesam_export.seeded import seeded_state_dict
+from mobilesam_export.session import Session
 from mobilesam_export.target import load_target
 
 RESULT = Path(__file__).parent / "results" / "parity.json"
@@ -79,7 +81,7 @@ def compare(
                     error,
                     float(np.abs(low_res[0, :, ::4, ::4] - golden.low_res_sub).max()),
                     float(np.abs(iou - golden.iou).max()),
-                    verify.mask_iou(mask, golden.best_mask),
+                    metrics.mask_iou(mask, golden.best_mask),
                 )
             )
     embedding, logits, iou, masks = zip(*rows, strict=True)

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from benchmarks import samexporter_encoder
-from mobilesam_export import bundle, prompts
+from mobilesam_export import prompts
 from mobilesam_export.backends import get_backend
+from mobilesam_export.bundle import manifest
 from mobilesam_export.contract import Array
 from mobilesam_export.scenes import scene
 from mobilesam_export.target import Target, load_target
@@ -90,7 +91,7 @@ def interleaved(encoders: Mapping[str, Encode], rounds: int) -> dict[str, list[f
 
 
 def _encoder(folder: Path) -> Encode:
-    opened = bundle.open_bundle(folder)
+    opened = manifest.open_bundle(folder)
     backend = get_backend(opened.backend)
     path = folder / f"encoder{backend.SUFFIX}"
     session = backend.load(path, opened.contract.encoder, threads=THREADS)

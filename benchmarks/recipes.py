@@ -24,15 +24,18 @@ import click
 import numpy as np
 
 from benchmarks import recipe_latency
-from mobilesam_export import bundle, pipeline, prompts, verify
+from mobilesam_export import metrics, pipeline, prompts
 from mobilesam_export.backends import get_backend, reference
-from mobilesam_export.cases import object_prompts
-from mobilesam_export.checkpoint import load_checkpoint
-from mobilesam_export.contract import Array, Contract, Session
+from mobilesam_export.bundle import manifest, staging
+from mobilesam_export.checkpoint.load import load_checkpoint
+from mobilesam_export.contract import Array, Contract
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.prompts import Picture, Prompt
 from mobilesam_export.scenes import masked_scene
+from mobilesam_export.session import Session
 from mobilesam_export.target import Target, builtin_targets, load_target
+from mobilesam_export.verification import verify
+from mobilesam_export.verification.cases import object_prompts
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "recipes.json"
@@ -122,7 +125,7 @@ def exported(run: Run, target: Target, recipe: str) -> Path:
 
 def accuracy(run: Run, folder: Path) -> dict[str, Any]:
     """Mask IoU with PyTorch and the collapse guard of one bundle."""
-    opened = bundle.open_bundle(folder)
+    opened = manifest.open_bundle(folder)
     sessions = pipeline.load_files(folder, get_backend(opened.backend), opened.contract)
     ious: dict[str, list[float]] = {kind: [] for kind in KINDS}
     found: list[Array] = []
@@ -131,7 +134,7 @@ def accuracy(run: Run, folder: Path) -> dict[str, Any]:
         embeddings = ask(sessions, asked, opened.contract, ious)
         found.append(np.asarray(embeddings, np.float32))
         expected.append(asked.embeddings)
-    psnr = [verify.psnr_db(a, b) for a, b in zip(found, expected, strict=True)]
+    psnr = [metrics.psnr_db(a, b) for a, b in zip(found, expected, strict=True)]
     return {
         "runtime": sessions[0].runtime,
         "prompts": sum(len(values) for values in ious.values()),
@@ -152,7 +155,7 @@ def ask(
     for question in asked.questions:
         given = prompts.decoder_inputs(question.prompt, embeddings, size, contract)
         mask = prompts.final_mask(question.prompt, decoder.run(given), size, contract)
-        ious[question.kind].append(verify.mask_iou(mask, question.mask.astype(bool)))
+        ious[question.kind].append(metrics.mask_iou(mask, question.mask.astype(bool)))
     return embeddings
 
 
@@ -196,16 +199,16 @@ def measure(run: Run, only: str) -> dict[str, dict[str, Any]]:
 def measured(run: Run, target: Target, recipe: str) -> dict[str, Any]:
     """One recipe's row, kept on disk with the hashes of the files that it is about."""
     folder = exported(run, target, recipe)
-    manifest = json.loads((folder / bundle.MANIFEST).read_text())
+    written = json.loads((folder / staging.MANIFEST).read_text())
     files = {
         part: sum(
             entry["bytes"]
-            for file, entry in manifest["files"].items()
+            for file, entry in written["files"].items()
             if file.partition(".")[0] == part
         )
         for part in ("encoder", "decoder")
     }
-    key = hashlib.sha256(json.dumps([manifest["files"], run.scenes]).encode()).hexdigest()
+    key = hashlib.sha256(json.dumps([written["files"], run.scenes]).encode()).hexdigest()
     kept = run.folder / f"{target.name}-{recipe}.json"
     if kept.exists() and (row := json.loads(kept.read_text()))["key"] == key:
         return dict(row)

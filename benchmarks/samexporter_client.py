@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.photograph import photograph
-from mobilesam_export.verify import mask_iou
+from mobilesam_export.metrics import mask_iou
 
 RESULT = Path(__file__).parent / "results" / "samexporter_client.json"
 BUILD = Path("build") / "samexporter"

@@ -26,10 +26,10 @@ from torch import nn
 from benchmarks import naive_form, recipe_latency, recipes, speed_tables, tflite_memory
 from mobilesam_export import prompts
 from mobilesam_export.backends import reference
-from mobilesam_export.checkpoint import load_checkpoint
+from mobilesam_export.backends.tflite.xnnpack import find_partitions
+from mobilesam_export.benchmark.machine import this_machine
+from mobilesam_export.checkpoint.load import load_checkpoint
 from mobilesam_export.contract import Array, Contract
-from mobilesam_export.inspection.xnnpack import find_partitions
-from mobilesam_export.latency.machine import this_machine
 from mobilesam_export.model import build_sam
 from mobilesam_export.quiet import quiet_descriptors
 from mobilesam_export.scenes import scene

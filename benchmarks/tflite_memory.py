@@ -21,8 +21,8 @@ PAGE = 4096
 
 def measure(path: Path) -> dict[str, int]:
     """Bytes in all three ways; two of them from processes of their own."""
+    from mobilesam_export.backends.tflite.describe import describe_tflite
     from mobilesam_export.inspection.memory import find_peak
-    from mobilesam_export.inspection.tflite import describe_tflite
 
     found = {"live": find_peak(describe_tflite(path)).bytes}
     for way in ("arena", "process"):

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from benchmarks.training import losses, prompting
 from benchmarks.training.prompting import Prompts
-from mobilesam_export.checkpoint import load_checkpoint
+from mobilesam_export.checkpoint.load import load_checkpoint
 from mobilesam_export.model import PIXEL_MEAN, PIXEL_STD, Sam
 from mobilesam_export.scenes import TRAINING_SEEDS, masked_scene
 

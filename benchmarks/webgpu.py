@@ -20,8 +20,9 @@ from typing import Any
 import click
 import numpy as np
 
-from mobilesam_export import bundle, prompts
-from mobilesam_export.backends import tflite
+from mobilesam_export import prompts
+from mobilesam_export.backends.tflite import backend as tflite
+from mobilesam_export.bundle import manifest
 from mobilesam_export.contract import Array, Contract
 from mobilesam_export.prompts import Prompt
 from mobilesam_export.scenes import scene
@@ -84,7 +85,7 @@ def answer(path: Path, given: Path, found: Path) -> None:
 
 def compare(folder: Path) -> dict[str, Any]:
     """Both files of a bundle on a scene and a click, on the CPU and on the GPU."""
-    opened = bundle.open_bundle(folder)
+    opened = manifest.open_bundle(folder)
     contract = opened.contract
     side = contract.image_size
     picture = scene(SEED, side * 3 // 4, side)

@@ -14,10 +14,11 @@ import numpy as np
 from PIL import Image
 
 from mobilesam_export import prompts
-from mobilesam_export.contract import Array, Contract, Session
+from mobilesam_export.contract import Array, Contract
 from mobilesam_export.errors import PictureError
 from mobilesam_export.prompts import Picture, Prompt
 from mobilesam_export.scenes import scene
+from mobilesam_export.session import Session
 
 MIN_PICTURES = 4  # below that a range is that of a few objects, not of what a camera sees
 MAX_PICTURES = 32  # of a larger folder so many are chosen, by the seed

@@ -6,10 +6,11 @@ is nothing to compare it with.
 
 from pathlib import Path
 
-from mobilesam_export import bundle, cases, verify
 from mobilesam_export.backends import get_backend
+from mobilesam_export.bundle import manifest
 from mobilesam_export.errors import UsageError
 from mobilesam_export.progress import step
+from mobilesam_export.verification import cases, verify
 
 
 def compare(folder: Path) -> verify.Report:
@@ -22,7 +23,7 @@ def compare(folder: Path) -> verify.Report:
         UsageError: the backend has no evaluator.
         MobileSamExportError: the bundle is damaged, or its files cannot be run.
     """
-    opened = bundle.open_bundle(folder)
+    opened = manifest.open_bundle(folder)
     backend = get_backend(opened.backend)
     if not hasattr(backend, "load_evaluator"):
         raise UsageError(f"--evaluator is for Core ML bundles; {folder} is for {opened.backend}")

@@ -5,16 +5,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mobilesam_export import __version__, bundle, calibration, cases, handover, verify
+from mobilesam_export import __version__, calibration
 from mobilesam_export.backends import get_backend, reference
 from mobilesam_export.backends.conversion import Conversion
-from mobilesam_export.checkpoint import Checkpoint, load_checkpoint
-from mobilesam_export.contract import Contract, Session
+from mobilesam_export.bundle import manifest, readme, staging
+from mobilesam_export.checkpoint.load import Checkpoint, load_checkpoint
+from mobilesam_export.contract import Contract
 from mobilesam_export.errors import UsageError
 from mobilesam_export.graphs import split_graphs
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.progress import step
+from mobilesam_export.session import Session
 from mobilesam_export.target import Recipe, Target
+from mobilesam_export.verification import cases, verify
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def check(job: Job) -> Plan:
     name, recipe = job.target.recipe(job.recipe)
     backend = get_backend(job.target.backend)
     folder = job.out or Path("build") / f"{job.target.name}-{name}"
-    bundle.check_replaceable(folder)
+    staging.check_replaceable(folder)
     if recipe.calibrated and job.calibration is not None:
         calibration.find_pictures(job.calibration)
     return Plan(
@@ -108,11 +111,11 @@ def export(job: Job) -> Outcome:
         checkpoint = load_checkpoint(job.checkpoint)
         sam = build_sam(checkpoint.state_dict, job.image_size)
     calibrated = collect_samples(job, plan, sam)
-    with bundle.staging(folder) as stage:
+    with staging.staging(folder) as stage:
         for graph in split_graphs(sam, contract):
             with step(f"Converting the {graph.spec.name}"):
                 path = stage / f"{graph.spec.name}{backend.SUFFIX}"
-                metadata = bundle.file_metadata(graph.spec, job.target, name, checkpoint)
+                metadata = manifest.file_metadata(graph.spec, job.target, name, checkpoint)
                 samples = calibrated.samples[graph.spec.name] if calibrated else ()
                 conversion = Conversion(plan.options, recipe, contract, metadata, samples)
                 backend.convert(graph, conversion, path)
@@ -124,7 +127,7 @@ def export(job: Job) -> Outcome:
             with step("Verifying the files against PyTorch"):
                 sessions = load_files(stage, backend, contract)
                 report = verify.verify(sessions, expected, contract, recipe.tolerance)
-        contents = bundle.Contents(
+        contents = manifest.Contents(
             target=job.target,
             recipe_name=name,
             contract=contract,
@@ -134,9 +137,9 @@ def export(job: Job) -> Outcome:
             calibration=calibrated,
         )
         if report.status is not verify.Status.FAILED:
-            bundle.write_contents(stage, contents, expected)
-            sizes = handover.artifact_sizes(stage)
-            bundle.publish(stage, folder)
+            manifest.write_contents(stage, contents, expected)
+            sizes = readme.artifact_sizes(stage)
+            staging.publish(stage, folder)
             return Outcome(folder, sizes, report)
     return Outcome(None, {}, report)
 
@@ -169,7 +172,7 @@ def verify_bundle(folder: Path, checkpoint: str | None = None) -> verify.Report:
         BundleError: it is damaged or no bundle. UsageError: that is another checkpoint.
     """
     with step("Checking the bundle's hashes"):
-        opened = bundle.open_bundle(folder)
+        opened = manifest.open_bundle(folder)
     backend = get_backend(opened.backend)
     if reason := backend.unavailable():
         return verify.unverified(f"hashes are right, but {reason}")
@@ -182,7 +185,7 @@ def verify_bundle(folder: Path, checkpoint: str | None = None) -> verify.Report:
         return verify.verify(sessions, expected, opened.contract, opened.tolerance)
 
 
-def reference_checkpoint(opened: bundle.Bundle, source: str | None) -> Checkpoint:
+def reference_checkpoint(opened: manifest.Bundle, source: str | None) -> Checkpoint:
     """The checkpoint that a bundle was made of, to verify it again.
 
     Args:

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from mobilesam_export import prompts
 from mobilesam_export.backends import get_backend
-from mobilesam_export.bundle import Bundle
+from mobilesam_export.bundle.manifest import Bundle
 from mobilesam_export.errors import BackendError, PictureError, UsageError
 from mobilesam_export.pipeline import load_files
 from mobilesam_export.progress import step

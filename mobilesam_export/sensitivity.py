@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mobilesam_export import prompts, verify
-from mobilesam_export.cases import PictureCase
+from mobilesam_export import metrics, prompts
 from mobilesam_export.contract import Array, Contract
 from mobilesam_export.graphs import Graph
 from mobilesam_export.model import PIXEL_MEAN
 from mobilesam_export.target import Recipe
+from mobilesam_export.verification.cases import PictureCase
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 LLOYD_STEPS = 12  # of k-means in one dimension; more changes the third digit of a PSNR
@@ -189,8 +189,8 @@ def _answer(
         masks, iou = decoder.module(*(torch.from_numpy(np.asarray(v)) for v in given.values()))
         outputs = {"low_res_masks": masks.numpy(), "iou_predictions": iou.numpy()}
         found = prompts.final_mask(item.prompt, outputs, size, contract)
-        ious.append(verify.mask_iou(found, item.mask))
-    return verify.psnr_db(embeddings, case.embeddings), ious
+        ious.append(metrics.mask_iou(found, item.mask))
+    return metrics.psnr_db(embeddings, case.embeddings), ious
 
 
 def _pixels(inputs: dict[str, Array], contract: Contract) -> Tensor:

@@ -48,8 +48,13 @@ SCRIPT = [str(Path(sys.executable).with_name("mobilesam-export"))]  # as pip ins
 warm_processes = multiprocessing.get_context("forkserver")
 warm_processes.set_forkserver_preload(
     [
-        *("mobilesam_export.segment", "mobilesam_export.backends.onnx", "onnxruntime", "pooch"),
-        "mobilesam_export.backends.coreml_passes",  # and with it coremltools
+        *(
+            "mobilesam_export.segment",
+            "mobilesam_export.backends.onnx.backend",
+            "onnxruntime",
+            "pooch",
+        ),
+        "mobilesam_export.backends.coreml.passes",  # and with it coremltools
     ]
 )
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from filelock import FileLock
 
+from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.model import Sam, build_sam
-from mobilesam_export.seeded import seeded_state_dict
 from mobilesam_export.target import builtin_targets, load_target
 
 PROGRAM = str(Path(sys.executable).with_name("mobilesam-export"))  # as pip installed it

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from mobilesam_export.backends import coreml_weights
+from mobilesam_export.backends.coreml import weights
 from mobilesam_export.errors import TargetError
 from mobilesam_export.quiet import quiet
 from mobilesam_export.target import Recipe
@@ -24,7 +24,7 @@ def opened(package: Path) -> Any:
 def compressed_spec(package: Path, recipe: Recipe, graph: str) -> Any:
     """What a recipe makes of the weights of a float16 package."""
     with quiet():  # coremltools leaves its temporary folder to be found and warned of
-        return coreml_weights.compress(opened(package), recipe, graph).get_spec()
+        return weights.compress(opened(package), recipe, graph).get_spec()
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mobilesam_export.evaluator import load_program
+from mobilesam_export.mil import load_program
 from mobilesam_export.quiet import quiet
 
 with quiet():

@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mobilesam_export.checkpoint import load_checkpoint, weights_sha256
+from mobilesam_export.checkpoint.load import load_checkpoint, weights_sha256
 from tests.cli_runner import ERROR, refused, refused_cold, warm
 
 StateDict = dict[str, torch.Tensor]

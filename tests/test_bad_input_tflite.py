@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mobilesam_export.backends import tflite_file
+from mobilesam_export.backends.tflite import model_file
 from tests.cli_runner import ERROR, cold, error_line, refused, refused_cold
 from tests.test_bad_input_bundle import vouch
 from tests.tflite_files import Op, make_file
@@ -37,9 +37,9 @@ def swap(bundle: Path) -> None:
 
 def no_signature(bundle: Path) -> None:
     path = bundle / "encoder.tflite"
-    model = tflite_file.read(path.read_bytes())
+    model = model_file.read(path.read_bytes())
     model.signatureDefs = []
-    path.write_bytes(tflite_file.write(model))
+    path.write_bytes(model_file.write(model))
 
 
 def foreign(bundle: Path) -> None:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from mobilesam_export.budget import PAPER, Budget, Verdict, judge, load_budget
+from mobilesam_export.benchmark.budget import PAPER, Budget, Verdict, judge, load_budget
+from mobilesam_export.benchmark.results import Row
+from mobilesam_export.benchmark.statistics import Latency, summarize
 from mobilesam_export.errors import BudgetError
-from mobilesam_export.latency.results import Row
-from mobilesam_export.latency.statistics import Latency, summarize
 
 HERE = ("AMD EPYC", "")
 GPU = ("AMD EPYC", "NVIDIA H200")

@@ -12,11 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from mobilesam_export import bundle, pipeline, swap
-from mobilesam_export.backends import onnx
+from mobilesam_export import pipeline
+from mobilesam_export.backends.onnx import backend as onnx
+from mobilesam_export.bundle import manifest, staging, swap
 from mobilesam_export.contract import Array
 from mobilesam_export.errors import BundleError, UsageError
-from mobilesam_export.verify import mask_iou
+from mobilesam_export.metrics import mask_iou
 
 
 def golden_index(folder: Path) -> dict[str, object]:
@@ -61,7 +62,7 @@ def test_a_bundle_that_no_chip_has_run_says_so(coreml_bundle: Path) -> None:
 
 def test_golden_vectors_are_what_the_files_compute(onnx_bundle: Path) -> None:
     """Run as an app developer would, from golden.json alone."""
-    contract = bundle.open_bundle(onnx_bundle).contract
+    contract = manifest.open_bundle(onnx_bundle).contract
     encoder = onnx.load(onnx_bundle / "encoder.onnx", contract.encoder)
     decoder = onnx.load(onnx_bundle / "decoder.onnx", contract.decoder)
     index = golden_index(onnx_bundle)
@@ -150,14 +151,14 @@ def test_only_our_own_files_are_ever_replaced(tmp_path: Path, found: list[str]) 
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}")
     if not found:
-        bundle.check_replaceable(tmp_path)
+        staging.check_replaceable(tmp_path)
         return
     with pytest.raises(BundleError, match="did not write"):
-        bundle.check_replaceable(tmp_path)
+        staging.check_replaceable(tmp_path)
 
 
 def test_a_stage_that_is_not_published_is_gone(tmp_path: Path) -> None:
-    with bundle.staging(tmp_path / "b") as stage:
+    with staging.staging(tmp_path / "b") as stage:
         (stage / "file").touch()
         assert stage.parent == tmp_path
     assert list(tmp_path.iterdir()) == []
@@ -172,7 +173,7 @@ def test_a_file_may_be_named_as_the_manifest_names_it(
     """It is refused only where nobody gave it: then there is a name and no path."""
     monkeypatch.chdir(tmp_path)
     torch.save(state_dict, "mine.pt")
-    opened = bundle.open_bundle(onnx_bundle)
+    opened = manifest.open_bundle(onnx_bundle)
     made_of = replace(opened.provenance, source="mine.pt", file_sha256="of the file")
     opened = replace(opened, provenance=made_of)
     assert pipeline.reference_checkpoint(opened, "mine.pt").provenance.source == "mine.pt"

@@ -13,11 +13,12 @@ from PIL import Image
 from mobilesam_export import calibration, prompts
 from mobilesam_export.backends import reference
 from mobilesam_export.calibration import Calibration
-from mobilesam_export.contract import Contract, Session
+from mobilesam_export.checkpoint.seeded import seeded_state_dict
+from mobilesam_export.contract import Contract
 from mobilesam_export.errors import PictureError
 from mobilesam_export.model import build_sam
 from mobilesam_export.scenes import scene
-from mobilesam_export.seeded import seeded_state_dict
+from mobilesam_export.session import Session
 from mobilesam_export.target import load_target
 from tests.cli_runner import USAGE, refused
 
@@ -104,7 +105,7 @@ def test_another_picture_gives_another_hash(folder: Path, copied: Path) -> None:
 
 
 def test_generated_scenes_are_not_those_of_verification() -> None:
-    from mobilesam_export.cases import verification_scenes
+    from mobilesam_export.verification.cases import verification_scenes
 
     found = collect(None)
     assert found.source == "generated scenes"

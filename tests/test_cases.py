@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from mobilesam_export.cases import CLEAR, OBJECTS, reference_cases
-from mobilesam_export.contract import Array, Contract, Session
+from mobilesam_export.contract import Array, Contract
 from mobilesam_export.scenes import Scene, masked_scene
+from mobilesam_export.session import Session
 from mobilesam_export.target import load_target
+from mobilesam_export.verification.cases import CLEAR, OBJECTS, reference_cases
 
 CONTRACT = Contract(256, 6, load_target("coreml").graph)
 PROMPTS = 5  # for each object

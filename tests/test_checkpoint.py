@@ -6,14 +6,15 @@ import pytest
 import safetensors.torch
 import torch
 
-from mobilesam_export import checkpoint, download
+from mobilesam_export import files
+from mobilesam_export.checkpoint import identify, load
 from mobilesam_export.errors import CheckpointError
 
 StateDict = dict[str, torch.Tensor]
 
 
 def test_salts_give_other_weights(state_dict: StateDict) -> None:
-    other = checkpoint.load_checkpoint("seeded:1")
+    other = load.load_checkpoint("seeded:1")
     assert other.provenance.source == "seeded:1"
     assert not torch.equal(
         other.state_dict["image_encoder.neck.0.weight"], state_dict["image_encoder.neck.0.weight"]
@@ -21,7 +22,7 @@ def test_salts_give_other_weights(state_dict: StateDict) -> None:
 
 
 def test_seeded_is_salt_0_and_says_that_it_is_not_trained() -> None:
-    found = checkpoint.load_checkpoint("seeded").provenance
+    found = load.load_checkpoint("seeded").provenance
     assert (found.source, found.file_sha256, found.trained) == ("seeded:0", "", False)
 
 
@@ -40,24 +41,24 @@ def test_seeded_is_salt_0_and_says_that_it_is_not_trained() -> None:
 def test_pytorch_files_are_unwrapped(tmp_path: Path, state_dict: StateDict, wrap) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
     path = tmp_path / "weights.pt"
     torch.save(wrap(state_dict), path)
-    found = checkpoint.load_checkpoint(str(path))
-    assert found.provenance.weights_sha256 == checkpoint.weights_sha256(state_dict)
+    found = load.load_checkpoint(str(path))
+    assert found.provenance.weights_sha256 == load.weights_sha256(state_dict)
     assert found.provenance.source == "weights.pt"
-    assert found.provenance.file_sha256 == download.file_sha256(path)
+    assert found.provenance.file_sha256 == files.file_sha256(path)
 
 
 def test_safetensors_and_pytorch_files_are_the_same_weights(
     tmp_path: Path, state_dict: StateDict
 ) -> None:
     safetensors.torch.save_file(state_dict, tmp_path / "w.safetensors")
-    found = checkpoint.load_checkpoint(str(tmp_path / "w.safetensors"))
-    assert found.provenance.weights_sha256 == checkpoint.weights_sha256(state_dict)
+    found = load.load_checkpoint(str(tmp_path / "w.safetensors"))
+    assert found.provenance.weights_sha256 == load.weights_sha256(state_dict)
 
 
 def test_half_precision_is_loaded_as_float32(tmp_path: Path, state_dict: StateDict) -> None:
     half = {k: v.half() if v.is_floating_point() else v for k, v in state_dict.items()}
     torch.save(half, tmp_path / "w.pth")
-    loaded = checkpoint.load_checkpoint(str(tmp_path / "w.pth")).state_dict
+    loaded = load.load_checkpoint(str(tmp_path / "w.pth")).state_dict
     assert {v.dtype for v in loaded.values()} == {torch.float32, torch.int64}
 
 
@@ -66,7 +67,7 @@ def test_the_environment_replaces_the_download(
 ) -> None:
     torch.save(state_dict, tmp_path / "mine.pt")
     monkeypatch.setenv("MOBILESAM_CHECKPOINT", str(tmp_path / "mine.pt"))
-    assert checkpoint.load_checkpoint("official").provenance.source == "mine.pt"
+    assert load.load_checkpoint("official").provenance.source == "mine.pt"
 
 
 def test_a_difference_names_the_first_key_of_each_kind(state_dict: StateDict) -> None:
@@ -75,7 +76,7 @@ def test_a_difference_names_the_first_key_of_each_kind(state_dict: StateDict) ->
     changed["extra"] = torch.zeros(1)
     changed["image_encoder.head.bias"] = torch.zeros(7)
     changed["image_encoder.norm_head.bias"] = torch.full((320,), float("nan"))
-    difference = checkpoint.compare_state_dict(changed)
+    difference = identify.compare_state_dict(changed)
     assert difference.missing == ("mask_decoder.iou_token.weight",)
     assert difference.unexpected == ("extra",)
     assert difference.reshaped == ("image_encoder.head.bias: (7,) instead of (1000,)",)
@@ -98,24 +99,24 @@ def test_a_difference_names_the_first_key_of_each_kind(state_dict: StateDict) ->
     ],
 )
 def test_other_models_are_recognized(key: str, shape: tuple[int, ...], model: str) -> None:
-    assert model in checkpoint.recognize({key: torch.zeros(shape)})
+    assert model in identify.recognize({key: torch.zeros(shape)})
 
 
 def test_mobilesam_is_recognized(state_dict: StateDict) -> None:
-    assert checkpoint.recognize(state_dict) == "MobileSAM"
+    assert identify.recognize(state_dict) == "MobileSAM"
 
 
 def test_weights_hash_depends_on_names_and_values_and_not_on_order(state_dict: StateDict) -> None:
     part = dict(list(state_dict.items())[:3])
-    expected = checkpoint.weights_sha256(part)
-    assert checkpoint.weights_sha256(dict(reversed(part.items()))) == expected
+    expected = load.weights_sha256(part)
+    assert load.weights_sha256(dict(reversed(part.items()))) == expected
     name = next(iter(part))
-    assert checkpoint.weights_sha256({**part, name: part[name] + 1}) != expected
+    assert load.weights_sha256({**part, name: part[name] + 1}) != expected
 
 
 def test_inspect_reports_what_a_file_is(tmp_path: Path, state_dict: StateDict) -> None:
     torch.save(state_dict, tmp_path / "w.pt")
-    found = checkpoint.inspect_checkpoint(tmp_path / "w.pt")
+    found = load.inspect_checkpoint(tmp_path / "w.pt")
     assert (found.model, found.entries, found.official) == ("MobileSAM", 439, False)
     assert found.dtypes == ("float32", "int64")
     assert not found.difference
@@ -128,5 +129,5 @@ def test_code_in_a_pickle_is_not_run(tmp_path: Path) -> None:
 
     torch.save({"weights": Bomb()}, tmp_path / "bomb.pt")
     with pytest.raises(CheckpointError, match="was not run"):
-        checkpoint.load_checkpoint(str(tmp_path / "bomb.pt"))
+        load.load_checkpoint(str(tmp_path / "bomb.pt"))
     assert not (tmp_path / "exploded").exists()

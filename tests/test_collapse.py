@@ -8,17 +8,19 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from mobilesam_export import collapse, prompts, verify
-from mobilesam_export.backends import onnx as backend
-from mobilesam_export.backends import onnx_observe, reference
-from mobilesam_export.bundle import open_bundle
-from mobilesam_export.cases import PictureCase, reference_cases
+from mobilesam_export import prompts
+from mobilesam_export.backends import reference
+from mobilesam_export.backends.onnx import backend as backend
+from mobilesam_export.backends.onnx import observe
+from mobilesam_export.bundle.manifest import open_bundle
+from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.contract import Array, Contract
 from mobilesam_export.model import build_sam
 from mobilesam_export.prompts import Prompt
-from mobilesam_export.seeded import seeded_state_dict
 from mobilesam_export.target import load_target
-from mobilesam_export.verify import Report, Status
+from mobilesam_export.verification import diagnosis, verify
+from mobilesam_export.verification.cases import PictureCase, reference_cases
+from mobilesam_export.verification.verify import Report, Status
 
 LAYER = "conv2d_27"  # between the first two stages: all that follows depends on it
 TOLERANCE = load_target("onnx").recipes["float16"].tolerance
@@ -143,21 +145,21 @@ def test_no_layer_of_a_right_file_looks_wrong(
     seen: list[str] = []
     session.observe(given[0], lambda name, _: seen.append(name))
     assert len(seen) > 100
-    assert collapse.first_wrong(session.observe, given[0], given[1]) == ""
+    assert diagnosis.first_wrong(session.observe, given[0], given[1]) == ""
 
 
 def test_core_ml_programs_are_looked_into_too(
     coreml_bundle: Path, cases: tuple[PictureCase, ...]
 ) -> None:
-    from mobilesam_export.backends.coreml import load_evaluator
+    from mobilesam_export.backends.coreml.backend import load_evaluator
 
     contract = open_bundle(coreml_bundle).contract
     session = load_evaluator(coreml_bundle / "encoder.mlpackage")
     given = [prompts.encoder_inputs(case.picture, contract) for case in cases]
     assert session.observe is not None
-    assert collapse.first_wrong(session.observe, given[0], given[1]) == ""
+    assert diagnosis.first_wrong(session.observe, given[0], given[1]) == ""
     # Two pictures that are one: every layer is the same, so the first of them is named.
-    found = collapse.first_wrong(session.observe, given[0], dict(given[0]))
+    found = diagnosis.first_wrong(session.observe, given[0], dict(given[0]))
     assert "is the same for two different pictures" in found
 
 
@@ -172,8 +174,8 @@ def test_core_ml_programs_are_looked_into_too(
     ],
 )
 def test_one_tensor_by_itself(values: Array, problem: str) -> None:
-    assert collapse.summarize("x", values).problem.startswith(problem)
-    assert bool(collapse.summarize("x", values).problem) == bool(problem)
+    assert diagnosis.summarize("x", values).problem.startswith(problem)
+    assert bool(diagnosis.summarize("x", values).problem) == bool(problem)
 
 
 def decoder_inputs(prompt: Prompt, embeddings: Array) -> dict[str, Array]:
@@ -185,5 +187,5 @@ def test_decoders_are_shown_what_depends_on_the_embedding_only(onnx_bundle: Path
     inputs = decoder_inputs(Prompt(((9, 9, True),)), np.ones((1, 256, 16, 16), np.float32))
     seen: list[str] = []
     path = onnx_bundle / "decoder.onnx"
-    onnx_observe.observe(path, inputs, lambda name, _: seen.append(name))
+    observe.observe(path, inputs, lambda name, _: seen.append(name))
     assert not any("Sin" in name or "Cos" in name for name in seen)

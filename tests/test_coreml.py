@@ -14,15 +14,17 @@ import pytest
 
 from benchmarks import evaluator_parity
 from mobilesam_export import prompts
-from mobilesam_export.backends import coreml, onnx, reference
+from mobilesam_export.backends import reference
 from mobilesam_export.backends.conversion import Conversion
-from mobilesam_export.bundle import open_bundle
+from mobilesam_export.backends.coreml import backend as coreml
+from mobilesam_export.backends.onnx import backend as onnx
+from mobilesam_export.bundle.manifest import open_bundle
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import BackendError, MobileSamExportError, TargetError
-from mobilesam_export.evaluator import read_program
 from mobilesam_export.graphs import split_graphs
 from mobilesam_export.inspection.memory import find_peak
 from mobilesam_export.inspection.placement import Verdict
+from mobilesam_export.mil import read_program
 from mobilesam_export.model import PIXEL_MEAN, Sam
 from mobilesam_export.quiet import quiet
 from mobilesam_export.scenes import scene

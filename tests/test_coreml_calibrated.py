@@ -13,14 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mobilesam_export import prompts
-from mobilesam_export.backends import coreml, reference
+from mobilesam_export.backends import reference
 from mobilesam_export.backends.conversion import Conversion
-from mobilesam_export.backends.coreml_activations import (
-    Observed,
-    quantize_activations,
-    quantized,
-)
-from mobilesam_export.backends.coreml_compensation import (
+from mobilesam_export.backends.coreml import backend as coreml
+from mobilesam_export.backends.coreml.activations import Observed, quantize_activations, quantized
+from mobilesam_export.backends.coreml.compensation import (
     Grid,
     Inputs,
     compensated,
@@ -29,12 +26,12 @@ from mobilesam_export.backends.coreml_compensation import (
 )
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import TargetError
-from mobilesam_export.evaluator import Program, read_program
 from mobilesam_export.graphs import split_graphs
+from mobilesam_export.metrics import psnr_db
+from mobilesam_export.mil import Program, read_program
 from mobilesam_export.model import Sam
 from mobilesam_export.scenes import scene
 from mobilesam_export.target import Recipe, load_target
-from mobilesam_export.verify import psnr_db
 from tests.coreml_packages import opened, refused_before_conversion
 
 TARGET = load_target("coreml")

@@ -33,7 +33,7 @@ def merge(made: Any) -> list[Any]:
     with quiet():
         from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
 
-        from mobilesam_export.backends import coreml_passes  # noqa: F401 - registers the pass
+        from mobilesam_export.backends.coreml import passes  # noqa: F401 - registers the pass
     PASS_REGISTRY["mobilesam_export::merge_slices"](made)
     return [op for op in made.functions["main"].operations if op.op_type == "slice_by_index"]
 

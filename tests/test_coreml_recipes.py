@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
-from mobilesam_export import bundle
-from mobilesam_export.backends import coreml, coreml_weights, onnx
 from mobilesam_export.backends.conversion import Conversion
-from mobilesam_export.backends.coreml_compensation import Grid
+from mobilesam_export.backends.coreml import backend as coreml
+from mobilesam_export.backends.coreml import weights
+from mobilesam_export.backends.coreml.compensation import Grid
+from mobilesam_export.backends.onnx import backend as onnx
+from mobilesam_export.bundle import manifest
+from mobilesam_export.bundle.readme import artifact_sizes
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import TargetError
 from mobilesam_export.graphs import split_graphs
-from mobilesam_export.handover import artifact_sizes
 from mobilesam_export.model import Sam
 from mobilesam_export.target import Recipe, load_target, parse_target
 from tests.coreml_packages import compressed_spec, opened, refused_before_conversion
@@ -117,7 +119,7 @@ def test_exceptions_have_other_palettes(compressed: Callable[[str], Path]) -> No
 def test_every_exception_of_the_decoder_fits_a_weight(name: str, coreml_bundle: Path) -> None:
     """Or it would be refused; `compress` takes the same names."""
     model = opened(coreml_bundle / "decoder.mlpackage")
-    found = coreml_weights.grids(model, TARGET.recipes[name], "decoder")
+    found = weights.grids(model, TARGET.recipes[name], "decoder")
     assert found["p_transformer_final_q_weight_to_fp16"] == Grid(entries=256, group=0)
     assert "p_mask_prompt_layers_0_weight_to_fp16" not in found
 
@@ -159,7 +161,7 @@ def test_compression_gives_the_same_bytes_twice(sam: Sam, tmp_path: Path) -> Non
 
 
 def test_a_bundle_can_be_opened_again(recipe_name: str, compressed: Callable[[str], Path]) -> None:
-    again = bundle.open_bundle(compressed(recipe_name))
+    again = manifest.open_bundle(compressed(recipe_name))
     assert again.tolerance == TARGET.recipes[recipe_name].tolerance
 
 

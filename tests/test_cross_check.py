@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from mobilesam_export import cross_check
-from mobilesam_export.backends import coreml
-from mobilesam_export.contract import Array, GraphSpec, Session
+from mobilesam_export.backends.coreml import backend as coreml
+from mobilesam_export.contract import Array, GraphSpec
 from mobilesam_export.errors import UsageError
-from mobilesam_export.verify import Report, Status
+from mobilesam_export.session import Session
+from mobilesam_export.verification.verify import Report, Status
 
 NEEDS_NO_MAC = pytest.mark.skipif(platform.system() == "Darwin", reason="Core ML is here")
 Outputs = dict[str, Array]

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from mobilesam_export import dataset
 from mobilesam_export.errors import PictureError, UsageError
+from mobilesam_export.evaluation import dataset
 from mobilesam_export.scenes import scene
 
 HEIGHT, WIDTH = 40, 60

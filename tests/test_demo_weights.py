@@ -10,15 +10,15 @@ import torch
 
 from benchmarks.train_demo import normalized
 from mobilesam_export.backends import reference
-from mobilesam_export.checkpoint import load_checkpoint
+from mobilesam_export.checkpoint.load import load_checkpoint
 from mobilesam_export.contract import Contract
-from mobilesam_export.dataset import held_out_scenes
-from mobilesam_export.evaluation import Candidate, Evaluation, Score, evaluate_pictures
+from mobilesam_export.evaluation.dataset import held_out_scenes
+from mobilesam_export.evaluation.scores import Candidate, Evaluation, Score, evaluate_pictures
 from mobilesam_export.model import build_sam
 from mobilesam_export.target import load_target
 from tests.cli_runner import warm
 
-WEIGHTS = resources.files("mobilesam_export") / "weights"
+WEIGHTS = resources.files("mobilesam_export.checkpoint")
 
 
 def test_the_file_is_small_and_has_a_card() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mobilesam_export.benchmark.device_results import import_rows
 from mobilesam_export.errors import BudgetError
-from mobilesam_export.latency.device_results import import_rows
 from tests.cli_runner import ERROR, USAGE, refused, warm
 
 FIRST = "# mobilesam-export device results 1\n"
@@ -138,7 +138,7 @@ def test_an_apple_package_is_whole(coreml_bundle: Path, tmp_path: Path) -> None:
 
 def test_the_android_script_runs_against_a_made_up_adb(onnx_bundle: Path, tmp_path: Path) -> None:
     """With an adb that prints what benchmark_model prints; no phone is needed for the script."""
-    from mobilesam_export.latency.device_script import _fill
+    from mobilesam_export.benchmark.device_script import _fill
 
     bin_folder = tmp_path / "bin"
     bin_folder.mkdir()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mobilesam_export.download import OFFICIAL, Download, fetch
+from mobilesam_export.checkpoint.download import OFFICIAL, Download, fetch
 from mobilesam_export.errors import CheckpointError
 
 CONTENT = b"weights" * 100_000

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mobilesam_export.contract import Array, Contract, Session
-from mobilesam_export.dataset import Dataset, held_out_scenes
+from mobilesam_export.contract import Array, Contract
 from mobilesam_export.errors import UsageError
-from mobilesam_export.evaluation import (
+from mobilesam_export.evaluation.dataset import Dataset, held_out_scenes
+from mobilesam_export.evaluation.log import EvaluationLog
+from mobilesam_export.evaluation.scores import (
     BINS,
     Candidate,
     Evaluation,
@@ -23,8 +24,8 @@ from mobilesam_export.evaluation import (
     evaluate_pictures,
     stability,
 )
-from mobilesam_export.evaluation_log import EvaluationLog
 from mobilesam_export.scenes import masked_scene, scene
+from mobilesam_export.session import Session
 from mobilesam_export.target import load_target
 from tests.cli_runner import ERROR, USAGE, refused, warm
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mobilesam_export.errors import BackendError
-from mobilesam_export.evaluator import Evaluator, load_program, read_program
+from mobilesam_export.mil import Evaluator, load_program, read_program
 from tests.evaluator_programs import Array, Var, convert, ct, mb, one_line, random, run, save
 
 # --- modes

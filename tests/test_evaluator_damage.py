@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mobilesam_export.errors import BackendError, BundleError
-from mobilesam_export.evaluator import load_program
+from mobilesam_export.mil import load_program
 from mobilesam_export.quiet import quiet
 from tests.evaluator_programs import Var, convert, one_line, random
 

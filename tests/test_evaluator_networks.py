@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from mobilesam_export import prompts
 from mobilesam_export.backends import reference
-from mobilesam_export.cases import object_prompts
 from mobilesam_export.contract import Contract
-from mobilesam_export.evaluator import load_program
+from mobilesam_export.metrics import mask_iou
+from mobilesam_export.mil import load_program
 from mobilesam_export.model import Sam
 from mobilesam_export.scenes import masked_scene
 from mobilesam_export.target import load_target
-from mobilesam_export.verify import mask_iou
+from mobilesam_export.verification.cases import object_prompts
 from tests.evaluator_programs import convert, ct, random
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mobilesam_export.evaluator.ops import KERNELS
+from mobilesam_export.mil.ops import KERNELS
 
 
 def test_every_kernel_is_tested() -> None:

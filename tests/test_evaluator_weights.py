@@ -12,9 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mobilesam_export.evaluator import load_program
-from mobilesam_export.evaluator.ops import KERNELS
-from mobilesam_export.evaluator.weights import packed_size, unpack
+from mobilesam_export.mil import load_program
+from mobilesam_export.mil.ops import KERNELS
+from mobilesam_export.mil.weights import packed_size, unpack
 from mobilesam_export.quiet import quiet
 from tests.evaluator_programs import Var, ct, mb, random, run, traced
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mobilesam_export.backends import reference
+from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.errors import TargetError
 from mobilesam_export.graphs.decoder import SamDecoder, SlotDecoder
 from mobilesam_export.graphs.encoder import Encoder
 from mobilesam_export.model import Sam, build_sam
-from mobilesam_export.seeded import seeded_state_dict
 from mobilesam_export.target import GraphForm
 
 SIZE = 256

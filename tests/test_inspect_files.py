@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 import pytest
 
-from mobilesam_export.backends import coreml
-from mobilesam_export.backends import onnx as onnx_backend
+from mobilesam_export.backends.coreml import backend as coreml
+from mobilesam_export.backends.onnx import backend as onnx_backend
 from mobilesam_export.errors import BackendError, MobileSamExportError
 from mobilesam_export.inspection.graph import GraphDescription
 from mobilesam_export.inspection.report import GraphReport, inspect_graph

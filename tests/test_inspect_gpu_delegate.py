@@ -2,7 +2,7 @@
 
 import pytest
 
-from mobilesam_export.inspection.gpu_delegate import RULES, SUPPORTED, place
+from mobilesam_export.backends.tflite.gpu_delegate import RULES, SUPPORTED, place
 from mobilesam_export.inspection.graph import Attribute, Node, Tensor
 from mobilesam_export.inspection.placement import SEVERITY, Verdict
 from mobilesam_export.inspection.rules import Rule

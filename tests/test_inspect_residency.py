@@ -2,8 +2,8 @@
 
 import pytest
 
+from mobilesam_export.backends.coreml.neural_engine import KNOWN, RULES, place
 from mobilesam_export.inspection.graph import Attribute, Node, Tensor
-from mobilesam_export.inspection.neural_engine import KNOWN, RULES, place
 from mobilesam_export.inspection.placement import Verdict
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mobilesam_export.inspection.xnnpack import Partitions, find_partitions
+from mobilesam_export.backends.tflite.xnnpack import Partitions, find_partitions
 from tests.cli_runner import ERROR, refused, warm
 from tests.tflite_files import Op, Options, make_file
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from mobilesam_export.bundle import Bundle, open_bundle
+from mobilesam_export.bundle.manifest import Bundle, open_bundle
 from tests.cli_runner import (
     ERROR,
     assert_same,
@@ -34,7 +34,7 @@ FAST = ("-c", "seeded", "--image-size", 256, "--no-verify")
 CONVERTED = """
 import shutil, sys
 from pathlib import Path
-from mobilesam_export.backends import onnx
+from mobilesam_export.backends.onnx import backend as onnx
 
 bundle = Path(sys.argv.pop(1))
 onnx.convert = lambda graph, conversion, path: shutil.copy(bundle / path.name, path)
@@ -166,7 +166,7 @@ def test_two_exports_to_one_place(old: Path, onnx_bundle: Path, tmp_path: Path) 
 STEPS = """
 import os, shutil, sys
 from pathlib import Path
-from mobilesam_export import bundle, swap
+from mobilesam_export.bundle import manifest, swap
 
 source, place, step, exchange = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
 if exchange == "none":  # a file system that cannot exchange
@@ -184,10 +184,10 @@ def rmtree(path, *args, **kwargs):
         os._exit(9)
     with_rmtree(path, *args, **kwargs)
 
-with bundle.staging(place) as stage:
+with staging.staging(place) as stage:
     shutil.copytree(source, stage, dirs_exist_ok=True)
     Path.rename, shutil.rmtree = rename, rmtree
-    bundle.publish(stage, place)
+    staging.publish(stage, place)
     if step == "after all":
         os._exit(9)
 """

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mobilesam_export.latency.decision import (
+from mobilesam_export.compare.decision import (
     Decision,
     Rule,
     Verdict,

@@ -8,11 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from mobilesam_export.errors import BudgetError, UsageError
-from mobilesam_export.inspection.files import describe_path
-from mobilesam_export.inspection.report import OpReport, ResidencyReport, inspect_graph
-from mobilesam_export.latency.comparing import parse_limits
-from mobilesam_export.latency.gates import (
+from mobilesam_export.benchmark.roofline import Peak, gpu_peak, measured_cpu_peak, roofline
+from mobilesam_export.bundle.describe import describe_path
+from mobilesam_export.compare.gates import (
     LIMITS,
     Gate,
     count_partitions,
@@ -22,7 +20,9 @@ from mobilesam_export.latency.gates import (
     pack_masks,
     unpack_masks,
 )
-from mobilesam_export.latency.roofline import Peak, gpu_peak, measured_cpu_peak, roofline
+from mobilesam_export.compare.run import parse_limits
+from mobilesam_export.errors import BudgetError, UsageError
+from mobilesam_export.inspection.report import OpReport, ResidencyReport, inspect_graph
 
 MASKS = st.dictionaries(
     st.text(max_size=8), arrays(bool, array_shapes(min_dims=2, max_dims=2)), max_size=3

@@ -5,20 +5,20 @@ import pytest
 import torch
 
 from benchmarks import gpu
-from mobilesam_export import cases
 from mobilesam_export.backends import reference
-from mobilesam_export.cases import PictureCase
+from mobilesam_export.benchmark.pytorch import FORM, KEEP_FLOAT32, Way, in_precision, open_graph
+from mobilesam_export.benchmark.pytorch_subjects import parse_ways
+from mobilesam_export.benchmark.results import Row
+from mobilesam_export.benchmark.statistics import summarize
+from mobilesam_export.benchmark.subject import Loaded
 from mobilesam_export.contract import Array, Contract
 from mobilesam_export.errors import BackendError, UsageError
 from mobilesam_export.graphs import split_graphs
-from mobilesam_export.latency.pytorch import FORM, KEEP_FLOAT32, Way, in_precision, open_graph
-from mobilesam_export.latency.pytorch_subjects import parse_ways
-from mobilesam_export.latency.results import Row
-from mobilesam_export.latency.statistics import summarize
-from mobilesam_export.latency.subject import Loaded
+from mobilesam_export.metrics import psnr_db
 from mobilesam_export.model import Sam
 from mobilesam_export.target import load_target
-from mobilesam_export.verify import psnr_db
+from mobilesam_export.verification import cases
+from mobilesam_export.verification.cases import PictureCase
 from tests.conftest import SIZE
 
 CONTRACT = Contract(SIZE, 6, FORM)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mobilesam_export.latency.statistics import P99_ROUNDS, summarize
+from mobilesam_export.benchmark.statistics import P99_ROUNDS, summarize
 
 TIMES = st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=300)
 

@@ -5,7 +5,7 @@ import gc
 
 import pytest
 
-from mobilesam_export.latency.timing import (
+from mobilesam_export.benchmark.timing import (
     MIN_ROUNDS,
     Schedule,
     Series,

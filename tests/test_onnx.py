@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks import parity
 from mobilesam_export import prompts
-from mobilesam_export.backends import onnx as backend
-from mobilesam_export.backends import onnx_observe
-from mobilesam_export.bundle import open_bundle
+from mobilesam_export.backends.onnx import backend as backend
+from mobilesam_export.backends.onnx import observe
+from mobilesam_export.bundle.manifest import open_bundle
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import BackendError, TargetError
 from mobilesam_export.scenes import scene
@@ -115,7 +115,7 @@ def test_largest_activation_shows_an_overflow_that_the_cpu_hides(tmp_path: Path)
     model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10)
     path = tmp_path / "overflow.onnx"
     onnx.save(model, path)
-    name, value = onnx_observe.largest_activation(path, {"x": np.array([1, 1000], np.float16)})
+    name, value = observe.largest_activation(path, {"x": np.array([1, 1000], np.float16)})
     assert name == "product"
     assert value == pytest.approx(1e6)
 
@@ -123,7 +123,7 @@ def test_largest_activation_shows_an_overflow_that_the_cpu_hides(tmp_path: Path)
 def test_largest_activation_is_nothing_in_float32(onnx_bundle: Path) -> None:
     contract = Contract(256, 6, load_target("onnx").graph)
     inputs = prompts.encoder_inputs(scene(0, 50, 50), contract)
-    assert onnx_observe.largest_activation(onnx_bundle / "encoder.onnx", inputs) == ("", 0.0)
+    assert observe.largest_activation(onnx_bundle / "encoder.onnx", inputs) == ("", 0.0)
 
 
 def test_loading_something_else_is_an_error_in_one_line(tmp_path: Path) -> None:

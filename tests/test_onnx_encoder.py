@@ -10,11 +10,12 @@ import onnx
 import onnxruntime
 import pytest
 
-from mobilesam_export import verify
-from mobilesam_export.backends import onnx as backend
-from mobilesam_export.backends import onnx_quantize, onnx_ranges, onnx_rewrite, reference
+from mobilesam_export import metrics
+from mobilesam_export.backends import reference
 from mobilesam_export.backends.conversion import Conversion
-from mobilesam_export.backends.onnx_graph import Array, attribute
+from mobilesam_export.backends.onnx import backend as backend
+from mobilesam_export.backends.onnx import quantize, ranges, rewrite
+from mobilesam_export.backends.onnx.graph import Array, attribute
 from mobilesam_export.contract import Contract
 from mobilesam_export.graphs import split_graphs
 from mobilesam_export.model import Sam
@@ -56,7 +57,7 @@ def made(
     @cache
     def make(name: str) -> Path:
         recipe = TARGET.recipes[name]
-        model = onnx_quantize.quantize(float32, "encoder", recipe, samples, samples)
+        model = quantize.quantize(float32, "encoder", recipe, samples, samples)
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, folder / f"{name}.onnx")
         return folder / f"{name}.onnx"
@@ -82,7 +83,7 @@ def test_encoders_compute_what_pytorch_computes(
     found = session.run(samples[0])["image_embeddings"]
     expected = reference.load(sam, CONTRACT)[0].run(samples[0])["image_embeddings"]
     least = {"w8": 35, "w8-dynamic": 25, "w8a8": 25, "w4": 15}  # untrained weights bear less
-    assert verify.psnr_db(found, expected) >= least[name]
+    assert metrics.psnr_db(found, expected) >= least[name]
 
 
 def test_every_linear_layer_is_computed_in_int8(
@@ -103,32 +104,32 @@ def test_every_linear_layer_is_computed_in_int8(
 def test_rewrites_are_exact_each_on_its_own(
     float32: onnx.ModelProto, samples: list[Sample]
 ) -> None:
-    (expected,) = onnx_ranges.observe(float32, ["image_embeddings"], samples)
+    (expected,) = ranges.observe(float32, ["image_embeddings"], samples)
     kinds = [node.op_type for node in float32.graph.node]
-    for rewrite in (
-        onnx_rewrite.move_bytes_first,
-        onnx_rewrite.unfold,
-        onnx_rewrite.make_linear,
-        onnx_rewrite.fuse_attention,
+    for step in (
+        rewrite.move_bytes_first,
+        rewrite.unfold,
+        rewrite.make_linear,
+        rewrite.fuse_attention,
     ):
-        rewritten = rewrite(float32)
+        rewritten = step(float32)
         assert [node.op_type for node in rewritten.graph.node] != kinds
-        (found,) = onnx_ranges.observe(rewritten, ["image_embeddings"], samples)
-        assert verify.psnr_db(*(item["image_embeddings"] for item in (found, expected))) > 110
+        (found,) = ranges.observe(rewritten, ["image_embeddings"], samples)
+        assert metrics.psnr_db(*(item["image_embeddings"] for item in (found, expected))) > 110
 
 
 def test_tanh_gelu_takes_the_place_of_every_exact_one(
     float32: onnx.ModelProto, samples: list[Sample]
 ) -> None:
-    approximate = onnx_rewrite.approximate_gelu(float32, "tanh")
+    approximate = rewrite.approximate_gelu(float32, "tanh")
     forms = {
         attribute(node, "approximate") for node in approximate.graph.node if node.op_type == "Gelu"
     }
     assert forms == {b"tanh"}
-    (expected,) = onnx_ranges.observe(float32, ["image_embeddings"], samples)
-    (found,) = onnx_ranges.observe(approximate, ["image_embeddings"], samples)
-    psnr_db = verify.psnr_db(*(item["image_embeddings"] for item in (found, expected)))
-    assert onnx_quantize.GELU_PSNR_DB < psnr_db < 100
+    (expected,) = ranges.observe(float32, ["image_embeddings"], samples)
+    (found,) = ranges.observe(approximate, ["image_embeddings"], samples)
+    psnr_db = metrics.psnr_db(*(item["image_embeddings"] for item in (found, expected)))
+    assert quantize.GELU_PSNR_DB < psnr_db < 100
 
 
 @pytest.mark.parametrize("name", ["w8", "w8-dynamic", "w4"])

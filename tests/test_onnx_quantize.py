@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx import TensorProto, numpy_helper
 
-from mobilesam_export import verify
-from mobilesam_export.backends import onnx_quantize, onnx_ranges, onnx_rewrite
-from mobilesam_export.backends.onnx_graph import Array, GraphEditor
-from mobilesam_export.backends.onnx_integer import affine, symmetric
-from mobilesam_export.backends.onnx_store import pack_four_bits
+from mobilesam_export import metrics
+from mobilesam_export.backends.onnx import quantize, ranges, rewrite
+from mobilesam_export.backends.onnx.graph import Array, GraphEditor
+from mobilesam_export.backends.onnx.integer import affine, symmetric
+from mobilesam_export.backends.onnx.store import pack_four_bits
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import ConversionError, TargetError
 from mobilesam_export.target import Recipe, load_target
@@ -62,7 +62,7 @@ def test_four_bits_are_what_onnx_runtime_reads(matrix: Array) -> None:
 
 
 def four_bit_model(matrix: Array) -> onnx.ModelProto:
-    from mobilesam_export.backends.onnx_store import store_four_bits
+    from mobilesam_export.backends.onnx.store import store_four_bits
 
     graph = GraphEditor(linear_model(matrix, None, rows=32))
     store_four_bits(graph, graph.nodes[0], 16, 0)
@@ -105,10 +105,10 @@ def test_products_in_int8_are_near_the_float_ones(static: bool, biased: bool) ->
     matrix = random.normal(size=(32, 24)).astype(np.float32)
     bias = random.normal(size=24).astype(np.float32) if biased else None
     model, x = linear_model(matrix, bias), random.normal(size=(5, 32)).astype(np.float32)
-    how = onnx_quantize.Settings(integer={"encoder": ["weight"]})
+    how = quantize.Settings(integer={"encoder": ["weight"]})
     samples = [{"x": x}] if static else None
-    made = onnx_quantize.integer_products(model, "encoder", ["weight"], how, samples)
-    assert verify.psnr_db(run(made, x), run(model, x)) > 35
+    made = quantize.integer_products(model, "encoder", ["weight"], how, samples)
+    assert metrics.psnr_db(run(made, x), run(model, x)) > 35
     kinds = {node.op_type for node in made.graph.node}
     assert ("QuantizeLinear" in kinds) == static
     assert ("DynamicQuantizeLinear" in kinds) == (not static)
@@ -118,8 +118,8 @@ def test_an_output_without_weights_is_its_bias() -> None:
     matrix = np.ones((4, 2), np.float32)
     matrix[:, 1] = 0
     model = linear_model(matrix, np.array([0.25, 0.5], np.float32))
-    sample, how = {"x": np.ones((5, 4), np.float32)}, onnx_quantize.Settings()
-    made = onnx_quantize.integer_products(model, "encoder", ["weight"], how, [sample])
+    sample, how = {"x": np.ones((5, 4), np.float32)}, quantize.Settings()
+    made = quantize.integer_products(model, "encoder", ["weight"], how, [sample])
     assert run(made, sample["x"]) == pytest.approx(run(model, sample["x"]), rel=0.02)
 
 
@@ -140,8 +140,8 @@ def test_layers_that_take_parts_of_one_tensor_share_its_whole_range() -> None:
     ]
     model = make_model(nodes, [4, 3], [2, 3], constants)
     x = np.repeat(np.array([1, 1, 50, 50], np.float32), 3).reshape(4, 3)
-    how = onnx_quantize.Settings()
-    made = onnx_quantize.integer_products(model, "encoder", ["weight", "other"], how, [{"x": x}])
+    how = quantize.Settings()
+    made = quantize.integer_products(model, "encoder", ["weight", "other"], how, [{"x": x}])
     assert run(made, x) == pytest.approx(run(model, x), rel=0.02)
 
 
@@ -159,15 +159,15 @@ def test_padding_moves_with_the_bytes_and_stays_zero(static: bool) -> None:
     constants = [pads, numpy_helper.from_array(matrix, "weight")]
     model = make_model(nodes, [3, 2, 6], [3, 5, 4], constants)
     x = random.uniform(1, 5, (3, 2, 6)).astype(np.float32)
-    how = onnx_quantize.Settings()
+    how = quantize.Settings()
     samples = [{"x": x}] if static else None
-    made = onnx_quantize.integer_products(model, "encoder", ["weight"], how, samples)
+    made = quantize.integer_products(model, "encoder", ["weight"], how, samples)
     kinds = [node.op_type for node in made.graph.node]
     quantizer = "QuantizeLinear" if static else "DynamicQuantizeLinear"
     assert kinds.index(quantizer) < kinds.index("Pad") < kinds.index("Transpose")
     found, expected = run(made, x), run(model, x)
     assert np.all(found[:, 3:] == 0)
-    assert verify.psnr_db(found, expected) > 35
+    assert metrics.psnr_db(found, expected) > 35
 
 
 def test_shifted_maps_are_cut_out_of_bytes_that_are_quantised_once() -> None:
@@ -182,23 +182,23 @@ def test_shifted_maps_are_cut_out_of_bytes_that_are_quantised_once() -> None:
     constants = [numpy_helper.from_array(kernel, "weight")]
     model = make_model(nodes, [1, 7, 5, 6], [1, 7, 5, 4], constants)
     x = random.uniform(1, 5, (1, 7, 5, 6)).astype(np.float32)
-    unfolded = onnx_rewrite.unfold(model)
+    unfolded = rewrite.unfold(model)
     assert run(unfolded, x) == pytest.approx(run(model, x), abs=1e-5)
-    settings = onnx_quantize.Settings()
-    made = onnx_quantize.integer_products(unfolded, "encoder", ["weight"], settings, None)
+    settings = quantize.Settings()
+    made = quantize.integer_products(unfolded, "encoder", ["weight"], settings, None)
     kinds = Counter(node.op_type for node in made.graph.node)
     assert (kinds["DynamicQuantizeLinear"], kinds["Pad"], kinds["Slice"]) == (1, 1, 9)
-    assert verify.psnr_db(run(made, x), run(model, x)) > 35
+    assert metrics.psnr_db(run(made, x), run(model, x)) > 35
 
 
-@pytest.mark.parametrize("method", onnx_ranges.METHODS)
+@pytest.mark.parametrize("method", ranges.METHODS)
 def test_ranges_hold_what_was_seen_and_leave_out_what_is_rare(method: str) -> None:
     random = np.random.default_rng(2)
     model = linear_model(np.eye(64, dtype=np.float32), None, rows=400)
     values = random.normal(size=(400, 64)).astype(np.float32)
     values[0, 0] = 100
     samples: list[Sample] = [{"x": values}, {"x": values / 2}]
-    low, high = onnx_ranges.find_ranges(model, ["x"], samples, method, 99.9)["x"]
+    low, high = ranges.find_ranges(model, ["x"], samples, method, 99.9)["x"]
     assert values.min() <= low < -1
     if method == "minmax":
         assert (low, high) == (values.min(), 100)
@@ -221,7 +221,7 @@ def test_a_step_that_changes_the_graph_is_named() -> None:
     steps = [("turning", lambda m: m, 100.0), ("simplifying", damage, 100.0)]
     sample = {"x": np.ones((5, 4), np.float32)}
     with pytest.raises(ConversionError, match="encoder: simplifying changed what it computes"):
-        onnx_quantize.run_steps(model, "encoder", steps, [sample])
+        quantize.run_steps(model, "encoder", steps, [sample])
 
 
 def test_a_step_that_breaks_the_graph_is_named() -> None:
@@ -236,15 +236,15 @@ def test_a_step_that_breaks_the_graph_is_named() -> None:
 
     sample = {"x": np.ones((5, 4), np.float32)}
     with pytest.raises(ConversionError, match="encoder: fusing left a graph that does not run"):
-        onnx_quantize.run_steps(model, "encoder", [("fusing", break_it, 100.0)], [sample])
+        quantize.run_steps(model, "encoder", [("fusing", break_it, 100.0)], [sample])
 
 
 def test_weights_in_seven_bits_never_exceed_what_kernels_add_in_sixteen() -> None:
     random = np.random.default_rng(3)
     matrix = random.normal(size=(32, 24)).astype(np.float32)
-    settings = onnx_quantize.Settings()
+    settings = quantize.Settings()
     model, sample = linear_model(matrix, None), {"x": np.ones((5, 32), np.float32)}
-    made = onnx_quantize.integer_products(model, "encoder", ["weight"], settings, [sample])
+    made = quantize.integer_products(model, "encoder", ["weight"], settings, [sample])
     (whole,) = (
         numpy_helper.to_array(item) for item in made.graph.initializer if item.name == "weight/int8"
     )
@@ -272,13 +272,13 @@ W8A8 = TARGET.recipes["w8a8"]
 )
 def test_recipes_that_no_file_can_have_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(TargetError, match=message):
-        onnx_quantize.check_recipe(replace(W8A8, **change))  # type: ignore[arg-type]
+        quantize.check_recipe(replace(W8A8, **change))  # type: ignore[arg-type]
 
 
 def test_a_static_recipe_without_samples_is_refused() -> None:
     model = linear_model(np.eye(4, dtype=np.float32), None)
     with pytest.raises(TargetError, match="was given no samples"):
-        onnx_quantize.quantize(model, "encoder", W8A8, [], [])
+        quantize.quantize(model, "encoder", W8A8, [], [])
 
 
 def test_a_pattern_that_fits_no_weight_is_refused() -> None:
@@ -287,4 +287,4 @@ def test_a_pattern_that_fits_no_weight_is_refused() -> None:
     sample = {"x": np.ones((5, 4), np.float32)}
     model.graph.output[0].name = model.graph.node[0].output[0] = "image_embeddings"
     with pytest.raises(TargetError, match="'nothing' is no weight of the encoder"):
-        onnx_quantize.quantize(model, "encoder", recipe, [sample], [])
+        quantize.quantize(model, "encoder", recipe, [sample], [])

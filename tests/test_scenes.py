@@ -7,13 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mobilesam_export.scenes import (
-    LEAST_AREA,
-    bounding_box,
-    innermost_point,
-    masked_scene,
-    scene,
-)
+from mobilesam_export.scenes import LEAST_AREA, bounding_box, innermost_point, masked_scene, scene
 
 SEEDS = st.integers(0, 2**32 - 1)
 SIDES = st.integers(1, 96)

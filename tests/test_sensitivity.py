@@ -12,14 +12,14 @@ from PIL import Image
 
 from mobilesam_export import sensitivity
 from mobilesam_export.backends import reference
-from mobilesam_export.cases import PictureCase, reference_cases
+from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.commands.sensitivity import render
 from mobilesam_export.contract import Contract
 from mobilesam_export.graphs import Graph, split_graphs
 from mobilesam_export.model import build_sam
-from mobilesam_export.seeded import seeded_state_dict
 from mobilesam_export.sensitivity import Damage
 from mobilesam_export.target import load_target
+from mobilesam_export.verification.cases import PictureCase, reference_cases
 from tests.cli_runner import USAGE, refused, warm
 
 TARGET = load_target("onnx")

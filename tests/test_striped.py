@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
+from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.contract import Contract
 from mobilesam_export.graphs import split_graphs, striped
 from mobilesam_export.graphs.striped import Rows, needed, split_rows
 from mobilesam_export.model import build_sam
-from mobilesam_export.seeded import seeded_state_dict
 from mobilesam_export.target import GraphForm
 
 TOLERANCE = 2e-5  # on embeddings of about 4

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mobilesam_export.backends import tflite as backend
-from mobilesam_export.backends import tflite_file, tflite_quantize
+from mobilesam_export.backends.tflite import backend as backend
+from mobilesam_export.backends.tflite import model_file, quantize, xnnpack
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import BackendError, TargetError
-from mobilesam_export.inspection import xnnpack
 from mobilesam_export.inspection.graph import GraphDescription
 from mobilesam_export.target import Recipe, load_target
 
@@ -36,14 +35,14 @@ def described(folder: Path, graph: str) -> GraphDescription:
 
 def quantized(folder: Path, graph: str, recipe: str) -> bytes:
     """What the recipe makes of the float32 file, without converting again."""
-    parsed = tflite_quantize.parse(load_target("tflite").recipes[recipe], graph)
+    parsed = quantize.parse(load_target("tflite").recipes[recipe], graph)
     content = (folder / f"{graph}.tflite").read_bytes()
-    return tflite_quantize.quantize(content, parsed, getattr(CONTRACT, graph), ())
+    return quantize.quantize(content, parsed, getattr(CONTRACT, graph), ())
 
 
 def constants(content: bytes) -> dict[str, tuple[Any, Any]]:
     """Numbers and quantisation of every float32 and int8 constant, by name."""
-    model = tflite_file.read(content)
+    model = model_file.read(content)
     dtypes = {0: np.float32, 9: np.int8}  # TensorType
     found = {}
     for tensor in model.subgraphs[0].tensors:
@@ -102,8 +101,8 @@ def test_float16_halves_the_weights_and_computes_nearly_the_same(
 
 
 def test_w8_dynamic_stores_all_but_what_it_excepts_in_int8(bundle: Path) -> None:
-    content = tflite_file.read(quantized(bundle, "encoder", "w8-dynamic"))
-    graph, kinds = content.subgraphs[0], tflite_file.op_kinds(content)
+    content = model_file.read(quantized(bundle, "encoder", "w8-dynamic"))
+    graph, kinds = content.subgraphs[0], model_file.op_kinds(content)
     stored: dict[int, int] = {}
     for tensor in graph.tensors:
         data = content.buffers[tensor.buffer].data
@@ -129,9 +128,9 @@ def test_added_constants_in_int8_are_within_half_a_step(bundle: Path) -> None:
     recipe = load_target("tflite").recipes["w8-dynamic"]
     usual = {"encoder": [], "decoder": [], "other_constants": "float32"}
     chosen = dataclasses.replace(recipe, quantize={**usual, "encoder_stored": ["ADD"]})
-    quantization = tflite_quantize.parse(dataclasses.replace(chosen, exceptions={}), "encoder")
+    quantization = quantize.parse(dataclasses.replace(chosen, exceptions={}), "encoder")
     before = (bundle / "encoder.tflite").read_bytes()
-    after = tflite_quantize.quantize(before, quantization, CONTRACT.encoder, ())
+    after = quantize.quantize(before, quantization, CONTRACT.encoder, ())
     values = constants(before)
     packed = {name: item for name, item in constants(after).items() if name.endswith("/int8")}
     assert len(packed) == 10
@@ -177,7 +176,7 @@ def test_recipes_are_checked(change: dict[str, Any], message: str) -> None:
     good = load_target("tflite").recipes["w8-dynamic"]
     recipe = Recipe(**{**vars(good), **change})
     with pytest.raises(TargetError, match=message):
-        tflite_quantize.parse(recipe, "encoder")
+        quantize.parse(recipe, "encoder")
 
 
 def test_convert_takes_no_options() -> None:

@@ -9,14 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from mobilesam_export.backends import (
-    reference,
-    tflite_batch,
-    tflite_file,
-    tflite_int8,
-    tflite_lowering,
-)
-from mobilesam_export.backends import tflite as backend
+from mobilesam_export.backends import reference
+from mobilesam_export.backends.tflite import backend as backend
+from mobilesam_export.backends.tflite import batch, int8, lowering, model_file
 from mobilesam_export.contract import Contract
 from mobilesam_export.graphs import split_graphs
 from mobilesam_export.inspection.graph import GraphDescription
@@ -142,7 +137,7 @@ def answer(path: Path) -> Any:
 def test_lifting_changes_axes_and_nothing_else(tmp_path: Path) -> None:
     before = small_file(tmp_path / "before.tflite")
     after = tmp_path / "after.tflite"
-    after.write_bytes(tflite_batch.lift(before.read_bytes()))
+    after.write_bytes(batch.lift(before.read_bytes()))
     assert np.array_equal(answer(after), answer(before))
     graph = backend.describe(after)
     assert [t.shape for t in (*graph.inputs, *graph.outputs)] == [(1, 5, 4), (1, 7)]
@@ -162,7 +157,7 @@ def test_lifting_what_cannot_be_lifted_leaves_it(tmp_path: Path) -> None:
     }
     ops = [Op("GATHER_ND", ["x", "where"], ["picked"]), Op("RELU", ["picked"], ["y"])]
     path = make_file(tmp_path / "small.tflite", tensors, ops)
-    graph = tflite_file.read(tflite_batch.lift(path.read_bytes())).subgraphs[0]
+    graph = model_file.read(batch.lift(path.read_bytes())).subgraphs[0]
     kept = {tensor.name: list(tensor.shape) for tensor in graph.tensors}
     assert kept[b"picked"] == [2, 8]
 
@@ -184,9 +179,9 @@ def largest_sum(content: bytes, graph: str) -> float:
     for tensor in spec.inputs:
         low, high = (0, 255) if tensor.name == "image" else (-1, 1)
         inputs[tensor.name] = random.uniform(low, high, tensor.shape).astype(np.float32)
-    ranges = tflite_int8._ranges(content, spec, [inputs])
-    model = tflite_file.read(content)
-    kinds, made = tflite_file.op_kinds(model), model.subgraphs[0]
+    ranges = int8._ranges(content, spec, [inputs])
+    model = model_file.read(content)
+    kinds, made = model_file.op_kinds(model), model.subgraphs[0]
     totals = []
     for op in made.operators:
         if kinds[op.opcodeIndex] in ("MEAN", "SUM"):
@@ -207,7 +202,7 @@ def test_sums_stay_far_from_the_end_of_float16(bundle: Path, described: GraphDes
 def test_layer_norm_in_float16_sums_is_layer_norm(eps: float) -> None:
     x = 40 * torch.randn(1, 3, 5, 256, generator=torch.Generator().manual_seed(0))
     weight, bias = torch.randn(2, 256, generator=torch.Generator().manual_seed(1))
-    found = tflite_lowering.float16_layer_norm(x, (256,), weight, bias, eps)
+    found = lowering.float16_layer_norm(x, (256,), weight, bias, eps)
     expected = torch.nn.functional.layer_norm(x, (256,), weight, bias, eps)
     assert (found - expected).abs().max() < 1e-5
     summed = (x - x.mean(-1, keepdim=True)).square().sum(-1).max()

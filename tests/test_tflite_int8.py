@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mobilesam_export.backends import tflite as backend
-from mobilesam_export.backends import tflite_file, tflite_int8, tflite_quantize
+from mobilesam_export.backends.tflite import backend as backend
+from mobilesam_export.backends.tflite import int8, model_file, quantize
 from mobilesam_export.contract import Contract, GraphSpec, TensorSpec
 from mobilesam_export.errors import TargetError
 from mobilesam_export.target import load_target
@@ -43,8 +43,8 @@ def two_layers(path: Path) -> bytes:
 
 def taken_types(content: bytes, kind: str, place: int = 0) -> list[int]:
     """TensorType of one input of each op of a kind."""
-    model = tflite_file.read(content)
-    kinds, graph = tflite_file.op_kinds(model), model.subgraphs[0]
+    model = model_file.read(content)
+    kinds, graph = model_file.op_kinds(model), model.subgraphs[0]
     ops = [op for op in graph.operators if kinds[op.opcodeIndex] == kind]
     return [graph.tensors[op.inputs[place]].type for op in ops]
 
@@ -52,11 +52,11 @@ def taken_types(content: bytes, kind: str, place: int = 0) -> list[int]:
 def small(tmp_path: Path, activations: str, float32: Sequence[str] = ()) -> bytes:
     content = two_layers(tmp_path / "small.tflite")
     how = quantization(activations, float32)
-    return tflite_int8.quantize(content, how, SPEC, [*SAMPLES, LARGE])
+    return int8.quantize(content, how, SPEC, [*SAMPLES, LARGE])
 
 
-def quantization(activations: str, float32: Sequence[str] = ()) -> tflite_int8.Quantization:
-    return tflite_int8.Quantization(
+def quantization(activations: str, float32: Sequence[str] = ()) -> int8.Quantization:
+    return int8.Quantization(
         int8=("FULLY_CONNECTED",),
         stored=(),
         activations=activations,
@@ -75,7 +75,7 @@ def test_listed_ops_compute_in_integers_and_the_interface_in_float(
 ) -> None:
     content = small(tmp_path, activations)
     assert taken_types(content, "FULLY_CONNECTED") == [kind, kind]
-    graph = tflite_file.read(content).subgraphs[0]
+    graph = model_file.read(content).subgraphs[0]
     assert {graph.tensors[i].type for i in (*graph.inputs, *graph.outputs)} == {FLOAT32}
 
 
@@ -86,7 +86,7 @@ def test_an_excepted_op_stays_float(tmp_path: Path) -> None:
 
 def test_a_dynamic_recipe_excepts_ops_as_well(tmp_path: Path) -> None:
     content = small(tmp_path, "dynamic-int8", ["first/*"])
-    model = tflite_file.read(content)
+    model = model_file.read(content)
     graph = model.subgraphs[0]
     matrices = [graph.tensors[operator.inputs[1]].type for operator in graph.operators]
     assert matrices == [FLOAT32, INT8]
@@ -104,7 +104,7 @@ def test_a_range_is_that_of_all_samples_and_not_of_the_first(tmp_path: Path) -> 
 def test_without_samples_there_are_no_ranges(tmp_path: Path) -> None:
     content = two_layers(tmp_path / "small.tflite")
     with pytest.raises(TargetError, match="given no samples"):
-        tflite_int8.quantize(content, quantization("int8"), SPEC, ())
+        int8.quantize(content, quantization("int8"), SPEC, ())
 
 
 def test_a_pattern_of_no_op_is_an_error(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_pattern_of_no_op_is_an_error(tmp_path: Path) -> None:
 def test_exceptions_are_float32() -> None:
     changed = replace(TARGET.recipes["w8a8"], exceptions={"encoder": {"stem/*": "float16"}})
     with pytest.raises(TargetError, match="exceptions of a tflite recipe"):
-        tflite_quantize.parse(changed, "encoder")
+        quantize.parse(changed, "encoder")
 
 
 def test_w8a16_of_a_real_decoder_leaves_attention_norms_and_sums_in_float(
@@ -128,9 +128,9 @@ def test_w8a16_of_a_real_decoder_leaves_attention_norms_and_sums_in_float(
         t.name: random.uniform(0, 4, [int(n) for n in t.shape]).astype(np.float32)
         for t in spec.inputs
     }
-    parsed = tflite_quantize.parse(TARGET.recipes["w8a16"], "decoder")
+    parsed = quantize.parse(TARGET.recipes["w8a16"], "decoder")
     content = (bundle / path.name).read_bytes()
-    content = tflite_quantize.quantize(content, parsed, spec, [sample])
+    content = quantize.quantize(content, parsed, spec, [sample])
     path.write_bytes(content)
     for kind in ("FULLY_CONNECTED", "CONV_2D"):
         assert set(taken_types(content, kind)) == {INT16}

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from mobilesam_export.backends import tflite_file, tflite_metadata
+from mobilesam_export.backends.tflite import metadata, model_file
 from mobilesam_export.contract import Contract
 from mobilesam_export.target import load_target
 
@@ -69,10 +69,10 @@ EXPORTED = {
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of one RELU per input, with the interface of a graph and its metadata."""
     spec = getattr(CONTRACT, request.param)
-    metadata = tflite_metadata.build(spec, ABOUT, CONTRACT)
-    content = tflite_file.finished(interface_only(spec), metadata)
+    about = metadata.build(spec, ABOUT, CONTRACT)
+    content = model_file.finished(interface_only(spec), about)
     path: Path = tmp_path_factory.mktemp("metadata") / f"{spec.name}.tflite"
-    path.write_bytes(content + tflite_metadata.associated_files(spec, ABOUT))
+    path.write_bytes(content + metadata.associated_files(spec, ABOUT))
     return path
 
 
@@ -91,31 +91,31 @@ def interface_only(spec: Any) -> bytes:
     graph.outputs = list(range(len(spec.inputs), len(graph.tensors)))
     model.version, model.subgraphs, model.operatorCodes = 3, [graph], []
     model.buffers = [schema.BufferT()]
-    return tflite_file.write(model)
+    return model_file.write(model)
 
 
 def test_every_field_comes_back(reader: Path, model: Path) -> None:
     spec = getattr(CONTRACT, model.stem)
     found = ask(reader, model)
-    metadata = found["metadata"]
-    assert metadata["name"] == f"MobileSAM {model.stem}"
+    written = found["metadata"]
+    assert written["name"] == f"MobileSAM {model.stem}"
     for key in ("description", "author", "license", "version"):
-        assert metadata[key] == ABOUT[key]
-    (graph,) = metadata["subgraph_metadata"]
+        assert written[key] == ABOUT[key]
+    (graph,) = written["subgraph_metadata"]
     for key, tensors in (("input", spec.inputs), ("output", spec.outputs)):
         listed = graph[f"{key}_tensor_metadata"]
         assert [(t["name"], t["description"]) for t in listed] == [
             (tensor.name, tensor.meaning) for tensor in tensors
         ]
-    assert found["minimum_parser_version"] == tflite_metadata.MIN_PARSER_VERSION
-    assert metadata["min_parser_version"] == tflite_metadata.MIN_PARSER_VERSION
+    assert found["minimum_parser_version"] == metadata.MIN_PARSER_VERSION
+    assert written["min_parser_version"] == metadata.MIN_PARSER_VERSION
 
 
 def test_provenance_comes_back(reader: Path, model: Path) -> None:
     found = ask(reader, model)
     (custom,) = found["metadata"]["subgraph_metadata"][0]["custom_metadata"]
     assert custom["name"] == "mobilesam-export"
-    assert json.loads(found["files"][tflite_metadata.PROVENANCE]) == ABOUT
+    assert json.loads(found["files"][metadata.PROVENANCE]) == ABOUT
     assert json.loads(bytes(custom["data"])) == ABOUT
 
 
@@ -148,14 +148,14 @@ def test_an_exported_file_says_what_its_bundle_says(
     bundle = export(*EXPORTED[target])
     manifest = json.loads((bundle / "manifest.json").read_text())
     found = ask(reader, bundle / f"{graph}.tflite")
-    metadata = found["metadata"]
-    assert metadata["license"] == manifest["checkpoint"]["license"]
-    assert metadata["version"] == manifest["versions"]["mobilesam-export"]
-    (tables,) = metadata["subgraph_metadata"]
+    written = found["metadata"]
+    assert written["license"] == manifest["checkpoint"]["license"]
+    assert written["version"] == manifest["versions"]["mobilesam-export"]
+    (tables,) = written["subgraph_metadata"]
     for key, tensors in (("input", "inputs"), ("output", "outputs")):
         listed = [tensor["name"] for tensor in tables[f"{key}_tensor_metadata"]]
         assert listed == [tensor["name"] for tensor in manifest["contract"][graph][tensors]]
-    provenance = json.loads(found["files"][tflite_metadata.PROVENANCE])
+    provenance = json.loads(found["files"][metadata.PROVENANCE])
     assert provenance["target"] == target
     assert provenance["checkpoint_source"] == manifest["checkpoint"]["source"]
     assert ask(reader, bundle / f"{graph}.tflite", tmp_path)["error"].strip() == ""
@@ -163,7 +163,7 @@ def test_an_exported_file_says_what_its_bundle_says(
 
 def test_the_same_input_gives_the_same_bytes() -> None:
     for spec in (CONTRACT.encoder, CONTRACT.decoder):
-        made = [tflite_metadata.build(spec, ABOUT, CONTRACT) for _ in range(2)]
-        files = [tflite_metadata.associated_files(spec, ABOUT) for _ in range(2)]
+        made = [metadata.build(spec, ABOUT, CONTRACT) for _ in range(2)]
+        files = [metadata.associated_files(spec, ABOUT) for _ in range(2)]
         assert made[0] == made[1]
         assert files[0] == files[1]

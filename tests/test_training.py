@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from benchmarks import train_demo
 from benchmarks.train_demo import Stage, Trainer, save_state, save_weights
 from benchmarks.training import losses, prompting
-from mobilesam_export.checkpoint import compare_state_dict
+from mobilesam_export.checkpoint.identify import compare_state_dict
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.scenes import TRAINING_SEEDS, masked_scene
 

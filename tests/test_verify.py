@@ -7,14 +7,16 @@ from functools import cache
 import numpy as np
 import pytest
 
-from mobilesam_export import verify
+from mobilesam_export import metrics
 from mobilesam_export.backends import reference
-from mobilesam_export.cases import PictureCase, reference_cases
-from mobilesam_export.contract import Array, Contract, Session
+from mobilesam_export.checkpoint.seeded import seeded_state_dict
+from mobilesam_export.contract import Array, Contract
 from mobilesam_export.model import build_sam
-from mobilesam_export.seeded import seeded_state_dict
+from mobilesam_export.session import Session
 from mobilesam_export.target import load_target
-from mobilesam_export.verify import Report, Status
+from mobilesam_export.verification import verify
+from mobilesam_export.verification.cases import PictureCase, reference_cases
+from mobilesam_export.verification.verify import Report, Status
 
 CONTRACT = Contract(256, 6, load_target("onnx").graph)
 FLOAT16 = load_target("onnx").recipes["float16"].tolerance
@@ -130,10 +132,10 @@ def test_summaries_say_the_state_first() -> None:
 
 def test_mask_iou_of_known_masks() -> None:
     a, b = np.array([1, 1, 0, 0], bool), np.array([0, 1, 1, 0], bool)
-    assert verify.mask_iou(a, b) == pytest.approx(1 / 3)
-    assert verify.mask_iou(a & ~a, b & ~b) == 1
+    assert metrics.mask_iou(a, b) == pytest.approx(1 / 3)
+    assert metrics.mask_iou(a & ~a, b & ~b) == 1
 
 
 def test_psnr_of_known_arrays() -> None:
     expected = np.array([10.0, -5.0])
-    assert verify.psnr_db(expected + 0.1, expected) == pytest.approx(40)  # 20 log10(10 / 0.1)
+    assert metrics.psnr_db(expected + 0.1, expected) == pytest.approx(40)  # 20 log10(10 / 0.1)

@@ -25,9 +25,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_has_targets_and_templates_and_no_tests(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "mobilesam_export/targets/coreml.toml" in names
-    assert "mobilesam_export/templates/README.md" in names
-    assert "mobilesam_export/templates/device/apple-LatencyTests.swift" in names
-    assert "mobilesam_export/weights/demo.safetensors" in names
+    assert "mobilesam_export/bundle/templates/README.md" in names
+    assert "mobilesam_export/benchmark/templates/apple-LatencyTests.swift" in names
+    assert "mobilesam_export/checkpoint/demo.safetensors" in names
     assert wheel.stat().st_size <= 25e6
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "targets"))]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mobilesam_export.backends import tflite_file
+from mobilesam_export.backends.tflite import model_file
 
 Options = tuple[str, dict[str, Any]]
 VERSIONS = {"BROADCAST_TO": 2}  # all other kinds have a version 1
@@ -81,7 +81,7 @@ def make_file(
     outputs = [name for name in tensors if name in made - taken]
     graph.inputs, graph.outputs = [places[n] for n in inputs], [places[n] for n in outputs]
     model.signatureDefs = [_signature(schema, signature, inputs, outputs, places)]
-    path.write_bytes(tflite_file.write(model))
+    path.write_bytes(model_file.write(model))
     return path
 
 

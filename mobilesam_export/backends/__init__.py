@@ -31,9 +31,9 @@ def get_backend(name: str) -> ModuleType:
     Raises:
         TargetError: there is no such backend.
     """
-    if not name.isidentifier() or not importlib.util.find_spec(f"{__name__}.{name}"):
+    if not name.isidentifier() or not importlib.util.find_spec(f"{__name__}.{name}.backend"):
         raise TargetError(f"no backend {name!r}; a backend is a module of {__name__}")
-    module = importlib.import_module(f"{__name__}.{name}")
+    module = importlib.import_module(f"{__name__}.{name}.backend")
     if not hasattr(module, "convert"):
         raise TargetError(f"backend {name!r} writes no files")
     return module

@@ -10,14 +10,9 @@ import numpy as np
 import torch
 
 from mobilesam_export import prompts
-from mobilesam_export.contract import (
-    BACKGROUND,
-    FOREGROUND,
-    Array,
-    Contract,
-    Session,
-)
+from mobilesam_export.contract import BACKGROUND, FOREGROUND, Array, Contract
 from mobilesam_export.model import PIXEL_MEAN, PIXEL_STD, Sam
+from mobilesam_export.session import Session
 
 
 def load(sam: Sam, contract: Contract) -> tuple[Session, Session]:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from mobilesam_export.benchmark import Subject
-    from mobilesam_export.budget import Budget
-    from mobilesam_export.bundle import Bundle
-    from mobilesam_export.latency.results import Results
+    from mobilesam_export.benchmark.budget import Budget
+    from mobilesam_export.benchmark.measure import Subject
+    from mobilesam_export.benchmark.results import Results
+    from mobilesam_export.bundle.manifest import Bundle
 
 COMPONENTS = (
     "encoder",
@@ -72,14 +72,14 @@ def benchmark_command(bundles: tuple[Path, ...], **options: Any) -> int:
       mobilesam-export benchmark build/onnx-float32 build/onnx-float16 --threads 2
       mobilesam-export benchmark build/onnx-float32 --budget pixel.toml --save now.json
     """
-    from mobilesam_export.budget import load_budget
-    from mobilesam_export.latency import keeping
+    from mobilesam_export.benchmark import baseline
+    from mobilesam_export.benchmark.budget import load_budget
 
     _check(bundles, options)
     budget = load_budget(options["budget_name"]) if options["budget_name"] else None
-    imported = [row for path in options["imports"] for row in keeping.import_rows(path)]
+    imported = [row for path in options["imports"] for row in baseline.import_rows(path)]
     results = _measure(bundles, options, imported, budget)
-    return keeping.publish(results, budget, options)
+    return baseline.publish(results, budget, options)
 
 
 def _check(bundles: tuple[Path, ...], options: dict[str, Any]) -> None:
@@ -88,8 +88,8 @@ def _check(bundles: tuple[Path, ...], options: dict[str, Any]) -> None:
     Raises:
         UsageError, BudgetError: with what to do.
     """
+    from mobilesam_export.benchmark.results import check_output
     from mobilesam_export.errors import UsageError
-    from mobilesam_export.latency.results import check_output
 
     if not bundles and not options["imports"]:
         raise UsageError("nothing to measure: give at least one BUNDLE or --import FILE")
@@ -112,39 +112,39 @@ def _measure(
     imported: list[Any],
     budget: "Budget | None",
 ) -> "Results":
-    from mobilesam_export import benchmark, bundle
-    from mobilesam_export.latency import keeping
-    from mobilesam_export.latency.machine import usable_cores
-    from mobilesam_export.latency.timing import Schedule, keep_freed_memory
+    from mobilesam_export.benchmark import baseline, measure
+    from mobilesam_export.benchmark.machine import usable_cores
+    from mobilesam_export.benchmark.timing import Schedule, keep_freed_memory
+    from mobilesam_export.bundle import manifest
     from mobilesam_export.progress import step
 
     with step("Checking the bundles' hashes"):
-        opened = [bundle.open_bundle(path) for path in bundles]
+        opened = [manifest.open_bundle(path) for path in bundles]
     threads = options["threads"] or usable_cores()
     subjects = [
         subject
         for item in opened
-        for subject in benchmark.bundle_subjects(item, options["device"], threads)
+        for subject in measure.bundle_subjects(item, options["device"], threads)
     ]
     subjects += _pytorch(opened, options, threads)
-    chosen = benchmark.Options(
+    chosen = measure.Options(
         components=options["components"] or COMPONENTS,
         schedule=Schedule(options["warmup"], options["rounds"], options["max_seconds"]),
         loads=options["loads"],
         threads=threads,
     )
     kept = keep_freed_memory()
-    rows, partial = benchmark.measure(subjects, chosen)
-    results = keeping.complete(
+    rows, partial = measure.measure(subjects, chosen)
+    results = baseline.complete(
         [*rows, *imported], opened, chosen, budget, partial=partial, memory_kept=kept
     )
-    return keeping.add_masks(results, opened) if options["save"] and not partial else results
+    return baseline.add_masks(results, opened) if options["save"] and not partial else results
 
 
 def _pytorch(opened: "list[Bundle]", options: dict[str, Any], threads: int) -> "list[Subject]":
     if not options["ways"]:
         return []
-    from mobilesam_export.latency.pytorch_subjects import parse_ways, pytorch_subjects
+    from mobilesam_export.benchmark.pytorch_subjects import parse_ways, pytorch_subjects
 
     ways = parse_ways(options["ways"], options["device"] or "cpu")
     return pytorch_subjects(opened[0], options["checkpoint"], ways, threads)

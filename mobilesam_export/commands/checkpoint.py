@@ -15,7 +15,7 @@ def checkpoint_group() -> None:
 @checkpoint_group.command("fetch")
 def fetch_command() -> int:
     """Download the official checkpoint into the cache, once, and print its path."""
-    from mobilesam_export import download
+    from mobilesam_export.checkpoint import download
 
     click.echo(download.fetch(download.OFFICIAL))
     return OK
@@ -28,7 +28,7 @@ def inspect_command(path: Path, as_json: bool) -> int:
     """Say what checkpoint PATH is, and how it differs from MobileSAM."""
     from dataclasses import asdict
 
-    from mobilesam_export.checkpoint import inspect_checkpoint
+    from mobilesam_export.checkpoint.load import inspect_checkpoint
 
     found = inspect_checkpoint(path)
     if as_json:

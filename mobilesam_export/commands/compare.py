@@ -50,6 +50,6 @@ def compare_command(base: Path, candidate: Path, **options: Any) -> int:
     Example:
       mobilesam-export compare build/onnx-float32 build/onnx-float16 --limit mask_iou=0.9
     """
-    from mobilesam_export.latency import comparing
+    from mobilesam_export.compare import run
 
-    return comparing.run(base, candidate, options)
+    return run.run(base, candidate, options)

@@ -22,8 +22,8 @@ def device_script_command(bundle: Path, out: Path | None) -> int:
     Example:
       mobilesam-export device-script build/coreml-float16
     """
-    from mobilesam_export.bundle import open_bundle
-    from mobilesam_export.latency.device_script import write_device_script
+    from mobilesam_export.benchmark.device_script import write_device_script
+    from mobilesam_export.bundle.manifest import open_bundle
 
     opened = open_bundle(bundle)
     folder = out or bundle.resolve().with_name(f"{bundle.resolve().name}-device")

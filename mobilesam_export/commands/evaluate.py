@@ -10,9 +10,9 @@ from mobilesam_export.commands.common import JSON, OK, note_evaluator, print_jso
 from mobilesam_export.errors import MobileSamExportError, UsageError
 
 if TYPE_CHECKING:
-    from mobilesam_export.bundle import Bundle
-    from mobilesam_export.dataset import Dataset
-    from mobilesam_export.evaluation import Candidate, Evaluation
+    from mobilesam_export.bundle.manifest import Bundle
+    from mobilesam_export.evaluation.dataset import Dataset
+    from mobilesam_export.evaluation.scores import Candidate, Evaluation
 
 PYTORCH = "PyTorch float32"
 NAMED_PROBLEMS = 20
@@ -50,8 +50,8 @@ def evaluate_command(bundles: tuple[Path, ...], as_json: bool, **options: Any) -
       mobilesam-export evaluate build/onnx-float32 --scenes 20 --report report.html
       mobilesam-export evaluate build/a build/b --images val2017 --annotations instances.json
     """
-    from mobilesam_export.evaluation import Evaluation, Score
-    from mobilesam_export.evaluation_report import figures_table
+    from mobilesam_export.evaluation.report import figures_table
+    from mobilesam_export.evaluation.scores import Evaluation, Score
 
     check_report(options["report"])
     opened, candidates, reference = load_candidates(bundles, options)
@@ -83,9 +83,9 @@ def load_candidates(
 ) -> tuple[list["Bundle"], list["Candidate"], "Candidate | None"]:
     """Bundles opened and ready to run, and the float32 model where it is needed."""
     from mobilesam_export.backends import get_backend
-    from mobilesam_export.bundle import open_bundle
+    from mobilesam_export.bundle.manifest import open_bundle
     from mobilesam_export.errors import BackendError
-    from mobilesam_export.evaluation import Candidate
+    from mobilesam_export.evaluation.scores import Candidate
     from mobilesam_export.pipeline import load_files
     from mobilesam_export.progress import step
 
@@ -118,7 +118,7 @@ def pytorch_candidate(opened: Sequence["Bundle"], checkpoint: str | None) -> "Ca
     """The float32 model that the bundles were made of."""
     from mobilesam_export.backends import reference
     from mobilesam_export.contract import Contract
-    from mobilesam_export.evaluation import Candidate
+    from mobilesam_export.evaluation.scores import Candidate
     from mobilesam_export.model import build_sam
     from mobilesam_export.pipeline import reference_checkpoint
     from mobilesam_export.target import load_target
@@ -134,7 +134,7 @@ def pytorch_candidate(opened: Sequence["Bundle"], checkpoint: str | None) -> "Ca
 
 def choose_dataset(options: dict[str, Any], opened: "Bundle") -> "Dataset":
     """What the options ask for."""
-    from mobilesam_export import dataset
+    from mobilesam_export.evaluation import dataset
 
     if options["annotations"] and not options["images"]:
         raise UsageError("--annotations needs --images, the folder of their pictures")
@@ -153,8 +153,8 @@ def run(
     options: dict[str, Any],
 ) -> None:
     """Evaluate what is not done yet, with a bar."""
-    from mobilesam_export.evaluation import evaluate_pictures
-    from mobilesam_export.evaluation_log import EvaluationLog
+    from mobilesam_export.evaluation.log import EvaluationLog
+    from mobilesam_export.evaluation.scores import evaluate_pictures
     from mobilesam_export.progress import items_bar
 
     names = dataset.names[: options["limit"]]
@@ -220,8 +220,8 @@ def write_report(
     path: Path, evaluation: "Evaluation", candidates: Sequence["Candidate"], dataset: "Dataset"
 ) -> None:
     """The HTML page, whole or not at all."""
-    from mobilesam_export.evaluation_overlays import overlays
-    from mobilesam_export.evaluation_report import render
+    from mobilesam_export.evaluation.overlays import overlays
+    from mobilesam_export.evaluation.report import render
 
     sizes = {candidate.name: candidate.bytes for candidate in candidates}
     shown = overlays(candidates, dataset, dataset.names[:SHOWN])

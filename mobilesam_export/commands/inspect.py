@@ -44,7 +44,7 @@ def inspect_command(
     import json
     from dataclasses import asdict
 
-    from mobilesam_export.inspection.files import describe_path
+    from mobilesam_export.bundle.describe import describe_path
     from mobilesam_export.inspection.report import inspect_graph
     from mobilesam_export.inspection.text import render
 

@@ -69,7 +69,7 @@ def segment_command(
     from PIL import Image
 
     from mobilesam_export import prompts, segment
-    from mobilesam_export.bundle import open_bundle
+    from mobilesam_export.bundle.manifest import open_bundle
 
     paths = [path for path in (outputs["out"], outputs["overlay"]) if path is not None]
     segment.check_picture_paths(image, paths)

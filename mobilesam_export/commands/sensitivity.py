@@ -14,8 +14,8 @@ import click
 from mobilesam_export.errors import PictureError, UsageError
 
 if TYPE_CHECKING:
-    from mobilesam_export.cases import PromptCase
     from mobilesam_export.sensitivity import Damage
+    from mobilesam_export.verification.cases import PromptCase
 
 PROMPTS = ("click", "box")  # of those that files are verified with; there are many groups
 BAR_WIDTH = 24  # characters
@@ -30,17 +30,19 @@ def run(folder: Path, checkpoint: str | None, plot: Path | None) -> dict[str, An
         UsageError: the plot cannot be written there, or the bundle's decoder picks its own mask.
         BundleError: it is no bundle. CheckpointError: its weights are not to be had.
     """
-    from mobilesam_export import bundle, cases, sensitivity
+    from mobilesam_export import sensitivity
     from mobilesam_export.backends import reference
+    from mobilesam_export.bundle import manifest
     from mobilesam_export.graphs import split_graphs
     from mobilesam_export.model import build_sam
     from mobilesam_export.pipeline import reference_checkpoint
     from mobilesam_export.progress import step
     from mobilesam_export.target import Recipe, Tolerance
+    from mobilesam_export.verification import cases
 
     if plot is not None and (plot.suffix.lower() != ".png" or not plot.absolute().parent.is_dir()):
         raise UsageError(f"--plot {plot} is to be a .png in a folder that is there")
-    opened = bundle.open_bundle(folder)
+    opened = manifest.open_bundle(folder)
     contract = opened.contract
     if contract.dynamic:
         raise UsageError("its layers are those of the onnx target; use a bundle of that one")

@@ -4,13 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mobilesam_export.graphs import (
-    batch_one,
-    channel_first,
-    channel_last,
-    folding,
-    window_block,
-)
+from mobilesam_export.graphs import batch_one, channel_first, channel_last, folding, window_block
 from mobilesam_export.model import PIXEL_MEAN, PIXEL_STD, Sam, tiny_vit
 from mobilesam_export.target import GraphForm
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mobilesam_export.backends.tflite.xnnpack import Partitions, find_partitions
 from mobilesam_export.inspection.graph import DATA_MOVEMENT, GraphDescription, Tensor
 from mobilesam_export.inspection.macs import count_macs
 from mobilesam_export.inspection.memory import find_peak
 from mobilesam_export.inspection.placement import SEVERITY, Placement
-from mobilesam_export.inspection.xnnpack import Partitions, find_partitions
 
 Shape = tuple[int | None, ...] | None
 DISCLAIMER = "by rules from documents and issues, not a measurement"

@@ -1,0 +1,1 @@
+"""Core ML packages (ML Programs), by coremltools, run by Core ML or by the MIL interpreter."""

@@ -1,0 +1,149 @@
+"""int8 activations for a Core ML program, their ranges from sample inputs run by the evaluator.
+
+Core ML's own calibration needs a Mac. Here the float program runs in the evaluator, so the ranges
+are those of the very values that are quantised. Only inputs of convolutions that are not depthwise
+are: attention's products, softmax, normalisation, GELU and residual sums stay float16.
+"""
+
+import fnmatch
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mobilesam_export.backends.coreml.compensation import is_dense
+from mobilesam_export.contract import Array
+from mobilesam_export.errors import TargetError
+from mobilesam_export.mil import Operation, Program, Value, load_program
+from mobilesam_export.target import GRAPHS, Recipe
+
+Samples = Sequence[Mapping[str, Array]]
+
+KEPT = 20_000  # numbers of a tensor that are kept from each sample, evenly spaced
+# The part of its whole range that a tensor is clipped to is the one of these that gives the
+# smallest mean squared error on the numbers kept.
+PARTS = tuple(np.linspace(0.3, 1.0, 15))
+LOWEST, HIGHEST = -128, 127
+
+
+@dataclass(frozen=True)
+class Affine:
+    """int8 = round(x / scale) + zero_point."""
+
+    scale: float
+    zero_point: int
+
+
+@dataclass
+class Observed:
+    """What was seen of one tensor."""
+
+    low: float = 0.0  # a range has 0 in it, so that 0 stays exact
+    high: float = 0.0
+    kept: list[Tensor] = field(default_factory=list)
+
+    def add(self, tensor: Tensor) -> None:
+        """One sample's values."""
+        self.low = min(self.low, float(tensor.min()))
+        self.high = max(self.high, float(tensor.max()))
+        flat = tensor.reshape(-1)
+        self.kept.append(flat[:: max(1, len(flat) // KEPT)].clone())
+
+    def best(self) -> Affine:
+        """The scale and zero point with the smallest mean squared error."""
+        values = torch.cat(self.kept)
+        made = [_affine(self.low * part, self.high * part) for part in PARTS]
+        return min(made, key=lambda a: float((quantized(values, a) - values).square().mean()))
+
+
+def quantized(values: Tensor, affine: Affine) -> Tensor:
+    """What is left of float values after int8."""
+    steps = (values / affine.scale).round() + affine.zero_point
+    return (steps.clamp(LOWEST, HIGHEST) - affine.zero_point) * affine.scale
+
+
+def quantize_activations(model: Any, recipe: Recipe, graph: str, samples: Samples) -> Any:
+    """Let convolutions take int8.
+
+    Args:
+        model: an MLModel in float16 for iOS 17 or newer; it is not changed.
+        recipe: its `quantize` table has `float_inputs`: for a graph, patterns of the names of
+            weights whose convolutions still take float16.
+        graph: "encoder" or "decoder".
+        samples: inputs of the graph, in the contract's form.
+
+    Raises:
+        TargetError: the table is wrong, or there are no samples.
+    """
+    patterns = parse(recipe.quantize).get(graph, ())
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder) / f"{graph}.mlpackage"
+        model.save(str(package))
+        evaluator = load_program(package)
+        inputs = _quantizable(evaluator.program, patterns, graph)
+        if not inputs:
+            return model
+        if not samples:
+            raise TargetError("int8 activations need calibration, but there are no samples")
+        observed = {value: Observed() for value in inputs.values()}
+
+        def observe(_: Operation, value: Value, tensor: Tensor) -> None:
+            if value.name in observed:
+                observed[value.name].add(tensor)
+
+        for sample in samples:
+            evaluator.run(sample, observe)
+    affines = {name: seen.best() for name, seen in observed.items()}
+    by_weight = {weight: affines[value] for weight, value in inputs.items()}
+    from mobilesam_export.backends.coreml import passes
+
+    return passes.applied(model, passes.quantize_inputs(by_weight))
+
+
+def parse(table: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
+    """By graph, patterns of the weights whose convolutions still take float16.
+
+    Raises:
+        TargetError: a recipe's `quantize` table has other keys or values.
+    """
+    unknown = set(table) - {"float_inputs"}
+    chosen = table.get("float_inputs", {})
+    if unknown or not isinstance(chosen, Mapping) or not set(chosen) <= set(GRAPHS):
+        raise TargetError(
+            "quantize of a coreml recipe takes float_inputs.encoder and float_inputs.decoder, "
+            f"found {dict(table)}"
+        )
+    for patterns in chosen.values():
+        if not isinstance(patterns, list | tuple) or not all(isinstance(p, str) for p in patterns):
+            raise TargetError(f"quantize, float_inputs: expected lists of names, found {chosen}")
+    return chosen
+
+
+def _affine(low: float, high: float) -> Affine:
+    scale = float(np.float16(max(high - low, 1e-4) / (HIGHEST - LOWEST)))  # as the program has it
+    return Affine(scale, int(np.clip(round(LOWEST - low / scale), LOWEST, HIGHEST)))
+
+
+def _quantizable(program: Program, patterns: Iterable[str], graph: str) -> dict[str, str]:
+    """Weight -> input of every convolution that is to take int8."""
+    found = {
+        op.inputs["weight"][0]: op.inputs["x"][0]
+        for op in program.operations
+        if is_dense(op, program)
+    }
+    for pattern in patterns:
+        matching = fnmatch.filter(found, pattern)
+        if not matching and pattern != "*":
+            raise TargetError(
+                f"quantize, float_inputs, {graph}: {pattern!r} is no weight of a convolution; "
+                f"there are {', '.join([*found][:3])}, ..."
+            )
+        for name in matching:
+            del found[name]
+    made = {value.name for op in program.operations for value in op.outputs}
+    return {weight: value for weight, value in found.items() if value in made}

@@ -1,0 +1,1 @@
+"""ONNX files, by torch's exporter, run by ONNX Runtime."""

@@ -1,0 +1,293 @@
+"""A float32 ONNX model and a recipe -> a smaller or faster one, held to parity after every step.
+
+Steps: exact rewrites (`onnx_rewrite`), then either products in int8 (`onnx_integer`) or four-bit
+matrices, then storing the other weights in fewer bits (`onnx_store`). A step that changes more
+than it may is named in the error, so that no optimizer can damage a graph in silence. Neither
+onnxsim (0.8.1) nor ONNX Runtime's `quant_pre_process` is used: what they find in these graphs is
+MatMul and Add to make a Gemm of, between two Reshapes (30 in the encoder), which a list of MatMul
+then passes over.
+"""
+
+import fnmatch
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from mobilesam_export import metrics
+from mobilesam_export.backends.onnx import integer, ranges, rewrite, store
+from mobilesam_export.backends.onnx.graph import Array, GraphEditor, Node
+from mobilesam_export.errors import ConversionError, TargetError
+from mobilesam_export.target import GELUS, GRAPHS, Recipe
+
+Sample = Mapping[str, Array]
+EXACT_PSNR_DB = 100.0  # float32 rounding is at 130 and more
+GELU_PSNR_DB = 60.0  # 82 dB measured on the demo weights at 1024
+QUANTIZED_PSNR_DB = 10.0  # what is below has nothing of the answer; `verify` judges the rest
+SAMPLES_TO_COMPARE = 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The [quantize] table of an ONNX recipe.
+
+    Attributes:
+        ranges: how ranges are found, one of `ranges.METHODS`; static recipes only.
+        percentile: see there.
+        integer: for each graph, patterns of the weights whose products are computed in int8.
+        accuracy_level: of MatMulNBits; four-bit recipes only.
+        rewrite: whether the encoder is rewritten for ONNX Runtime's CPU kernels.
+        gelu: of a rewritten encoder: "none" (exact) or "tanh".
+    """
+
+    ranges: str = "minmax"
+    percentile: float = 99.999
+    integer: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    accuracy_level: int = 0
+    rewrite: bool = False
+    gelu: str = "none"
+
+
+def parse_settings(table: Mapping[str, Any]) -> Settings:
+    """Check the [quantize] table.
+
+    Raises:
+        TargetError: an unknown key or a value that cannot be meant.
+    """
+    known = Settings.__dataclass_fields__
+    for key in table:
+        if key not in known:
+            raise TargetError(f"[quantize]: unknown key {key!r}; known keys: {', '.join(known)}")
+    settings = Settings(**table)
+    integer = settings.integer
+    for problem, what in (
+        (settings.ranges not in ranges.METHODS, f"ranges: {', '.join(ranges.METHODS)}"),
+        (
+            not _number(settings.percentile) or not 50 < settings.percentile <= 100,
+            "percentile: over 50 up to 100",
+        ),
+        (settings.accuracy_level not in (0, 4), "accuracy_level: 0 (float32) or 4 (int8)"),
+        (not isinstance(settings.rewrite, bool), "rewrite: true or false"),
+        (settings.gelu not in GELUS, f"gelu: {', '.join(GELUS)}"),
+        (settings.gelu != "none" and not settings.rewrite, "gelu only with rewrite = true"),
+        (
+            not isinstance(integer, Mapping)
+            or not set(integer) <= set(GRAPHS)
+            or not all(_patterns(item) for item in integer.values()),
+            "integer: a list of patterns for encoder, for decoder or both",
+        ),
+    ):
+        if problem:
+            raise TargetError(f"[quantize] takes {what}; found {dict(table)}")
+    return settings
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Refuse a recipe that no ONNX file can have, before any work is done.
+
+    Raises:
+        TargetError: with what it should be.
+    """
+    settings = parse_settings(recipe.quantize)
+    kinds = (recipe.weights, recipe.activations)
+    if kinds not in (
+        ("int8", "float32"),
+        ("int8", "dynamic-int8"),
+        ("int8", "int8"),
+        ("int4", "float32"),
+    ):
+        raise TargetError(
+            "a compressed onnx recipe has int8 weights with float32, dynamic-int8 or int8 "
+            f"activations, or int4 weights with float32 ones; found {kinds[0]} and {kinds[1]}"
+        )
+    granularity = "per_grouped_channel" if recipe.weights == "int4" else "per_channel"
+    if recipe.granularity != granularity:
+        raise TargetError(
+            f"{recipe.weights} weights of an onnx recipe are {granularity}, not "
+            f"{recipe.granularity}"
+        )
+    if recipe.weights == "int4" and recipe.group_size not in (16, 32, 64, 128, 256):
+        raise TargetError(f"group_size is {recipe.group_size}; MatMulNBits takes 16, 32, ... 256")
+    if (recipe.activations == "float32") == bool(settings.integer):
+        raise TargetError("[quantize] integer says which products int8 activations are for")
+    for patterns in recipe.exceptions.values():
+        for kind in patterns.values():
+            if kind not in store.KINDS:
+                raise TargetError(
+                    f"exceptions of an onnx recipe are float32, float16 or int8, not {kind}"
+                )
+
+
+def quantize(
+    model: Node, name: str, recipe: Recipe, samples: Sequence[Sample], examples: Sequence[Sample]
+) -> Node:
+    """Write a model's weights, and its products if so said, in the recipe's numbers.
+
+    Args:
+        model: float32, as exported; not changed.
+        name: "encoder" or "decoder".
+        recipe: with compressed weights, checked by `check_recipe`.
+        samples: to calibrate on; needed by static recipes.
+        examples: inputs to compare on where there are no samples.
+
+    Returns:
+        The model in the recipe's numbers.
+
+    Raises:
+        ConversionError: a step changed more than it may.
+        TargetError: a pattern is for no weight, or a static recipe has no samples.
+    """
+    if recipe.calibrated and not samples:
+        raise TargetError("this recipe fixes ranges of activations and was given no samples")
+    settings = parse_settings(recipe.quantize)
+    steps: list[tuple[str, Callable[[Node], Node], float]] = []
+    if settings.rewrite and name == "encoder":
+        steps += [
+            ("moving bytes first", rewrite.move_bytes_first, EXACT_PSNR_DB),
+            ("unfolding convolutions", rewrite.unfold, EXACT_PSNR_DB),
+            ("making convolutions linear", rewrite.make_linear, EXACT_PSNR_DB),
+            ("fusing attention", rewrite.fuse_attention, EXACT_PSNR_DB),
+        ]
+        if settings.gelu != "none":
+            approximate = partial(rewrite.approximate_gelu, form=settings.gelu)
+            steps.append(("approximating GELU", approximate, GELU_PSNR_DB))
+    if patterns := settings.integer.get(name, ()):
+        steps.append(
+            (
+                "quantizing products",
+                lambda m: integer_products(
+                    m, name, patterns, settings, samples if recipe.calibrated else None
+                ),
+                QUANTIZED_PSNR_DB,
+            )
+        )
+    steps.append(
+        (
+            "quantizing weights",
+            lambda m: _store_weights(m, name, recipe, settings),
+            QUANTIZED_PSNR_DB,
+        )
+    )
+    compared = list(samples or examples)[:SAMPLES_TO_COMPARE]
+    return run_steps(model, name, steps, compared)
+
+
+def run_steps(
+    model: Node,
+    name: str,
+    steps: Sequence[tuple[str, Callable[[Node], Node], float]],
+    samples: Sequence[Sample],
+) -> Node:
+    """Do one step after the other; each has its name and the least PSNR in dB that it must keep.
+
+    Raises:
+        ConversionError: naming the step that did not.
+    """
+    expected = _answers(model, samples)
+    for what, step, floor in steps:
+        model = step(model)
+        try:
+            found = _answers(model, samples)
+        except Exception as exc:  # onnxruntime's errors share no public base class
+            line = str(exc).strip().splitlines()[0][:200]
+            raise ConversionError(f"{name}: {what} left a graph that does not run: {line}") from exc
+        worst = min(metrics.psnr_db(a, b) for a, b in zip(found, expected, strict=True))
+        if not worst >= floor:
+            raise ConversionError(
+                f"{name}: {what} changed what it computes: PSNR {worst:.1f} dB to what it was "
+                f"before, expected >= {floor:g}"
+            )
+        expected = found
+    return model
+
+
+def integer_products(
+    model: Node,
+    name: str,
+    patterns: Sequence[str],
+    settings: Settings,
+    samples: Sequence[Sample] | None,
+) -> Node:
+    """Let products be computed in int8 where a pattern fits the name of the weight.
+
+    Args:
+        model: float32.
+        name: of the graph, for errors.
+        patterns: of weights' names, as in `fnmatch`.
+        settings: how ranges are found.
+        samples: to calibrate on, or None for ranges found at each run.
+
+    Raises:
+        TargetError: a pattern is for no such weight.
+    """
+    graph = GraphEditor(model)
+    linear = integer.linear_layers(graph)
+    chosen = matching({node.input[1] for node in linear}, patterns, name)
+    layers = [node for node in linear if node.input[1] in chosen]
+    products = integer.Integer(graph)
+    outputs = {node.output[0] for node in layers}
+    if samples is not None:
+        roots = sorted({products.root(node.input[0], outputs) for node in layers})
+        products.ranges = ranges.find_ranges(
+            model, roots, samples, settings.ranges, settings.percentile
+        )
+    for node in layers:
+        products.linear(node, outputs)
+    return graph.finish()
+
+
+def _store_weights(model: Node, name: str, recipe: Recipe, settings: Settings) -> Node:
+    graph = GraphEditor(model)
+    found = store.weights(graph, recipe.weight_threshold)
+    usual = store.INT8
+    kinds = dict.fromkeys(found, usual)
+    for pattern, kind in recipe.exceptions.get(name, {}).items():
+        kinds |= dict.fromkeys(matching(set(found), pattern, name), kind)
+    if recipe.weights == "int4":
+        excepted = {
+            weight
+            for pattern in recipe.exceptions.get(name, {})
+            for weight in matching(set(found), pattern, name)
+        }
+        for layer in integer.linear_layers(graph):
+            weight = layer.input[1]
+            rows = graph.constants[weight].shape[0]
+            if weight in found and weight not in excepted and rows % recipe.group_size == 0:
+                store.store_four_bits(graph, layer, recipe.group_size, settings.accuracy_level)
+                kinds.pop(weight, None)  # products may share a matrix
+    for weight, kind in kinds.items():
+        store.store(graph, weight, kind, found[weight])
+    return graph.finish()
+
+
+def matching(names: set[str], patterns: Sequence[str] | str, graph: str) -> set[str]:
+    """Names that fit a pattern.
+
+    Raises:
+        TargetError: a pattern fits none.
+    """
+    chosen: set[str] = set()
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        fitting = set(fnmatch.filter(names, pattern))
+        if not fitting:
+            raise TargetError(
+                f"{pattern!r} is no weight of the {graph} that this can be said of; there are "
+                f"{len(names)}, such as {', '.join(sorted(names)[:3])}"
+            )
+        chosen |= fitting
+    return chosen
+
+
+def _answers(model: Node, samples: Sequence[Sample]) -> list[Array]:
+    """The first output for each sample."""
+    outputs = [item.name for item in model.graph.output]
+    main = [name for name in outputs if name in ("image_embeddings", "low_res_masks")]
+    return [found[main[0]] for found in ranges.observe(model, main[:1], samples)]
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _patterns(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)

@@ -1,0 +1,96 @@
+"""Ranges of activations, by running a float32 model on calibration samples."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from mobilesam_export.backends.onnx.graph import Array, Node
+from mobilesam_export.quiet import quiet
+
+METHODS = ("minmax", "percentile", "entropy")
+SUBSAMPLE = 250_000  # numbers of a tensor and sample that histograms are made of
+BINS = {"percentile": 2048, "entropy": 512}  # entropy tries every pair of ends that is symmetric
+QUANTIZED_BINS = 128  # what the distribution is compared in, as in TensorRT
+Range = tuple[float, float]
+
+
+def find_ranges(
+    model: Node,
+    tensors: Sequence[str],
+    samples: Sequence[Mapping[str, Array]],
+    method: str,
+    percentile: float,
+) -> dict[str, Range]:
+    """The range of each tensor over all samples.
+
+    Args:
+        model: float32.
+        tensors: names.
+        samples: inputs of the model, one or more.
+        method: "minmax" takes everything; "percentile" leaves out half of 100 - percentile at
+            each end; "entropy" is ONNX Runtime's, which keeps the distribution's shape.
+        percentile: up to 100, which is everything.
+    """
+    low = dict.fromkeys(tensors, np.inf)
+    high = dict.fromkeys(tensors, -np.inf)
+    collector = None if method == "minmax" else _collector(method, percentile)
+    for outputs in observe(model, tensors, samples):
+        for name, value in outputs.items():
+            low[name] = min(low[name], float(value.min()))
+            high[name] = max(high[name], float(value.max()))
+        if collector is not None:
+            with quiet():
+                collector.collect({name: [_thinned(v)] for name, v in outputs.items()})
+    found = {name: (low[name], high[name]) for name in tensors}
+    if collector is None:
+        return found
+    with quiet():
+        clipped = collector.compute_collection_result()
+    return {name: _within(found[name], clipped[name]) for name in tensors}
+
+
+def observe(
+    model: Node, tensors: Sequence[str], samples: Sequence[Mapping[str, Array]]
+) -> Iterator[dict[str, Array]]:
+    """These tensors by name, as they are inside the model; those of one sample at a time."""
+    import onnx
+    import onnxruntime
+
+    observed = onnx.ModelProto()
+    observed.CopyFrom(model)
+    known = {item.name for item in observed.graph.output}
+    extra = [name for name in tensors if name not in known]
+    observed.graph.output.extend(onnx.helper.make_empty_tensor_value_info(n) for n in extra)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        observed.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    for sample in samples:
+        values = session.run(list(tensors), dict(sample))
+        yield dict(zip(tensors, values, strict=True))
+
+
+def _collector(method: str, percentile: float) -> Node:
+    from onnxruntime.quantization.calibrate import HistogramCollector
+
+    return HistogramCollector(
+        method=method,
+        symmetric=False,
+        num_bins=BINS[method],
+        num_quantized_bins=QUANTIZED_BINS,
+        percentile=percentile,
+        scenario="same",
+    )
+
+
+def _thinned(value: Array) -> Array:
+    """Every so manieth number; odd steps, so that no channel of an even number is left out."""
+    step = value.size // SUBSAMPLE | 1
+    return value.ravel()[::step]
+
+
+def _within(found: Range, clipped: Node) -> Range:
+    """A histogram's answer (lowest, highest, ...), which can be wider than what was seen."""
+    low, high = (float(value) for value in clipped[:2])
+    return max(found[0], low), min(found[1], high)

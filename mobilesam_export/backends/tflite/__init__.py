@@ -1,0 +1,1 @@
+"""TFLite files, by litert-torch, run by LiteRT's interpreter with XNNPACK."""

@@ -1,0 +1,161 @@
+"""Weights in int8, by ai-edge-quantizer, by kind of op: what a delegate has no kernel for is slow.
+
+Activations are float32 and quantised row by row at each run (dynamic), or int8 or int16 with ranges
+that samples have fixed (static, for NPUs): the least and greatest values, observed while LiteRT
+runs the float32 file. Only ops of the listed kinds compute in integers, but for those that a recipe
+excepts by name; all else, with the inputs and outputs of the file, stays float32.
+"""
+
+import fnmatch
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mobilesam_export.backends.tflite import model_file
+from mobilesam_export.contract import Array, GraphSpec
+from mobilesam_export.errors import ConversionError, TargetError
+from mobilesam_export.quiet import quiet_descriptors
+
+WEIGHT_BITS = 8
+ACTIVATION_BITS = {"int8": 8, "int16": 16}
+# TFLite's names of the ops whose weights ai-edge-quantizer stores in int8, and its own names.
+KINDS = {
+    "BATCH_MATMUL": "BATCH_MATMUL",
+    "CONV_2D": "CONV_2D",
+    "DEPTHWISE_CONV_2D": "DEPTHWISE_CONV_2D",
+    "FULLY_CONNECTED": "FULLY_CONNECTED",
+    "TRANSPOSE_CONV": "CONV_2D_TRANSPOSE",
+}
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How one file is quantised.
+
+    Attributes:
+        int8: kinds of ops whose weights become int8, with one scale per output channel.
+        stored: kinds of ops whose weights are int8 in the file only: they are unpacked when it is
+            loaded, and the ops compute in float32.
+        activations: "float32", or how these ops compute: "dynamic-int8", "int8" or "int16".
+        float16: store the float constants that are left in float16.
+        threshold: constants of up to so many numbers stay as they are.
+        float32: patterns of the first output of ops that stay as they are all the same.
+        sums: store larger constants that are added, biases of attention, in int8.
+    """
+
+    int8: tuple[str, ...]
+    stored: tuple[str, ...]
+    activations: str
+    float16: bool
+    threshold: int
+    float32: tuple[str, ...] = ()
+    sums: bool = False
+
+
+def quantize(
+    content: bytes,
+    quantization: Quantization,
+    spec: GraphSpec,
+    samples: Sequence[Mapping[str, Array]],
+) -> bytes:
+    """Store weights in int8, and let ops compute with them.
+
+    Args:
+        content: a float32 file.
+        quantization: with kinds in `int8` or `stored`.
+        spec: its interface.
+        samples: its inputs, to find ranges on where these are static.
+
+    Raises:
+        TargetError: there are no samples, or a pattern is of no such op.
+        ConversionError: the quantizer refused the file, or LiteRT could not run it.
+    """
+    static = quantization.activations in ACTIVATION_BITS
+    if static and not samples:
+        raise TargetError("this recipe fixes ranges of activations and was given no samples")
+    kept = _matching(content, quantization.int8, quantization.float32, spec)
+    with quiet_descriptors():
+        from ai_edge_quantizer import quantizer
+
+        try:
+            made = quantizer.Quantizer(float_model=bytearray(content))
+            _configure(made, quantization, kept)
+            ranges = _ranges(content, spec, samples) if static else None
+            found = made.quantize(ranges, enable_progress_report=False).quantized_model
+        except (ValueError, RuntimeError, KeyError, TypeError) as exc:
+            line = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
+            raise ConversionError(
+                f"ai-edge-quantizer could not quantise the {spec.name}: {line}"
+            ) from exc
+    if found is None:
+        raise ConversionError(f"ai-edge-quantizer found nothing to quantise in the {spec.name}")
+    return bytes(found)
+
+
+def _configure(quantizer: Any, quantization: Quantization, kept: Collection[str]) -> None:
+    """Tell the quantizer; its last word on an op counts."""
+    from ai_edge_quantizer import algorithm_manager, qtyping
+
+    bits = ACTIVATION_BITS.get(quantization.activations)
+    for kind in quantization.int8:
+        name = qtyping.TFLOperationName(KINDS[kind])
+        if bits is None:
+            quantizer.add_dynamic_config(".*", name, num_bits=WEIGHT_BITS)
+        else:
+            quantizer.add_static_config(
+                ".*", name, activation_num_bits=bits, weight_num_bits=WEIGHT_BITS
+            )
+    for kind in quantization.stored:
+        name = qtyping.TFLOperationName(KINDS[kind])
+        quantizer.add_weight_only_config(".*", name, num_bits=WEIGHT_BITS)
+    if kept:  # the quantizer calls an op by its outputs, each with ;
+        quantizer.update_quantization_recipe(
+            "^(" + "|".join(re.escape(name) for name in kept) + ");$",
+            qtyping.TFLOperationName.ALL_SUPPORTED,
+            algorithm_key=algorithm_manager.AlgorithmName.NO_QUANTIZE,
+        )
+
+
+def _matching(
+    content: bytes, kinds: Collection[str], patterns: Sequence[str], spec: GraphSpec
+) -> list[str]:
+    """Names of ops of these kinds that fit a pattern."""
+    model = model_file.read(content)
+    (graph,) = model.subgraphs
+    known = model_file.op_kinds(model)
+    names = [
+        graph.tensors[operator.outputs[0]].name.decode()
+        for operator in graph.operators
+        if known[operator.opcodeIndex] in kinds
+    ]
+    found: list[str] = []
+    for pattern in patterns:
+        fitting = fnmatch.filter(names, pattern)
+        if not fitting:
+            raise TargetError(
+                f"{pattern!r} is no op of the {spec.name} that this can be said of; there are "
+                f"{len(names)}, such as {', '.join(names[:3])}"
+            )
+        found += fitting
+    return found
+
+
+def _ranges(content: bytes, spec: GraphSpec, samples: Sequence[Mapping[str, Array]]) -> Any:
+    """Least and greatest value of every tensor.
+
+    The quantizer's own `calibrate` averages samples by weights of 0.05, which eight of them do not
+    move far from the first.
+    """
+    from ai_edge_quantizer import calibrator, recipe_manager
+    from ai_edge_quantizer.utils import qsv_utils
+
+    observer = calibrator.Calibrator(
+        bytearray(content),
+        num_threads=1,
+        mode=calibrator.CalibrationMode.CALIBRATION_PROFILER_BASED,  # keeps no tensor
+        qsv_update_func=qsv_utils.min_max_update,
+    )
+    inputs = [dict(sample) for sample in samples]
+    observer.calibrate({spec.name: inputs}, recipe_manager.RecipeManager())
+    return observer.get_model_qsvs()

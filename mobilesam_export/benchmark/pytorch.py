@@ -1,0 +1,171 @@
+"""PyTorch as a runtime: the export form of the graphs, run eagerly, compiled, or as a CUDA graph.
+
+In float16 and bfloat16, positions and pixels stay float32: neighbouring pixels above 1024 cannot
+be told apart in either, and the mean that is subtracted from pixels is a number of neither.
+LayerNorm and softmax sum in float32 by themselves on CUDA.
+
+What runs on CUDA has not been run by its authors: no GPU was at hand. On the CPU it has.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mobilesam_export.contract import Array, Contract
+from mobilesam_export.errors import BackendError
+from mobilesam_export.graphs import Graph, split_graphs
+from mobilesam_export.graphs.decoder import PointTokens
+from mobilesam_export.graphs.encoder import PixelsInput, SamPixelsInput
+from mobilesam_export.model import Sam
+from mobilesam_export.session import Session
+from mobilesam_export.target import GraphForm
+
+FORM = GraphForm(layout="channel-last", pixels="uint8", prompt="slots")
+KEEP_FLOAT32 = (PointTokens, PixelsInput, SamPixelsInput)
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+MODES = ("eager", "compiled", "cuda-graph")
+CAPTURE_WARMUP = 3  # runs before a capture, so that nothing is allocated or tuned within
+
+
+@dataclass(frozen=True)
+class Way:
+    """How PyTorch runs a graph.
+
+    Attributes:
+        mode: "eager"; "compiled" by torch.compile; "cuda-graph": compiled, and captured so that
+            one launch replays every kernel.
+        precision: of weights and activations, a key of DTYPES.
+        device: "cpu" or "cuda".
+    """
+
+    mode: str
+    precision: str
+    device: str
+
+    def __str__(self) -> str:
+        """Mode and precision, as on the command line."""
+        return f"{self.mode}:{self.precision}"
+
+    def unavailable(self) -> str:
+        """Why it cannot be run here; "" if it can."""
+        if self.device == "cuda" and not torch.cuda.is_available():
+            return "no GPU here"
+        if self.mode == "cuda-graph" and self.device != "cuda":
+            return "CUDA graphs need --device cuda"
+        return ""
+
+
+def open_graph(sam: Sam, contract: Contract, name: str, way: Way) -> Session:
+    """Make the encoder or the decoder of a model ready to run.
+
+    Args:
+        sam: with its weights; it is not changed.
+        contract: of FORM.
+        name: "encoder" or "decoder".
+        way: how to run it.
+
+    Raises:
+        BackendError: it cannot be run here, or torch fails.
+    """
+    if reason := way.unavailable():
+        raise BackendError(f"cannot run PyTorch on {way.device}: {reason}")
+    graph = next(g for g in split_graphs(sam, contract) if g.spec.name == name)
+    return _Runner(graph, way).session()
+
+
+def in_precision(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A copy in another type, but for what must stay float32."""
+    module = copy.deepcopy(module).to(dtype)
+    for part in module.modules():
+        if isinstance(part, KEEP_FLOAT32):
+            part.float()
+    return module
+
+
+class _Runner:
+    """One graph with buffers for its inputs, which a CUDA graph reads at fixed addresses."""
+
+    def __init__(self, graph: Graph, way: Way) -> None:
+        self.spec, self.way = graph.spec, way
+        self.device = torch.device(way.device)
+        self.module = in_precision(graph.module, DTYPES[way.precision]).to(self.device)
+        self.buffers = [
+            torch.zeros([int(axis) for axis in item.shape], dtype=getattr(torch, item.dtype)).to(
+                self.device
+            )
+            for item in graph.spec.inputs
+        ]
+        self.outputs: tuple[Tensor, ...] = ()
+        self.call: Callable[..., Any] = self.module
+        self.replay: Callable[[], None] | None = None
+        if way.mode != "eager":
+            # Its own CUDA graphs would copy outputs; ours is captured below.
+            options = "max-autotune-no-cudagraphs" if way.device == "cuda" else "default"
+            self.call = torch.compile(self.module, mode=options, fullgraph=True, dynamic=False)
+
+    def session(self) -> Session:
+        label = f"PyTorch {torch.__version__}, {self.way.device.upper()}, {self.way}"
+        resident = self.resident if self.way.device == "cuda" else None
+        return Session(self.run, label, resident=resident)
+
+    def run(self, inputs: dict[str, Array]) -> dict[str, Array]:
+        self.put(inputs)
+        self.step()
+        return self.fetch()
+
+    def resident(
+        self, inputs: dict[str, Array]
+    ) -> tuple[Callable[[], None], Callable[[], dict[str, Array]]]:
+        def again() -> None:
+            self.step()
+            torch.cuda.synchronize()
+
+        self.put(inputs)
+        torch.cuda.synchronize()
+        return again, self.fetch
+
+    def put(self, inputs: dict[str, Array]) -> None:
+        for item, buffer in zip(self.spec.inputs, self.buffers, strict=True):
+            buffer.copy_(torch.from_numpy(np.ascontiguousarray(inputs[item.name])))
+
+    @torch.no_grad()
+    def step(self) -> None:
+        try:
+            if self.way.mode == "cuda-graph" and self.replay is None:
+                self.replay = self.capture()
+            if self.replay is not None:
+                self.replay()
+            else:
+                self.outputs = _as_tuple(self.call(*self.buffers))
+        except RuntimeError as exc:
+            line = str(exc).strip().splitlines()[0]
+            raise BackendError(f"PyTorch failed on the {self.spec.name}: {line}") from exc
+
+    def capture(self) -> Callable[[], None]:
+        """Record one run on a stream of its own, as torch.cuda.graph asks for."""
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(CAPTURE_WARMUP):
+                self.call(*self.buffers)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self.outputs = _as_tuple(self.call(*self.buffers))
+        return graph.replay
+
+    def fetch(self) -> dict[str, Array]:
+        """Outputs as arrays; waits for the device."""
+        return {
+            item.name: tensor.float().cpu().numpy().copy()
+            for item, tensor in zip(self.spec.outputs, self.outputs, strict=True)
+        }
+
+
+def _as_tuple(outputs: Any) -> tuple[Tensor, ...]:  # noqa: ANN401 what a module returns
+    return outputs if isinstance(outputs, tuple) else (outputs,)

@@ -1,0 +1,90 @@
+"""PyTorch as subjects of a benchmark: the checkpoint of a bundle, run in several ways."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from mobilesam_export.backends import reference
+from mobilesam_export.benchmark.measure import Subject
+from mobilesam_export.benchmark.pytorch import DTYPES, FORM, MODES, Way, open_graph
+from mobilesam_export.bundle.manifest import Bundle
+from mobilesam_export.contract import Contract
+from mobilesam_export.errors import UsageError
+from mobilesam_export.model import build_sam
+from mobilesam_export.pipeline import reference_checkpoint
+from mobilesam_export.progress import step
+from mobilesam_export.session import Session
+from mobilesam_export.target import Tolerance, load_target
+from mobilesam_export.verification import cases
+
+# bfloat16 has eight bits of fraction, a 256th: embeddings of 4 are off by some hundredths. What is
+# asked of it is the mask; the other limits only catch an answer that has broken down.
+BFLOAT16 = Tolerance(
+    embedding_psnr_db=25, logits_max_abs_error=3, iou_max_abs_error=0.1, mask_iou=0.99
+)
+
+
+def parse_ways(texts: Sequence[str], device: str) -> list[Way]:
+    """MODE or MODE:PRECISION, as on the command line.
+
+    Raises:
+        UsageError: there is no such mode, precision, or device of PyTorch's.
+    """
+    if device not in ("cpu", "cuda"):
+        raise UsageError(f"PyTorch runs on --device cpu or cuda, not on {device}")
+    ways = []
+    for text in texts:
+        mode, _, precision = text.partition(":")
+        precision = precision or "float32"
+        if mode not in MODES or precision not in DTYPES:
+            raise UsageError(
+                f"--pytorch {text}: expected one of {', '.join(MODES)}, "
+                f"and optionally one of :{', :'.join(DTYPES)}"
+            )
+        ways.append(Way(mode, precision, device))
+    return ways
+
+
+def pytorch_subjects(
+    opened: Bundle, source: str | None, ways: Sequence[Way], threads: int
+) -> list[Subject]:
+    """The checkpoint that a bundle was made of, in each of these ways.
+
+    Args:
+        opened: the bundle; its sizes are taken.
+        source: where its checkpoint is, or None for what the manifest names.
+        ways: how to run it.
+        threads: for torch, for this whole process.
+
+    Raises:
+        UsageError: `source` holds other weights. CheckpointError: it cannot be read.
+    """
+    torch.set_num_threads(threads)
+    with step("Loading the checkpoint for PyTorch"):
+        checkpoint = reference_checkpoint(opened, source)
+        sam = build_sam(checkpoint.state_dict, opened.contract.image_size)
+        contract = Contract(opened.contract.image_size, opened.contract.points or 6, FORM)
+        case = cases.reference_cases(reference.load(sam, contract), contract)[0]
+    recipes = load_target("onnx").recipes
+    tolerances = {
+        "float32": recipes["float32"].tolerance,
+        "float16": recipes["float16"].tolerance,
+        "bfloat16": BFLOAT16,
+    }
+
+    def opener(way: Way) -> Callable[[str], Session]:
+        return lambda graph: open_graph(sam, contract, graph, way)
+
+    return [
+        Subject(
+            name=f"pytorch {way}",
+            device=way.device,
+            runtime=f"PyTorch {torch.__version__}",
+            contract=contract,
+            case=case,
+            tolerance=tolerances[way.precision],
+            open=opener(way),
+            reason=way.unavailable(),
+        )
+        for way in ways
+    ]

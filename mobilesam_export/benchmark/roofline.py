@@ -1,0 +1,134 @@
+"""The least time that a file can take, from its MACs and bytes and what a device can do at best.
+
+time >= max(2 * MACs / peak, bytes / bandwidth), where bytes are the weights, inputs and outputs:
+what must move if everything between stays in caches. A file's share is that time over the one
+measured; it is no grade, for no kernel reaches either peak.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mobilesam_export.benchmark.timing import time_call
+from mobilesam_export.inspection.report import GraphReport
+
+# NVIDIA's data sheets (H200 2024, H100 2023, A100 80GB SXM 2021), without sparsity: 1e12
+# operations per second in float32 outside tensor cores and in 16 bits, and 1e9 bytes per second.
+GPUS: Mapping[str, tuple[float, float, float]] = {
+    "H200": (67.0, 989.5, 4800.0),
+    "H100": (67.0, 989.5, 3350.0),
+    "A100": (19.5, 312.0, 2039.0),
+}
+MATMUL_SIDE = 1536  # 9.4 MB a matrix: work enough for two cores, and far from the caches' sizes
+COPY_BYTES = 128_000_000
+REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Peak:
+    """What a device can do at best.
+
+    Attributes:
+        gflops: 1e9 additions and multiplications per second.
+        gb_per_s: 1e9 bytes per second.
+        source: where that is from.
+    """
+
+    gflops: float
+    gb_per_s: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """One component's bound.
+
+    Attributes:
+        subject, component, device: whose.
+        macs: counted multiply-accumulates.
+        uncounted: ops that multiply, but are not in it; then the bound is too low.
+        bytes: of weights as stored, inputs and outputs.
+        bound_ms: None where the peak is not known.
+        limited_by: "compute" or "memory".
+        share: bound / median, None where either is missing.
+        peak: where the peak is from.
+    """
+
+    subject: str
+    component: str
+    device: str
+    macs: int
+    uncounted: int
+    bytes: int
+    bound_ms: float | None = None
+    limited_by: str = ""
+    share: float | None = None
+    peak: str = "unknown"
+
+
+def roofline(
+    where: tuple[str, str, str],
+    report: GraphReport,
+    peak: Peak | None,
+    median_ms: float | None,
+) -> Roofline:
+    """The bound of one file.
+
+    Args:
+        where: subject, component and device.
+        report: of the file, from `inspect_graph`.
+        peak: of the device, if known.
+        median_ms: as measured, if it was.
+    """
+    macs = sum(report.macs.values())
+    ends = (*report.inputs, *report.outputs)
+    moved = sum(report.weights_bytes.values()) + sum(tensor.bytes or 0 for tensor in ends)
+    uncounted = len(report.macs_uncounted)
+    if peak is None:
+        return Roofline(*where, macs, uncounted, moved)
+    compute_ms = 2 * macs / (peak.gflops * 1e6)
+    memory_ms = moved / (peak.gb_per_s * 1e6)
+    bound = max(compute_ms, memory_ms)
+    return Roofline(
+        *where,
+        macs,
+        uncounted,
+        moved,
+        bound_ms=bound,
+        limited_by="compute" if compute_ms >= memory_ms else "memory",
+        share=bound / median_ms if median_ms else None,
+        peak=peak.source,
+    )
+
+
+def gpu_peak(name: str, precision: str) -> Peak | None:
+    """From the data sheet, if it is one that we know."""
+    for key, (single, half, bandwidth) in GPUS.items():
+        if key in name:
+            tera = single if precision == "float32" else half
+            return Peak(tera * 1e3, bandwidth, f"data sheet of {key}, {precision}")
+    return None
+
+
+def measured_cpu_peak(threads: int) -> Peak:
+    """What a large float32 matrix product and a large copy reach here, the best of some tries."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        a, b = torch.ones(2, MATMUL_SIDE, MATMUL_SIDE)
+        out = torch.empty(MATMUL_SIDE, MATMUL_SIDE)
+        source = np.ones(COPY_BYTES, np.uint8)
+        target = np.zeros_like(source)
+        matmul_ms = min(time_call(lambda: torch.mm(a, b, out=out))[0] for _ in range(REPEATS))
+        copy_ms = min(time_call(lambda: np.copyto(target, source))[0] for _ in range(REPEATS))
+    finally:
+        torch.set_num_threads(before)
+    return Peak(
+        gflops=2 * MATMUL_SIDE**3 / matmul_ms / 1e6,
+        gb_per_s=2 * COPY_BYTES / copy_ms / 1e6,  # read and written
+        source=f"measured here with {threads} threads: float32 matrix product (int8 can pass it), "
+        "copy on one",
+    )

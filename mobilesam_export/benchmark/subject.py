@@ -1,0 +1,132 @@
+"""What is measured: a bundle's files on one device, as tasks with answers that are checked.
+
+encoder          the encoder file, on an input that is ready
+decoder          the decoder file, on an embedding and a prompt that are ready
+preprocess       a decoded picture -> the encoder's input (resize, pad)
+postprocess      the decoder's output -> a mask of the picture's size
+click_to_mask    a prompt -> a mask, the embedding at hand: prompt, decoder, postprocess
+picture_to_mask  everything: preprocess, encoder, click_to_mask
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mobilesam_export import prompts
+from mobilesam_export.benchmark.timing import Task
+from mobilesam_export.contract import Array, Contract
+from mobilesam_export.metrics import mask_iou, psnr_db
+from mobilesam_export.session import Session
+from mobilesam_export.target import Tolerance
+from mobilesam_export.verification.cases import PictureCase
+
+COMPONENTS = (
+    "encoder",
+    "decoder",
+    "preprocess",
+    "postprocess",
+    "click_to_mask",
+    "picture_to_mask",
+)
+GRAPHS = ("encoder", "decoder")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Two files that are ready to run, and what they are held to.
+
+    Attributes:
+        sessions: encoder and decoder.
+        contract: of both.
+        case: the picture, its first prompt, and PyTorch's answers.
+        tolerance: how far answers may be off.
+    """
+
+    sessions: Sequence[Session]
+    contract: Contract
+    case: PictureCase
+    tolerance: Tolerance
+
+    def tasks(self, components: Sequence[str]) -> dict[str, Task]:
+        """The named components, ready to be timed."""
+        encoder, decoder = self.sessions
+        case, contract = self.case, self.contract
+        size = prompts.picture_size(case.picture)
+        prompt = case.prompts[0].prompt
+        pixels, asked = self.inputs("encoder"), self.inputs("decoder")
+        outputs = case.prompts[0].outputs
+
+        def click(embeddings: Array) -> Any:  # noqa: ANN401 a mask
+            inputs = prompts.decoder_inputs(prompt, embeddings, size, contract)
+            return prompts.final_mask(prompt, decoder.run(inputs), size, contract)
+
+        def picture() -> Any:  # noqa: ANN401 a mask
+            inputs = prompts.encoder_inputs(case.picture, contract)
+            return click(encoder.run(inputs)["image_embeddings"])
+
+        every = {
+            "encoder": _file_task(encoder, pixels, self._check_embeddings()),
+            "decoder": _file_task(decoder, asked, self._check_masks()),
+            "preprocess": Task(lambda: prompts.encoder_inputs(case.picture, contract)),
+            "postprocess": Task(lambda: prompts.final_mask(prompt, outputs, size, contract)),
+            "click_to_mask": Task(lambda: click(case.embeddings), self._check_mask),
+            "picture_to_mask": Task(picture, self._check_mask),
+        }
+        return {name: every[name] for name in components}
+
+    def inputs(self, graph: str) -> dict[str, Array]:
+        """What the tasks give the encoder or the decoder."""
+        if graph == "encoder":
+            return prompts.encoder_inputs(self.case.picture, self.contract)
+        size = prompts.picture_size(self.case.picture)
+        prompt = self.case.prompts[0].prompt
+        return prompts.decoder_inputs(prompt, self.case.embeddings, size, self.contract)
+
+    def _check_embeddings(self) -> Callable[[dict[str, Array]], str]:
+        def judge(outputs: dict[str, Array]) -> str:
+            found = psnr_db(np.asarray(outputs["image_embeddings"]), self.case.embeddings)
+            limit = self.tolerance.embedding_psnr_db
+            right = found >= limit  # NaN is not
+            return "" if right else f"embedding PSNR {found:.1f} dB, expected >= {limit:g}"
+
+        return _once(judge)
+
+    def _check_masks(self) -> Callable[[dict[str, Array]], str]:
+        expected = self.case.prompts[0].outputs["low_res_masks"]
+
+        def judge(outputs: dict[str, Array]) -> str:
+            found = float(np.abs(outputs["low_res_masks"].astype(np.float64) - expected).max())
+            limit = self.tolerance.logits_max_abs_error
+            return "" if found <= limit else f"mask logits {found:.2g} off, expected <= {limit:g}"
+
+        return _once(judge)
+
+    def _check_mask(self, mask: Any) -> str:  # noqa: ANN401 a mask
+        found, limit = mask_iou(mask, self.case.prompts[0].mask), self.tolerance.mask_iou
+        return "" if found >= limit else f"mask IoU {found:.4f}, expected >= {limit:g}"
+
+
+def _file_task(
+    session: Session, inputs: dict[str, Array], check: Callable[[dict[str, Array]], str]
+) -> Task:
+    """One file alone; on a device with memory of its own, without the way there and back."""
+    if session.resident is None:
+        return Task(lambda: session.run(inputs), check)
+    call, fetch = session.resident(inputs)
+    return Task(call, lambda _: check(fetch()))
+
+
+def _once(judge: Callable[[dict[str, Array]], str]) -> Callable[[dict[str, Array]], str]:
+    """Judge the first answer, and any later one that is not the same to the bit."""
+    first: dict[str, Array] = {}
+
+    def check(outputs: dict[str, Array]) -> str:
+        if first and all(np.array_equal(first[name], outputs[name]) for name in first):
+            return ""
+        if not first:
+            first.update({name: np.array(value) for name, value in outputs.items()})
+        return judge(outputs)
+
+    return check

@@ -1,0 +1,198 @@
+"""Two bundles -> is the candidate slower than the base, or worse in any figure without noise?
+
+Both are loaded side by side in one process and run in pairs, one right after the other, whose
+order alternates: what slows the machine slows both. After a few pairs both are loaded afresh,
+because how memory happened to lie is part of the noise. It ends as soon as there is a verdict.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from mobilesam_export.backends import get_backend
+from mobilesam_export.benchmark.subject import Loaded
+from mobilesam_export.benchmark.timing import Clock, steady, time_call
+from mobilesam_export.bundle import golden
+from mobilesam_export.bundle.manifest import Bundle
+from mobilesam_export.compare.decision import Decision, Rule, Verdict, decide
+from mobilesam_export.compare.gates import Gate
+from mobilesam_export.contract import Array
+from mobilesam_export.errors import BackendError, UsageError
+from mobilesam_export.session import Session
+
+Open = Callable[[], Session]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to compare times.
+
+    Attributes:
+        rule: of the decision.
+        pairs_per_block: between two loads; even, so that each order comes as often.
+        warmup: runs of each after a load, which count for nothing.
+        max_seconds: for one component; then it is inconclusive.
+    """
+
+    rule: Rule = field(default_factory=Rule)
+    pairs_per_block: int = 4
+    warmup: int = 1
+    max_seconds: float = 75.0
+
+
+@dataclass
+class Pairs:
+    """Times of one component as they come: blocks of (base, candidate) in ms."""
+
+    blocks: list[list[tuple[float, float]]] = field(default_factory=list)
+
+    def complete(self, size: int) -> list[list[tuple[float, float]]]:
+        """Blocks that were not interrupted."""
+        return [block for block in self.blocks if len(block) == size]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found.
+
+    Attributes:
+        decisions: by component.
+        pairs: raw times by component.
+        gates: figures without noise.
+        partial: it was interrupted.
+    """
+
+    decisions: Mapping[str, Decision]
+    pairs: Mapping[str, Pairs]
+    gates: Sequence[Gate]
+    partial: bool = False
+
+    @property
+    def failed(self) -> list[str]:
+        """What makes the gate fail, in words."""
+        times = [
+            f"{name} is slower" for name, d in self.decisions.items() if d.verdict is Verdict.SLOWER
+        ]
+        figures = [f"{g.component} {g.figure}" for g in self.gates if g.verdict == "fail"]
+        return times + figures
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; an interval without end is null."""
+        decisions = {}
+        for name, decision in self.decisions.items():
+            values = asdict(decision)
+            values["high"] = values["high"] if decision.high < float("inf") else None
+            decisions[name] = {**values, "blocks_ms": self.pairs[name].blocks}
+        return {
+            "decisions": decisions,
+            "gates": [asdict(gate) for gate in self.gates],
+            "failed": self.failed,
+            "partial": self.partial,
+        }
+
+
+def check_comparable(base: Bundle, candidate: Bundle) -> None:
+    """Refuse bundles whose files are not two versions of one thing.
+
+    Raises:
+        UsageError: another target, image size or number of points.
+    """
+    for what, left, right in (
+        ("target", base.target, candidate.target),
+        ("image size", base.contract.image_size, candidate.contract.image_size),
+        ("number of points", base.contract.points, candidate.contract.points),
+    ):
+        if left != right:
+            raise UsageError(
+                f"the base's {what} is {left} and the candidate's {right}; compare bundles that "
+                "differ in recipe, weights or version only (`benchmark` takes any side by side)"
+            )
+
+
+def opener(opened: Bundle, graph: str, device: str, threads: int) -> Open:
+    """A function that loads a file of a bundle afresh."""
+    backend = get_backend(opened.backend)
+    spec = getattr(opened.contract, graph)
+    path = opened.folder / f"{graph}{backend.SUFFIX}"
+    return lambda: backend.load(path, spec, device, threads)
+
+
+def component_inputs(opened: Bundle, graph: str) -> dict[str, Array]:
+    """What a file is run on: its own golden picture and first prompt."""
+    case = golden.read(opened.folder / "golden")
+    nothing = Session(lambda _: {}, "")
+    return Loaded((nothing, nothing), opened.contract, case, opened.tolerance).inputs(graph)
+
+
+def compare_times(
+    opens: tuple[Open, Open],
+    inputs: dict[str, Array],
+    plan: Plan,
+    pairs: Pairs,
+    clock: Clock = time.perf_counter,
+) -> Decision:
+    """Run pairs until there is a verdict, or as many as the plan allows.
+
+    Args:
+        opens: base and candidate.
+        inputs: for both.
+        plan: when to stop.
+        pairs: filled as times come, so that they are there whatever ends this.
+        clock: of seconds, for tests.
+
+    Raises:
+        BackendError: a file cannot be loaded or run.
+    """
+    start, size = clock(), plan.pairs_per_block
+    while True:
+        block: list[tuple[float, float]] = []
+        pairs.blocks.append(block)
+        _run_block(opens, inputs, plan, block, len(pairs.blocks), clock)
+        decision = decide(pairs.complete(size), plan.rule)
+        if decision.verdict is not Verdict.INCONCLUSIVE:
+            return decision
+        if decision.pairs + size > plan.rule.max_pairs or clock() - start > plan.max_seconds:
+            return decision
+
+
+def _run_block(
+    opens: tuple[Open, Open],
+    inputs: dict[str, Array],
+    plan: Plan,
+    block: list[tuple[float, float]],
+    number: int,
+    clock: Clock,
+) -> None:
+    """Load both, in alternating order, and run pairs."""
+    turn = number % 2
+    order = (turn, 1 - turn)
+    sessions: list[Session | None] = [None, None]
+    for index in order:
+        sessions[index] = opens[index]()
+    base, candidate = sessions
+    assert base is not None  # noqa: S101 for mypy
+    assert candidate is not None  # noqa: S101 for mypy
+    _check_same_inputs(base, candidate)
+    with steady():
+        for session in (base, candidate):
+            for _ in range(plan.warmup):
+                session.run(inputs)
+        for pair in range(plan.pairs_per_block):
+            times = [0.0, 0.0]
+            for index in (0, 1) if (pair + turn) % 2 == 0 else (1, 0):
+                session = (base, candidate)[index]
+                times[index], _ = time_call(lambda s=session: s.run(inputs), clock)  # type: ignore[misc]
+            block.append((times[0], times[1]))
+
+
+def _check_same_inputs(base: Session, candidate: Session) -> None:
+    if base.runtime != candidate.runtime:
+        raise BackendError(
+            f"the base runs on {base.runtime} and the candidate on {candidate.runtime}"
+        )
+
+
+def not_comparable(reason: str) -> Decision:
+    """The decision on times that cannot be compared."""
+    return Decision(Verdict.NOT_COMPARABLE, reason=reason)

@@ -1,0 +1,63 @@
+"""A comparison for people: rows of tables, or Markdown."""
+
+from collections.abc import Iterable, Mapping
+
+from mobilesam_export.compare.decision import Decision, Verdict
+from mobilesam_export.compare.gates import MASK_IOU, Gate
+from mobilesam_export.compare.pairs import Comparison
+from mobilesam_export.tables import NONE, Table, markdown
+
+
+def decision_table(decisions: Mapping[str, Decision]) -> Table:
+    """One line for each component."""
+    rows = [
+        [name, str(d.verdict), *_interval(d), str(d.pairs), d.reason or _advice(d)]
+        for name, d in decisions.items()
+    ]
+    return ("times", "verdict", "candidate / base", "95 % interval", "pairs", "note"), rows
+
+
+def _interval(decision: Decision) -> list[str]:
+    if not decision.pairs:
+        return [NONE, NONE]
+    known = decision.high < float("inf")
+    interval = f"{decision.low:.3f} to {decision.high:.3f}" if known else NONE
+    return [f"{decision.ratio:.3f}", interval]
+
+
+def _advice(decision: Decision) -> str:
+    if decision.verdict is not Verdict.INCONCLUSIVE:
+        return ""
+    return f"about {decision.more_pairs} more pairs needed"
+
+
+def gate_table(gates: Iterable[Gate]) -> Table:
+    """One line for each figure."""
+    rows = []
+    for gate in gates:
+        sign = ">=" if gate.figure == MASK_IOU else "<="
+        limit = f"{sign} {gate.limit:g}" + ("" if gate.figure == MASK_IOU else " x base")
+        note = f"{gate.verdict}: {gate.reason}" if gate.reason else gate.verdict
+        values = [_figure(gate.base), _figure(gate.candidate)]
+        rows.append([gate.component, gate.figure, *values, limit, note])
+    return ("file", "figure", "base", "candidate", "limit", "verdict"), rows
+
+
+def comparison_markdown(comparison: Comparison, title: str) -> str:
+    """The summary that a pull request shows."""
+    failed = comparison.failed
+    head = f"FAILED: {'; '.join(failed)}" if failed else "passed"
+    if comparison.partial:
+        head += " (partial: it was interrupted)"
+    parts = [f"### {title}: {head}"]
+    if comparison.decisions:
+        parts.append(markdown(decision_table(comparison.decisions)))
+    if comparison.gates:
+        parts.append(markdown(gate_table(comparison.gates)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return NONE
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"

@@ -1,0 +1,1 @@
+"""How good are the masks? dataset -> scores -> log, report, overlays."""

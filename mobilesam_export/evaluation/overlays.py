@@ -1,0 +1,47 @@
+"""Pictures with masks on them, for the report of an evaluation."""
+
+from collections.abc import Sequence
+
+from mobilesam_export import prompts
+from mobilesam_export.errors import PictureError
+from mobilesam_export.evaluation.dataset import Dataset
+from mobilesam_export.evaluation.report import Overlay
+from mobilesam_export.evaluation.scores import Candidate, questions_about
+from mobilesam_export.metrics import mask_iou
+from mobilesam_export.segment import overlay
+
+
+def overlays(
+    candidates: Sequence[Candidate], dataset: Dataset, names: Sequence[str]
+) -> list[Overlay]:
+    """For each picture, each candidate's answer to a box and to a click on one object.
+
+    A picture that cannot be read, or has no objects, is left out; the evaluation has named it.
+    """
+    found = []
+    for name in names:
+        try:
+            sample = dataset.read(name)
+        except PictureError:
+            continue
+        questions = questions_about(sample, candidates[0] if sample.masks is None else None)
+        if not questions:
+            continue
+        size = prompts.picture_size(sample.picture)
+        chosen = max(questions, key=lambda asked: int(asked[0].truth.sum()))
+        for candidate in candidates:
+            encoder, decoder = candidate.sessions
+            inputs = prompts.encoder_inputs(sample.picture, candidate.contract)
+            embeddings = encoder.run(inputs)["image_embeddings"]
+            for question in (asked for asked in chosen if asked.kind in ("click", "box")):
+                asked = prompts.decoder_inputs(
+                    question.prompt, embeddings, size, candidate.contract
+                )
+                mask = prompts.final_mask(
+                    question.prompt, decoder.run(asked), size, candidate.contract
+                )
+                caption = f"{candidate.name}, {name}, {question.kind}: " + (
+                    f"IoU {mask_iou(mask, question.truth):.2f}"
+                )
+                found.append(Overlay(caption, overlay(sample.picture, mask, question.prompt)))
+    return found

@@ -1,0 +1,249 @@
+"""How good are the masks? Bundles side by side on pictures whose masks are known.
+
+Every object is asked for by one click, three clicks and a box. Where nobody has drawn masks, the
+float32 PyTorch model's answers to the same prompts stand for them. Nothing is kept of a picture
+but its figures, so memory does not grow with their number.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobilesam_export import prompts
+from mobilesam_export.contract import Array, Contract
+from mobilesam_export.errors import PictureError
+from mobilesam_export.evaluation.dataset import Dataset, Sample
+from mobilesam_export.metrics import mask_iou
+from mobilesam_export.prompts import Picture, Prompt, picture_size
+from mobilesam_export.session import Session
+from mobilesam_export.verification.cases import object_prompts
+
+# Kinds of answers: the best of one click's three masks by the known mask, and by the model's own
+# prediction; three clicks (two inside, one outside); a tight box.
+KINDS = ("click_best", "click", "clicks", "box")
+BOUNDARY_SHARE = 0.02  # of the diagonal (Boundary IoU, Cheng et al., 2021, arXiv:2103.16562)
+STABILITY_OFFSET = 1.0  # of the logits, as in SAM's automatic mask generator
+BINS = 20  # of the histogram of IoUs
+GRID = (0.25, 0.5, 0.75)  # clicks on pictures without masks, as shares of width and height
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is evaluated.
+
+    Attributes:
+        name: for tables.
+        identity: hash of what it computes, for results that are gone on with.
+        contract: of the sessions.
+        sessions: encoder and decoder.
+        bytes: of its files; 0 for PyTorch.
+    """
+
+    name: str
+    identity: str
+    contract: Contract
+    sessions: Sequence[Session]
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Question:
+    """One prompt and the mask that is right."""
+
+    kind: str
+    prompt: Prompt
+    truth: Mask
+
+
+@dataclass
+class Score:
+    """Running figures of one candidate; the same size for any number of pictures."""
+
+    objects: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
+    milliseconds: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Take in one candidate's part of a picture's record."""
+        for answers in record["objects"]:
+            self.objects += 1
+            for key, value in answers.items():
+                self.sums[key] = self.sums.get(key, 0.0) + value
+            self.histogram[min(BINS - 1, int(answers["click"] * BINS))] += 1
+        for key, value in record["ms"].items():
+            times = self.milliseconds.setdefault(key, [])
+            times.append(value)
+            del times[:-1000]  # a median of the latest thousand is as good
+
+    def means(self) -> dict[str, float]:
+        """Mean of every figure over all objects."""
+        return {key: value / self.objects for key, value in self.sums.items()}
+
+    def latency(self) -> dict[str, float]:
+        """Median milliseconds of encoder and decoder."""
+        return {key: float(np.median(times)) for key, times in self.milliseconds.items()}
+
+
+@dataclass
+class Evaluation:
+    """What has been found so far.
+
+    Attributes:
+        scores: by candidate.
+        pictures: how many were evaluated.
+        problems: of pictures and annotations that were left out, in words.
+    """
+
+    scores: dict[str, Score]
+    pictures: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Take in one picture's record, fresh or from an earlier run."""
+        self.problems += record["problems"]
+        if not record["candidates"]:
+            return
+        self.pictures += 1
+        for name, found in record["candidates"].items():
+            self.scores[name].add(found)
+
+
+def evaluate_pictures(
+    candidates: Sequence[Candidate],
+    reference: Candidate | None,
+    dataset: Dataset,
+    names: Sequence[str],
+) -> Iterator[dict[str, Any]]:
+    """Evaluate picture by picture.
+
+    Args:
+        candidates: at least one.
+        reference: the float32 model, for pictures without masks; None if there are none such.
+        dataset: where the pictures are.
+        names: of the pictures to evaluate.
+
+    Yields:
+        A record for each picture, ready for JSON: its name, problems, and for each candidate
+        the figures of every object.
+    """
+    for name in names:
+        record: dict[str, Any] = {"picture": name, "problems": [], "candidates": {}}
+        try:
+            sample = dataset.read(name)
+        except PictureError as exc:
+            record["problems"].append(str(exc))
+            yield record
+            continue
+        record["problems"] += sample.skipped
+        questions = questions_about(sample, reference)
+        if not questions:
+            record["problems"].append(f"{name} has no objects")
+        else:
+            record["candidates"] = {
+                candidate.name: answer(candidate, sample.picture, questions)
+                for candidate in candidates
+            }
+        yield record
+
+
+def questions_about(sample: Sample, reference: Candidate | None) -> list[list[Question]]:
+    """For each object of a picture, the prompts it is asked for by."""
+    if sample.masks is not None:
+        return [
+            [Question(kind, prompt, mask) for kind, prompt in _prompts(mask).items()]
+            for mask in sample.masks
+        ]
+    if reference is None:
+        return []
+    size = picture_size(sample.picture)
+    encoder, decoder = reference.sessions
+    pixels = prompts.encoder_inputs(sample.picture, reference.contract)
+    embeddings = encoder.run(pixels)["image_embeddings"]
+
+    def truth(prompt: Prompt) -> Mask:
+        inputs = prompts.decoder_inputs(prompt, embeddings, size, reference.contract)
+        return prompts.final_mask(prompt, decoder.run(inputs), size, reference.contract)
+
+    found = []
+    for share in ((x, y) for y in GRID for x in GRID):
+        mask = truth(Prompt(((share[0] * size[1], share[1] * size[0], True),)))
+        if mask.any() and not mask.all():
+            asked = _prompts(mask)
+            found.append([Question(kind, prompt, truth(prompt)) for kind, prompt in asked.items()])
+    return found
+
+
+def _prompts(mask: Mask) -> dict[str, Prompt]:
+    """The prompts of KINDS that are asked; a mask of all pixels has no outside to click on."""
+    slots = 3 if not mask.all() else 2
+    asked = object_prompts(mask, slots)
+    return {kind: asked[kind] for kind in ("click", "clicks", "box") if kind in asked}
+
+
+def answer(
+    candidate: Candidate, picture: Picture, questions: Sequence[Sequence[Question]]
+) -> dict[str, Any]:
+    """One candidate's figures for one picture."""
+    encoder, decoder = candidate.sessions
+    contract, size = candidate.contract, picture_size(picture)
+    inputs = prompts.encoder_inputs(picture, contract)
+    started = time.perf_counter()
+    embeddings = encoder.run(inputs)["image_embeddings"]
+    encoder_ms = (time.perf_counter() - started) * 1e3
+    objects, decoder_ms = [], []
+    for object_questions in questions:
+        figures: dict[str, float] = {}
+        for question in object_questions:
+            asked = prompts.decoder_inputs(question.prompt, embeddings, size, contract)
+            started = time.perf_counter()
+            outputs = decoder.run(asked)
+            decoder_ms.append((time.perf_counter() - started) * 1e3)
+            figures |= judge(question, outputs, size, contract)
+        objects.append(figures)
+    return {"objects": objects, "ms": {"encoder": encoder_ms, "decoder": np.median(decoder_ms)}}
+
+
+def judge(
+    question: Question, outputs: Mapping[str, Array], size: tuple[int, int], contract: Contract
+) -> dict[str, float]:
+    """The figures of one answer, by name: IoU, boundary IoU and, for one click, stability."""
+    found = prompts.final_mask(question.prompt, outputs, size, contract)
+    figures = {
+        question.kind: mask_iou(found, question.truth),
+        f"{question.kind}_boundary": boundary_iou(found, question.truth),
+    }
+    if question.kind != "click":
+        return figures
+    low_res = outputs["low_res_masks"][0]
+    if contract.dynamic:  # the graph has chosen; the other masks are not there
+        return {**figures, "stability": stability(low_res[0])}
+    index = prompts.chosen_index(question.prompt, outputs["iou_predictions"])
+    masks = [prompts.upscale(logits, size, contract.image_size) > 0 for logits in low_res[1:]]
+    figures["click_best"] = max(mask_iou(np.asarray(mask), question.truth) for mask in masks)
+    return {**figures, "stability": stability(low_res[index])}
+
+
+def boundary_iou(found: Mask, truth: Mask) -> float:
+    """IoU of the bands inside the two outlines, 2 % of the picture's diagonal wide."""
+    distance = max(1, round(BOUNDARY_SHARE * float(np.hypot(*truth.shape))))
+    return mask_iou(_band(found, distance), _band(truth, distance))
+
+
+def _band(mask: Mask, distance: int) -> Mask:
+    from scipy.ndimage import distance_transform_cdt
+
+    depth = distance_transform_cdt(np.pad(mask, 1), metric="chessboard")[1:-1, 1:-1]
+    return np.asarray(mask & (depth <= distance))
+
+
+def stability(logits: Array) -> float:
+    """IoU of the masks that a threshold of +1 and of -1 would give; 1 for an empty mask."""
+    low = int((logits > -STABILITY_OFFSET).sum())
+    return int((logits > STABILITY_OFFSET).sum()) / low if low else 1.0

@@ -1,1 +1,0 @@
-"""Pieces of `benchmark` and `compare`: measuring, statistics, decisions, machines, reports."""

@@ -1,0 +1,1 @@
+"""Does a file compute what PyTorch computes? cases -> verify -> diagnosis."""
