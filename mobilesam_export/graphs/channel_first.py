@@ -15,14 +15,13 @@ from mobilesam_export.graphs.window_block import WindowBlock, hidden_parts
 from mobilesam_export.model import tiny_vit
 from mobilesam_export.target import GraphForm
 
-LAYER_NORM_EPS = 1e-5  # nn.LayerNorm's default, which TinyViT uses
 # Attention whose first axis has 10 or more entries is wrong on the GPU (apple/coremltools#2650).
 MOST_HEADS = 9
 # The product that ML Programs have an operation for: over the last axis and axis 1.
 HEADWISE = "nchw,nwhu->nchu"
 
 
-def channel_norm(x: Tensor, eps: float = LAYER_NORM_EPS) -> Tensor:
+def channel_norm(x: Tensor, eps: float) -> Tensor:
     """Normalise (1, C, H, W) over C; coremltools makes one `layer_norm` of it."""
     centered = x - x.mean(1, keepdim=True)
     return centered * torch.rsqrt((centered * centered).mean(1, keepdim=True) + eps)
@@ -60,10 +59,10 @@ class Block(WindowBlock):
     def forward(self, x: Tensor) -> Tensor:
         # Zero-padding after qkv is exact for k and v (see fold_attention); padded queries are
         # cropped away.
-        qkv = self._partition(self.qkv(channel_norm(x)))
+        qkv = self._partition(self.qkv(channel_norm(x, self.attention_eps)))
         y = self._attend_per_head(qkv) if self.attention == "per-head" else self._attend(qkv)
         x = self.local_conv(x + self.proj(self._reverse(y)))
-        normalized = channel_norm(x)
+        normalized = channel_norm(x, self.mlp_eps)
         for fc1, fc2 in zip(self.fc1, self.fc2, strict=True):
             x = x + fc2(F.gelu(fc1(normalized), approximate=self.gelu))
         return x

@@ -31,10 +31,10 @@ class TokensBlock(WindowBlock):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self._attend(F.layer_norm(x, (self.width,)))
+        x = x + self._attend(F.layer_norm(x, (self.width,), eps=self.attention_eps))
         x = self.local_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        hidden = F.gelu(self.fc1(F.layer_norm(x, (self.width,))), approximate=self.gelu)
-        return x + self.fc2(hidden)
+        normalized = F.layer_norm(x, (self.width,), eps=self.mlp_eps)
+        return x + self.fc2(F.gelu(self.fc1(normalized), approximate=self.gelu))
 
     def _partition(self, x: Tensor, count: int, height: int) -> Tensor:
         """`height` rows, in `count` rows of windows -> (count, windows, window, window * C).

@@ -158,8 +158,8 @@ class StripedBlock(channel_last.Block):
         return _join([self._fed_forward(x[:, rows.start : rows.end]) for rows in self.token_rows])
 
     def _fed_forward(self, x: Tensor) -> Tensor:
-        hidden = F.gelu(self.fc1(F.layer_norm(x, (self.width,))), approximate=self.gelu)
-        return x + self.fc2(hidden)
+        normalized = F.layer_norm(x, (self.width,), eps=self.mlp_eps)
+        return x + self.fc2(F.gelu(self.fc1(normalized), approximate=self.gelu))
 
     def _attended(self, x: Tensor, rows: Rows) -> Tensor:
         """Rows of the map that lie in these rows of windows, after attention.
@@ -170,7 +170,7 @@ class StripedBlock(channel_last.Block):
         first, last = rows.start * self.window, min(rows.end * self.window, self.side)
         count, height = rows.end - rows.start, last - first
         x = x[:, first:last]
-        y = F.layer_norm(x, (self.width,))
+        y = F.layer_norm(x, (self.width,), eps=self.attention_eps)
         shape = (count * self.windows, self.tokens, self.width)
         q, k, v = (
             self._partition(layer(y), count, height).reshape(shape)

@@ -31,6 +31,8 @@ class WindowBlock(nn.Module):
         tokens: in a window.
         width: channels, C.
         heads: of the attention.
+        attention_eps: epsilon of the LayerNorm before attention; not 1e-5 once ranges are folded.
+        mlp_eps: the same before the MLP.
         gelu: as torch names it, "none" or "tanh".
     """
 
@@ -46,5 +48,6 @@ class WindowBlock(nn.Module):
         self.windows = -(-side // block.window)
         self.padded = self.windows * block.window
         self.tokens = block.window**2
+        self.attention_eps, self.mlp_eps = block.attn.norm.eps, block.mlp.norm.eps
         self.heads, self.width = block.attn.heads, attention.q.shape[0]
         self.local_conv = folding.fold_batch_norm(block.local_conv)
