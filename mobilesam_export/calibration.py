@@ -14,18 +14,17 @@ import numpy as np
 from PIL import Image
 
 from mobilesam_export import prompts
-from mobilesam_export.contract import Array, Contract
+from mobilesam_export.contract import Array
 from mobilesam_export.errors import PictureError
+from mobilesam_export.predictor import Predictor
 from mobilesam_export.prompts import Picture, Prompt
 from mobilesam_export.scenes import scene
-from mobilesam_export.session import Session
 
 MIN_PICTURES = 4  # below that a range is that of a few objects, not of what a camera sees
 MAX_PICTURES = 32  # of a larger folder so many are chosen, by the seed
 GENERATED = 8
 SEED = 20_000  # far from the seeds of scenes that files are verified or evaluated on
 CONSTANT_STD = 1.0  # bytes; a lens cap has more noise
-DYNAMIC_SLOTS = 6  # the most that samples use where the decoder takes any number of points
 
 Samples = tuple[Mapping[str, Array], ...]
 
@@ -80,27 +79,26 @@ def find_pictures(folder: Path) -> list[Path]:
     return [named[index] for index in sorted(chosen)]
 
 
-def collect(folder: Path | None, sessions: Sequence[Session], contract: Contract) -> Calibration:
+def collect(folder: Path | None, predictor: Predictor) -> Calibration:
     """Read or generate pictures and make the samples of both graphs.
 
     Args:
         folder: of pictures, or None for generated scenes.
-        sessions: encoder and decoder of the float32 reference.
-        contract: of the files that are to be calibrated.
+        predictor: the float32 reference, with the contract of the files to be calibrated.
 
     Raises:
         PictureError: a picture is broken or of one color, or too few of them differ.
     """
-    pictures = _generated(contract.image_size) if folder is None else _read(find_pictures(folder))
+    side = predictor.contract.image_size
+    pictures = _generated(side) if folder is None else _read(find_pictures(folder))
     random = np.random.default_rng(SEED)
     encoder_samples: list[Mapping[str, Array]] = []
     decoder_samples: list[Mapping[str, Array]] = []
     hashes: list[bytes] = []
     for picture in pictures:
         hashes.append(_hash(picture))
-        inputs = prompts.encoder_inputs(picture, contract)
-        encoder_samples.append(inputs)
-        decoder_samples += _decoder_samples(picture, inputs, sessions, contract, random)
+        encoder_samples.append(prompts.encoder_inputs(picture, predictor.contract))
+        decoder_samples += _decoder_samples(picture, predictor, random)
     if (different := len(set(hashes))) < MIN_PICTURES:
         raise PictureError(
             f"--calibration {folder}: only {different} of its pictures differ from each other; "
@@ -140,26 +138,14 @@ def _hash(picture: Picture) -> bytes:
 
 
 def _decoder_samples(
-    picture: Picture,
-    inputs: dict[str, Array],
-    sessions: Sequence[Session],
-    contract: Contract,
-    random: np.random.Generator,
+    picture: Picture, predictor: Predictor, random: np.random.Generator
 ) -> Iterator[Mapping[str, Array]]:
     """Inputs for each kind of prompt, the last with the mask that the first has given."""
-    encoder, decoder = sessions
-    size = prompts.picture_size(picture)
-    embeddings = encoder.run(inputs)["image_embeddings"]
-    slots = DYNAMIC_SLOTS if contract.dynamic else contract.points
-    asked = random_prompts(random, *size, slots)
-    for prompt in asked:
-        yield prompts.decoder_inputs(prompt, embeddings, size, contract)
-    first = asked[0]
-    outputs = decoder.run(prompts.decoder_inputs(first, embeddings, size, contract))
-    iou = outputs["iou_predictions"]
-    index = 0 if contract.dynamic else prompts.chosen_index(first, iou)
-    mask = np.ascontiguousarray(outputs["low_res_masks"][:, index : index + 1])
-    yield prompts.decoder_inputs(replace(first, mask_input=mask), embeddings, size, contract)
+    image, contract = predictor.embed(picture), predictor.contract
+    first, *others = random_prompts(random, *image.size, contract.max_points)
+    refined = replace(first, mask_input=predictor.predict(first, image).low_res_mask)
+    for prompt in (first, *others, refined):
+        yield prompts.decoder_inputs(prompt, image.embeddings, image.size, contract)
 
 
 def random_prompts(

@@ -18,6 +18,7 @@ FILL = (124, 116, 104)
 # The windows of TinyViT need 64; the rest is what a machine of today can export.
 MIN_SIDE, MAX_SIDE = 256, 4096
 MIN_POINTS, MAX_POINTS = 2, 1024
+DYNAMIC_POINTS = 6  # as many as decoders of a fixed number have by default
 FOREGROUND, BACKGROUND, TOP_LEFT, BOTTOM_RIGHT, EMPTY = 1.0, 0.0, 2.0, 3.0, -1.0
 
 
@@ -74,6 +75,11 @@ class Contract:
     def dynamic(self) -> bool:
         """Whether the decoder takes any number of points, with SAM's own ONNX names."""
         return self.form.prompt == "sam"
+
+    @property
+    def max_points(self) -> int:
+        """The most slots that this project's own prompts fill: all, or 6 where N is dynamic."""
+        return DYNAMIC_POINTS if self.dynamic else self.points
 
     @property
     def encoder(self) -> GraphSpec:

@@ -9,6 +9,7 @@ from pathlib import Path
 from mobilesam_export.backends import get_backend
 from mobilesam_export.bundle import manifest
 from mobilesam_export.errors import UsageError
+from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import step
 from mobilesam_export.verification import cases, verify
 
@@ -29,11 +30,12 @@ def compare(folder: Path) -> verify.Report:
         raise UsageError(f"--evaluator is for Core ML bundles; {folder} is for {opened.backend}")
     if reason := backend.evaluated():
         return verify.unverified(reason)
-    specs = (opened.contract.encoder, opened.contract.decoder)
-    paths = [folder / f"{spec.name}{backend.SUFFIX}" for spec in specs]
     with step("Asking the evaluator for the expected answers"):
-        evaluators = [backend.load_evaluator(path) for path in paths]
-        expected = cases.reference_cases(evaluators, opened.contract)
+        evaluator = Predictor(
+            backend.load_evaluator(folder / f"encoder{backend.SUFFIX}"),
+            backend.load_evaluator(folder / f"decoder{backend.SUFFIX}"),
+            opened.contract,
+        )
+        expected = cases.reference_cases(evaluator)
     with step("Comparing with the evaluator"):
-        sessions = [backend.load(path, spec) for path, spec in zip(paths, specs, strict=True)]
-        return verify.verify(sessions, expected, opened.contract, opened.tolerance)
+        return verify.verify(opened.predictor(), expected, opened.recipe.tolerance)

@@ -8,14 +8,16 @@ from typing import Any
 from mobilesam_export import __version__, calibration
 from mobilesam_export.backends import get_backend, reference
 from mobilesam_export.backends.conversion import Conversion
-from mobilesam_export.bundle import manifest, readme, staging
-from mobilesam_export.checkpoint.load import Checkpoint, load_checkpoint
+from mobilesam_export.bundle import readme, staging
+from mobilesam_export.bundle.contents import Contents, file_metadata
+from mobilesam_export.bundle.load import load_predictor
+from mobilesam_export.bundle.manifest import open_bundle
+from mobilesam_export.bundle.write import write_contents
+from mobilesam_export.checkpoint.load import load_checkpoint, load_matching_checkpoint
 from mobilesam_export.contract import Contract
-from mobilesam_export.errors import UsageError
 from mobilesam_export.graphs import split_graphs
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.progress import step
-from mobilesam_export.session import Session
 from mobilesam_export.target import Recipe, Target
 from mobilesam_export.verification import cases, verify
 
@@ -115,19 +117,19 @@ def export(job: Job) -> Outcome:
         for graph in split_graphs(sam, contract):
             with step(f"Converting the {graph.spec.name}"):
                 path = stage / f"{graph.spec.name}{backend.SUFFIX}"
-                metadata = manifest.file_metadata(graph.spec, job.target, name, checkpoint)
+                metadata = file_metadata(graph.spec, job.target, name, checkpoint)
                 samples = calibrated.samples[graph.spec.name] if calibrated else ()
                 conversion = Conversion(plan.options, recipe, contract, metadata, samples)
                 backend.convert(graph, conversion, path)
         with step("Asking PyTorch for the expected answers"):
-            expected = cases.reference_cases(reference.load(sam, contract), contract)
+            expected = cases.reference_cases(reference.load(sam, contract))
         if reason := backend.unavailable() if job.verify else "--no-verify was given":
             report = verify.unverified(reason)
         else:
             with step("Verifying the files against PyTorch"):
-                sessions = load_files(stage, backend, contract)
-                report = verify.verify(sessions, expected, contract, recipe.tolerance)
-        contents = manifest.Contents(
+                predictor = load_predictor(stage, backend, contract)
+                report = verify.verify(predictor, expected, recipe.tolerance)
+        contents = Contents(
             target=job.target,
             recipe_name=name,
             contract=contract,
@@ -137,7 +139,7 @@ def export(job: Job) -> Outcome:
             calibration=calibrated,
         )
         if report.status is not verify.Status.FAILED:
-            manifest.write_contents(stage, contents, expected)
+            write_contents(stage, contents, expected)
             sizes = readme.artifact_sizes(stage)
             staging.publish(stage, folder)
             return Outcome(folder, sizes, report)
@@ -149,16 +151,7 @@ def collect_samples(job: Job, plan: Plan, sam: Sam) -> calibration.Calibration |
     if not plan.recipe.calibrated:
         return None
     with step("Collecting calibration samples"):
-        sessions = reference.load(sam, plan.contract)
-        return calibration.collect(job.calibration, sessions, plan.contract)
-
-
-def load_files(folder: Path, backend: ModuleType, contract: Contract) -> list[Session]:
-    """Encoder and decoder of a bundle's folder, ready to run."""
-    return [
-        backend.load(folder / f"{spec.name}{backend.SUFFIX}", spec)
-        for spec in (contract.encoder, contract.decoder)
-    ]
+        return calibration.collect(job.calibration, reference.load(sam, plan.contract))
 
 
 def verify_bundle(folder: Path, checkpoint: str | None = None) -> verify.Report:
@@ -172,37 +165,13 @@ def verify_bundle(folder: Path, checkpoint: str | None = None) -> verify.Report:
         BundleError: it is damaged or no bundle. UsageError: that is another checkpoint.
     """
     with step("Checking the bundle's hashes"):
-        opened = manifest.open_bundle(folder)
+        opened = open_bundle(folder)
     backend = get_backend(opened.backend)
     if reason := backend.unavailable():
         return verify.unverified(f"hashes are right, but {reason}")
     with step("Asking PyTorch for the expected answers"):
-        weights = reference_checkpoint(opened, checkpoint)
+        weights = load_matching_checkpoint(opened.provenance, checkpoint)
         sam = build_sam(weights.state_dict, opened.contract.image_size)
-        expected = cases.reference_cases(reference.load(sam, opened.contract), opened.contract)
+        expected = cases.reference_cases(reference.load(sam, opened.contract))
     with step("Verifying the files against PyTorch"):
-        sessions = load_files(folder, backend, opened.contract)
-        return verify.verify(sessions, expected, opened.contract, opened.tolerance)
-
-
-def reference_checkpoint(opened: manifest.Bundle, source: str | None) -> Checkpoint:
-    """The checkpoint that a bundle was made of, to verify it again.
-
-    Args:
-        opened: the bundle.
-        source: where to find it, or None to take what the manifest names.
-
-    Raises:
-        UsageError: it came from a file and `source` is None, or `source` holds other weights.
-    """
-    made_of = opened.provenance
-    if source is None:
-        source = made_of.source
-        if made_of.file_sha256 and source != "official":  # a manifest has names, never paths
-            raise UsageError(f"this bundle was made of the file {source}; give its path with -c")
-    checkpoint = load_checkpoint(source)
-    if checkpoint.provenance.weights_sha256 != made_of.weights_sha256:
-        raise UsageError(
-            f"this bundle was made of other weights ({made_of.source}) than {source} holds"
-        )
-    return checkpoint
+        return verify.verify(opened.predictor(), expected, opened.recipe.tolerance)

@@ -1,10 +1,9 @@
-"""Pictures and prompts to graph inputs, and graph outputs back to masks, as SAM's predictor does.
+"""Pictures and prompts to graph inputs, and mask logits to a picture's size, as SAM does it.
 
 Coordinates are x, y in pixels of the picture, from its top-left corner. S is the side of the
 square input.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,18 +166,15 @@ def check_prompt(prompt: Prompt, size: tuple[int, int], contract: Contract) -> N
                 f"box {x0:g},{y0:g},{x1:g},{y1:g} is empty; "
                 "expected X0,Y0,X1,Y1 with X0 < X1 and Y0 < Y1"
             )
+    side = contract.image_size // 4
+    mask = prompt.mask_input
+    if mask is not None and mask.shape != (1, 1, side, side):
+        raise UsageError(f"mask_input is {mask.shape}; expected the logits (1, 1, {side}, {side})")
     if not contract.dynamic and prompt.slots > contract.points:
         raise UsageError(
             f"the prompt takes {prompt.slots} slots (a box takes two) and this decoder has "
             f"{contract.points}; export with --points {prompt.slots} or more"
         )
-
-
-def chosen_index(prompt: Prompt, iou_predictions: Array) -> int:
-    """Which of the four masks answers the prompt: one click the best of 1..3, otherwise 0."""
-    if not prompt.single_click:
-        return 0
-    return 1 + int(np.argmax(np.ravel(iou_predictions)[1:]))
 
 
 def upscale(low_res_mask: Array, size: tuple[int, int], side: int) -> NDArray[np.float32]:
@@ -194,16 +190,3 @@ def upscale(low_res_mask: Array, size: tuple[int, int], side: int) -> NDArray[np
         cropped, size, mode="bilinear", align_corners=False
     )[0, 0].numpy()
     return result
-
-
-def final_mask(
-    prompt: Prompt, outputs: Mapping[str, Array], size: tuple[int, int], contract: Contract
-) -> NDArray[np.bool_]:
-    """(height, width) bool mask that answers the prompt."""
-    if contract.dynamic:  # chosen and upscaled in the graph
-        logits = outputs["masks"][0, 0]
-    else:
-        index = chosen_index(prompt, outputs["iou_predictions"])
-        logits = upscale(outputs["low_res_masks"][0, index], size, contract.image_size)
-    mask: NDArray[np.bool_] = np.asarray(logits > 0)
-    return mask

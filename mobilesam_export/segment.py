@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from mobilesam_export import prompts
-from mobilesam_export.backends import get_backend
 from mobilesam_export.bundle.manifest import Bundle
-from mobilesam_export.errors import BackendError, PictureError, UsageError
-from mobilesam_export.pipeline import load_files
+from mobilesam_export.errors import PictureError, UsageError
 from mobilesam_export.progress import step
 from mobilesam_export.prompts import Picture, Prompt
 
@@ -44,21 +42,13 @@ def segment(opened: Bundle, picture: Picture, prompt: Prompt) -> Segmentation:
         UsageError: the prompt cannot be meant.
         BackendError: the bundle's files cannot be run here.
     """
-    size, contract = prompts.picture_size(picture), opened.contract
-    prompts.check_prompt(prompt, size, contract)
-    backend = get_backend(opened.backend)
-    if reason := backend.unavailable():
-        raise BackendError(f"cannot run {opened.folder}: {reason}")
+    prompts.check_prompt(prompt, prompts.picture_size(picture), opened.contract)
     with step("Loading the bundle"):
-        encoder, decoder = load_files(opened.folder, backend, contract)
+        predictor = opened.predictor()
     with step("Encoding the picture"):
-        inputs = prompts.encoder_inputs(picture, contract)
-        embeddings = encoder.run(inputs)["image_embeddings"]
-    outputs = decoder.run(prompts.decoder_inputs(prompt, embeddings, size, contract))
-    iou = outputs["iou_predictions"][0]
-    index = 0 if contract.dynamic else prompts.chosen_index(prompt, iou)
-    mask = prompts.final_mask(prompt, outputs, size, contract)
-    return Segmentation(mask, float(iou[index]), encoder.runtime)
+        image = predictor.embed(picture)
+    answer = predictor.predict(prompt, image)
+    return Segmentation(answer.mask, answer.predicted_iou, predictor.encoder.runtime)
 
 
 def overlay(picture: Picture, mask: NDArray[np.bool_], prompt: Prompt) -> Image.Image:

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mobilesam_export import metrics, prompts
-from mobilesam_export.contract import Array, Contract
-from mobilesam_export.graphs import Graph
-from mobilesam_export.model import PIXEL_MEAN
+from mobilesam_export import metrics
+from mobilesam_export.contract import Contract
+from mobilesam_export.graphs import Graph, as_session
+from mobilesam_export.predictor import Predictor
 from mobilesam_export.target import Recipe
 from mobilesam_export.verification.cases import PictureCase
 
@@ -61,11 +61,12 @@ def measure(
         The damage of each group, in the order of the graphs.
     """
     encoder, decoder = graphs
+    predictor = Predictor(as_session(encoder), as_session(decoder), contract)
     for graph in graphs:
         for group, names in weight_groups(graph.module, recipe.weight_threshold).items():
             numbers = sum(_tensor(graph.module, name).numel() for name in names)
-            with rounded(graph.module, group, names, recipe), torch.inference_mode():
-                found = [_answer(encoder, decoder, case, contract, graph) for case in cases]
+            with rounded(graph.module, group, names, recipe):
+                found = [_answer(predictor, case, encoded=graph is encoder) for case in cases]
             ious = [iou for _, values in found for iou in values]
             psnr = min(value for value, _ in found) if graph is encoder else None
             yield Damage(graph.spec.name, group, numbers, psnr, float(np.mean(ious)), min(ious))
@@ -174,31 +175,14 @@ def _round_activation(value: Tensor, activations: str) -> Tensor:
     return value
 
 
-def _answer(
-    encoder: Graph, decoder: Graph, case: PictureCase, contract: Contract, changed: Graph
-) -> tuple[float, list[float]]:
-    """PSNR of the embedding, and mask IoU of every prompt; only what has changed is run."""
-    embeddings: Array = case.embeddings
-    if changed is encoder:
-        inputs = prompts.encoder_inputs(case.picture, contract)
-        embeddings = encoder.module(_pixels(inputs, contract)).numpy()
-    size = prompts.picture_size(case.picture)
-    ious = []
-    for item in case.prompts:
-        given = prompts.decoder_inputs(item.prompt, embeddings, size, contract)
-        masks, iou = decoder.module(*(torch.from_numpy(np.asarray(v)) for v in given.values()))
-        outputs = {"low_res_masks": masks.numpy(), "iou_predictions": iou.numpy()}
-        found = prompts.final_mask(item.prompt, outputs, size, contract)
-        ious.append(metrics.mask_iou(found, item.mask))
-    return metrics.psnr_db(embeddings, case.embeddings), ious
-
-
-def _pixels(inputs: dict[str, Array], contract: Contract) -> Tensor:
-    """What the encoder's module takes; Core ML centres an image before the module sees it."""
-    (pixels,) = (torch.from_numpy(np.asarray(value)) for value in inputs.values())
-    if contract.form.pixels != "image":
-        return pixels
-    return (pixels.float() - torch.tensor(PIXEL_MEAN)).permute(0, 3, 1, 2).contiguous()
+def _answer(predictor: Predictor, case: PictureCase, *, encoded: bool) -> tuple[float, list[float]]:
+    """PSNR of the embedding, and mask IoU of every prompt; what has not changed is not run."""
+    image = predictor.embed(case.picture) if encoded else case.embedded
+    ious = [
+        metrics.mask_iou(predictor.predict(item.prompt, image).mask, item.answer.mask)
+        for item in case.prompts
+    ]
+    return metrics.psnr_db(image.embeddings, case.embeddings), ious
 
 
 def _tensor(module: nn.Module, name: str) -> Tensor:

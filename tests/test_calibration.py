@@ -17,8 +17,8 @@ from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import PictureError
 from mobilesam_export.model import build_sam
+from mobilesam_export.predictor import Predictor
 from mobilesam_export.scenes import scene
-from mobilesam_export.session import Session
 from mobilesam_export.target import load_target
 from tests.cli_runner import USAGE, refused
 
@@ -28,12 +28,12 @@ PICTURES = 5
 
 
 @cache
-def sessions(contract: Contract) -> tuple[Session, Session]:
+def predictor(contract: Contract) -> Predictor:
     return reference.load(build_sam(seeded_state_dict(0), 256), contract)
 
 
 def collect(folder: Path | None, contract: Contract = SLOTS) -> Calibration:
-    return calibration.collect(folder, sessions(contract), contract)
+    return calibration.collect(folder, predictor(contract))
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,8 @@ def test_two_slots_are_given_what_fits(folder: Path) -> None:
 
 def test_embeddings_are_those_of_the_reference(folder: Path) -> None:
     found = collect(folder)
-    expected = sessions(SLOTS)[0].run(dict(found.samples["encoder"][0]))["image_embeddings"]
+    encoder = predictor(SLOTS).encoder
+    expected = encoder.run(dict(found.samples["encoder"][0]))["image_embeddings"]
     assert np.array_equal(found.samples["decoder"][0]["image_embeddings"], expected)
 
 

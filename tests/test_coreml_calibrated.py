@@ -95,7 +95,7 @@ def test_convolutions_of_one_input_share_its_int8(int8_encoder: Path) -> None:
 def test_int8_activations_compute_nearly_the_same(sam: Sam, int8_encoder: Path) -> None:
     inputs = prompts.encoder_inputs(scene(9, 256, 200), CONTRACT)
     found = coreml.load_evaluator(int8_encoder).run(inputs)["image_embeddings"]
-    expected = reference.load(sam, CONTRACT)[0].run(inputs)["image_embeddings"]
+    expected = reference.load(sam, CONTRACT).encoder.run(inputs)["image_embeddings"]
     assert psnr_db(found, expected) > 25  # random weights; 47 dB on trained ones
 
 
@@ -195,7 +195,7 @@ def test_calibrated_palettes_are_nearer_to_the_model(
     """Those of the exported bundle, calibrated on its usual scenes, than those without."""
     usual = TARGET.recipes["w4-palettized"]
     inputs = prompts.encoder_inputs(scene(9, 256, 200), CONTRACT)
-    expected = reference.load(sam, CONTRACT)[0].run(inputs)["image_embeddings"]
+    expected = reference.load(sam, CONTRACT).encoder.run(inputs)["image_embeddings"]
     nearest = convert(sam, replace(usual, calibrate_weights=False), tmp_path, samples=0)
     chosen = compressed("w4-palettized") / "encoder.mlpackage"
     found = [

@@ -162,7 +162,7 @@ def test_compression_gives_the_same_bytes_twice(sam: Sam, tmp_path: Path) -> Non
 
 def test_a_bundle_can_be_opened_again(recipe_name: str, compressed: Callable[[str], Path]) -> None:
     again = manifest.open_bundle(compressed(recipe_name))
-    assert again.tolerance == TARGET.recipes[recipe_name].tolerance
+    assert again.recipe.tolerance == TARGET.recipes[recipe_name].tolerance
 
 
 @pytest.mark.parametrize(

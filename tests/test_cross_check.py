@@ -25,7 +25,7 @@ def compare_on_a_mac(
 ) -> Report:
     """As on a Mac whose Core ML computes what the evaluator does, and then `fault`."""
 
-    def load(path: Path, _: GraphSpec) -> Session:
+    def load(path: Path, _spec: GraphSpec, _device: str, _threads: int) -> Session:
         session = coreml.load_evaluator(path)
         return Session(lambda inputs: fault(session.run(inputs)), "Core ML on macOS 99")
 

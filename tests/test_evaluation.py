@@ -24,6 +24,7 @@ from mobilesam_export.evaluation.scores import (
     evaluate_pictures,
     stability,
 )
+from mobilesam_export.predictor import Predictor
 from mobilesam_export.scenes import masked_scene, scene
 from mobilesam_export.session import Session
 from mobilesam_export.target import load_target
@@ -55,8 +56,8 @@ def candidate(dataset: Dataset, sign: float) -> Candidate:
             "iou_predictions": np.array([[0.9, 0.1, 0.8, 0.2]], np.float32),
         }
 
-    sessions = (Session(encode, "oracle"), Session(decode, "oracle"))
-    return Candidate(f"{sign:+}", "", CONTRACT, sessions, 1)
+    predictor = Predictor(Session(encode, "oracle"), Session(decode, "oracle"), CONTRACT)
+    return Candidate(f"{sign:+}", "", predictor, 1)
 
 
 def _middle(mask: np.ndarray[Any, Any], x: float, y: float) -> tuple[float, float]:

@@ -96,14 +96,6 @@ def test_a_mask_prompt_is_passed_and_announced() -> None:
     assert not without["mask_input"].any()
 
 
-def test_one_click_takes_the_best_of_three_and_anything_else_the_first() -> None:
-    iou = np.array([[0.99, 0.2, 0.8, 0.5]])
-    assert prompts.chosen_index(CLICK, iou) == 2
-    assert prompts.chosen_index(Prompt(CLICK.points * 2), iou) == 0
-    assert prompts.chosen_index(Prompt(box=(0, 0, 1, 1)), iou) == 0
-    assert prompts.chosen_index(Prompt(CLICK.points, (0, 0, 1, 1)), iou) == 0
-
-
 def test_logits_are_upscaled_before_padding_is_cut_off() -> None:
     logits = np.full((64, 64), -1, np.float32)
     logits[:32, :16] = 1  # the top-left quarter of a 512 x 512 picture's left half

@@ -1,6 +1,7 @@
 """`inspect --sensitivity`: what rounding one group of layers does, the rest being float32."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,7 @@ from mobilesam_export.sensitivity import Damage
 from mobilesam_export.target import load_target
 from mobilesam_export.verification.cases import PictureCase, reference_cases
 from tests.cli_runner import USAGE, refused, warm
+from tests.conftest import DEFAULT
 
 TARGET = load_target("onnx")
 CONTRACT = Contract(256, 6, TARGET.graph)
@@ -35,7 +37,7 @@ def graphs() -> tuple[Graph, Graph]:
 @cache
 def cases() -> tuple[PictureCase, ...]:
     sam = build_sam(seeded_state_dict(0), 256)
-    return reference_cases(reference.load(sam, CONTRACT), CONTRACT)[:1]
+    return reference_cases(reference.load(sam, CONTRACT))[:1]
 
 
 @cache
@@ -125,6 +127,30 @@ def test_the_command_gives_json_and_a_plot(onnx_float16_bundle: Path, tmp_path: 
     assert {group["graph"] for group in groups} == {"encoder", "decoder"}
     with Image.open(plot) as image:
         assert image.size[1] > 20 * len(groups)
+
+
+def encoder_psnr_db(bundle: Path, folder: Path) -> list[float]:
+    """Of each group of the encoder, as the command prints it."""
+    done = warm(folder, ["inspect", bundle, "--sensitivity", "--json"])
+    assert done.code == 0, done.stderr
+    groups = json.loads(done.stdout)["groups"]
+    return [item["embedding_psnr_db"] for item in groups if item["graph"] == "encoder"]
+
+
+def test_a_core_ml_bundle_takes_its_image_as_core_ml_gives_it(
+    coreml_bundle: Path, tmp_path: Path
+) -> None:
+    """Rounded to float16, no group costs much; an image with another mean costs everything."""
+    found = encoder_psnr_db(coreml_bundle, tmp_path)
+    assert len(found) > 10
+    assert min(found) > 50
+
+
+def test_a_tflite_bundle_takes_its_pixels_as_they_are(
+    export: Callable[..., Path], tmp_path: Path
+) -> None:
+    bundle = export("tflite", *DEFAULT, "-r", "float16", "--no-verify")
+    assert min(encoder_psnr_db(bundle, tmp_path)) > 50
 
 
 def test_bundles_and_options_that_make_no_sense_are_refused(

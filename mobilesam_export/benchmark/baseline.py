@@ -28,7 +28,6 @@ from mobilesam_export.bundle.manifest import Bundle
 from mobilesam_export.compare.gates import bundle_masks, bundle_reports, file_figures, pack_masks
 from mobilesam_export.errors import InterruptedMeasurement
 from mobilesam_export.inspection.report import GraphReport
-from mobilesam_export.pipeline import load_files
 from mobilesam_export.progress import step
 
 __all__ = ["complete", "import_rows", "publish"]
@@ -69,7 +68,7 @@ def complete(
 def _identity(opened: Bundle, reports: Mapping[str, GraphReport]) -> dict[str, Any]:
     return {
         "target": opened.target,
-        "recipe": opened.recipe,
+        "recipe": opened.recipe_name,
         "image_size": opened.contract.image_size,
         "points": opened.contract.points,
         "weights_sha256": opened.provenance.weights_sha256,
@@ -88,7 +87,7 @@ def rooflines(
     """The bound of every file of a bundle that was measured."""
     measured: Peak | None = None
     lines = []
-    precisions = {b.folder.resolve().name: b.manifest["recipe"]["activations"] for b in opened}
+    precisions = {b.folder.resolve().name: b.recipe.activations for b in opened}
     for row in rows:
         if row.component not in GRAPHS or row.subject not in reports or not row.latency:
             continue
@@ -112,8 +111,7 @@ def add_masks(results: Results, opened: Sequence[Bundle]) -> Results:
     for item in opened:
         name, backend = item.folder.resolve().name, get_backend(item.backend)
         if name in bundles and not backend.unavailable():
-            sessions = load_files(item.folder, backend, item.contract)
-            masks = pack_masks(bundle_masks(sessions, item.contract))
+            masks = pack_masks(bundle_masks(item.predictor()))
             bundles[name] = {**bundles[name], "masks": masks}
     return replace(results, sections={**results.sections, "bundles": bundles})
 

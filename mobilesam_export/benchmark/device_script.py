@@ -62,15 +62,15 @@ def _android(opened: Bundle, stage: Path) -> None:
 
 
 def _apple(opened: Bundle, stage: Path) -> None:
-    ios, macos = SYSTEMS[opened.manifest["convert"]["minimum_deployment_target"]]
+    ios, macos = SYSTEMS[opened.convert["minimum_deployment_target"]]
     values = {
         "SUBJECT": opened.folder.resolve().name,
         "IOS": ios,
         "MACOS": macos,
         "SIDE": str(opened.contract.image_size),
         "POINTS": str(opened.contract.points),
-        "PSNR": f"{opened.tolerance.embedding_psnr_db:.1f}",
-        "LOGITS": f"{opened.tolerance.logits_max_abs_error:.6f}",
+        "PSNR": f"{opened.recipe.tolerance.embedding_psnr_db:.1f}",
+        "LOGITS": f"{opened.recipe.tolerance.logits_max_abs_error:.6f}",
     }
     tests = stage / "Tests"
     (tests / "Models").mkdir(parents=True)

@@ -18,7 +18,7 @@ from mobilesam_export.checkpoint import download
 from mobilesam_export.checkpoint.identify import Inspection, compare_state_dict, recognize
 from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.checkpoint.state_dict import no_file, read_state_dict
-from mobilesam_export.errors import CheckpointError
+from mobilesam_export.errors import CheckpointError, UsageError
 
 SOURCES = "official, demo, seeded, seeded:SALT or the path of a .pt, .pth or .safetensors file"
 OFFICIAL_LICENSE = "Apache-2.0 (MobileSAM, https://github.com/ChaoningZhang/MobileSAM)"
@@ -77,6 +77,29 @@ def load_checkpoint(source: str) -> Checkpoint:
             return _official(download.fetch(download.OFFICIAL))
         return _from_file(Path(override), "$MOBILESAM_CHECKPOINT names ")
     return _from_file(Path(source))
+
+
+def load_matching_checkpoint(provenance: Provenance, source: str | None) -> Checkpoint:
+    """Load the weights that a bundle was made of once more, to compare with it.
+
+    Args:
+        provenance: the bundle's.
+        source: where they are now, or None to take what the provenance names.
+
+    Raises:
+        UsageError: they came from a file and `source` is None, or `source` holds other weights.
+        CheckpointError: see `load_checkpoint`.
+    """
+    if source is None:
+        source = provenance.source
+        if provenance.file_sha256 and source != "official":  # it has a name, never a path
+            raise UsageError(f"this bundle was made of the file {source}; give its path with -c")
+    checkpoint = load_checkpoint(source)
+    if checkpoint.provenance.weights_sha256 != provenance.weights_sha256:
+        raise UsageError(
+            f"this bundle was made of other weights ({provenance.source}) than {source} holds"
+        )
+    return checkpoint
 
 
 def _official(path: Path) -> Checkpoint:

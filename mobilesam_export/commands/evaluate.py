@@ -68,7 +68,7 @@ def evaluate_command(bundles: tuple[Path, ...], as_json: bool, **options: Any) -
         print_json(as_dict(evaluation, sizes, dataset))
     else:
         print_table(dataset, evaluation, figures_table(evaluation, sizes))
-        note_evaluator(*(candidate.sessions[0].runtime for candidate in candidates))
+        note_evaluator(*(candidate.predictor.encoder.runtime for candidate in candidates))
     return OK
 
 
@@ -82,11 +82,8 @@ def load_candidates(
     bundles: Sequence[Path], options: dict[str, Any]
 ) -> tuple[list["Bundle"], list["Candidate"], "Candidate | None"]:
     """Bundles opened and ready to run, and the float32 model where it is needed."""
-    from mobilesam_export.backends import get_backend
     from mobilesam_export.bundle.manifest import open_bundle
-    from mobilesam_export.errors import BackendError
     from mobilesam_export.evaluation.scores import Candidate
-    from mobilesam_export.pipeline import load_files
     from mobilesam_export.progress import step
 
     names = [str(path) for path in bundles]
@@ -97,15 +94,12 @@ def load_candidates(
         raise UsageError("bundles of different image sizes; evaluate them one by one")
     candidates = []
     for path, item in zip(bundles, opened, strict=True):
-        backend = get_backend(item.backend)
-        if reason := backend.unavailable():
-            raise BackendError(f"cannot run {path}: {reason}")
         with step("Loading the bundle"):
-            sessions = load_files(path, backend, item.contract)
-        files = {n: f for n, f in item.manifest["files"].items() if n.startswith(("enc", "dec"))}
-        identity = "".join(sorted(str(f["sha256"]) for f in files.values()))
-        size = sum(int(f["bytes"]) for f in files.values())
-        candidates.append(Candidate(str(path), identity, item.contract, sessions, size))
+            predictor = item.predictor()
+        files = item.graph_files.values()
+        identity = "".join(sorted(file.sha256 for file in files))
+        size = sum(file.bytes for file in files)
+        candidates.append(Candidate(str(path), identity, predictor, size))
     reference = None
     if options["pytorch"] or (options["images"] and not options["annotations"]):
         reference = pytorch_candidate(opened, options["checkpoint"])
@@ -117,19 +111,19 @@ def load_candidates(
 def pytorch_candidate(opened: Sequence["Bundle"], checkpoint: str | None) -> "Candidate":
     """The float32 model that the bundles were made of."""
     from mobilesam_export.backends import reference
+    from mobilesam_export.checkpoint.load import load_matching_checkpoint
     from mobilesam_export.contract import Contract
     from mobilesam_export.evaluation.scores import Candidate
     from mobilesam_export.model import build_sam
-    from mobilesam_export.pipeline import reference_checkpoint
     from mobilesam_export.target import load_target
 
     if len({item.provenance.weights_sha256 for item in opened}) > 1:
         raise UsageError("bundles of different weights have no PyTorch model in common")
-    weights = reference_checkpoint(opened[0], checkpoint)
+    weights = load_matching_checkpoint(opened[0].provenance, checkpoint)
     side = opened[0].contract.image_size
-    contract = Contract(side, opened[0].contract.points or 6, load_target("onnx").graph)
-    sessions = reference.load(build_sam(weights.state_dict, side), contract)
-    return Candidate(PYTORCH, weights.provenance.weights_sha256, contract, sessions, 0)
+    contract = Contract(side, opened[0].contract.max_points, load_target("onnx").graph)
+    predictor = reference.load(build_sam(weights.state_dict, side), contract)
+    return Candidate(PYTORCH, weights.provenance.weights_sha256, predictor, 0)
 
 
 def choose_dataset(options: dict[str, Any], opened: "Bundle") -> "Dataset":

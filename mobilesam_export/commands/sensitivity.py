@@ -32,35 +32,33 @@ def run(folder: Path, checkpoint: str | None, plot: Path | None) -> dict[str, An
     """
     from mobilesam_export import sensitivity
     from mobilesam_export.backends import reference
-    from mobilesam_export.bundle import manifest
+    from mobilesam_export.bundle.manifest import open_bundle
+    from mobilesam_export.checkpoint.load import load_matching_checkpoint
     from mobilesam_export.graphs import split_graphs
     from mobilesam_export.model import build_sam
-    from mobilesam_export.pipeline import reference_checkpoint
     from mobilesam_export.progress import step
-    from mobilesam_export.target import Recipe, Tolerance
     from mobilesam_export.verification import cases
 
     if plot is not None and (plot.suffix.lower() != ".png" or not plot.absolute().parent.is_dir()):
         raise UsageError(f"--plot {plot} is to be a .png in a folder that is there")
-    opened = manifest.open_bundle(folder)
-    contract = opened.contract
+    opened = open_bundle(folder)
+    contract, recipe = opened.contract, opened.recipe
     if contract.dynamic:
         raise UsageError("its layers are those of the onnx target; use a bundle of that one")
-    table = dict(opened.manifest["recipe"])
-    table.pop("name")
-    recipe = Recipe(**{**table, "tolerance": Tolerance(**table["tolerance"])})
     if (recipe.weights, recipe.activations) == ("float32", "float32"):
         raise UsageError("a float32 bundle rounds nothing; give one of another recipe")
-    sam = build_sam(reference_checkpoint(opened, checkpoint).state_dict, contract.image_size)
+    weights = load_matching_checkpoint(opened.provenance, checkpoint)
+    sam = build_sam(weights.state_dict, contract.image_size)
     with step("Asking PyTorch for the expected answers"):
-        expected = cases.reference_cases(reference.load(sam, contract), contract)
+        expected = cases.reference_cases(reference.load(sam, contract))
     with step("Rounding one group of layers after the other"):
         graphs = split_graphs(sam, contract)
         asked = [replace(case, prompts=_few(case.prompts)) for case in expected]
         damages = list(sensitivity.measure(graphs, recipe, asked, contract))
     if plot is not None:
-        save_plot(damages, f"{opened.target}, {opened.recipe}", plot)
-    return {"path": str(folder), "recipe": opened.recipe, "groups": [asdict(d) for d in damages]}
+        save_plot(damages, f"{opened.target}, {opened.recipe_name}", plot)
+    groups = [asdict(damage) for damage in damages]
+    return {"path": str(folder), "recipe": opened.recipe_name, "groups": groups}
 
 
 def _few(prompts: "tuple[PromptCase, ...]") -> "tuple[PromptCase, ...]":

@@ -7,7 +7,7 @@ verification prompts.
 
 import base64
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +18,11 @@ from mobilesam_export import prompts
 from mobilesam_export.benchmark.subject import GRAPHS
 from mobilesam_export.bundle.describe import describe_path
 from mobilesam_export.bundle.manifest import Bundle
-from mobilesam_export.contract import Contract
 from mobilesam_export.errors import BudgetError
 from mobilesam_export.inspection.placement import Verdict
 from mobilesam_export.inspection.report import GraphReport, ResidencyReport, inspect_graph
 from mobilesam_export.metrics import mask_iou
-from mobilesam_export.session import Session
+from mobilesam_export.predictor import Predictor
 from mobilesam_export.verification.cases import object_prompts, verification_scenes
 
 # Most that a figure may be, as a multiple of the base's. Where any change is a change of kind,
@@ -132,26 +131,20 @@ def _judge(graph: str, name: str, base: int | None, candidate: int | None, limit
     return Gate(graph, name, base, candidate, limit, verdict)
 
 
-def bundle_masks(sessions: Sequence[Session], contract: Contract) -> dict[str, NDArray[np.bool_]]:
+def bundle_masks(predictor: Predictor) -> dict[str, NDArray[np.bool_]]:
     """What a bundle answers to the verification prompts, at the decoder's resolution.
 
     Returns:
         "picture, prompt" -> (height, width) bool: the chosen mask without the padding.
     """
-    encoder, decoder = sessions
-    masks = {}
+    masks, contract = {}, predictor.contract
     for name, scene in verification_scenes(contract.image_size).items():
-        size = prompts.picture_size(scene.picture)
-        inputs = prompts.encoder_inputs(scene.picture, contract)
-        embeddings = encoder.run(inputs)["image_embeddings"]
-        slots = 6 if contract.dynamic else contract.points
-        height, width = prompts.resized_size(*size, contract.image_size // 4)
+        image = predictor.embed(scene.picture)
+        height, width = prompts.resized_size(*image.size, contract.image_size // 4)
         largest = max(scene.masks, key=np.count_nonzero)
-        for label, prompt in object_prompts(largest, slots).items():
-            outputs = decoder.run(prompts.decoder_inputs(prompt, embeddings, size, contract))
-            iou = outputs["iou_predictions"]
-            index = 0 if contract.dynamic else prompts.chosen_index(prompt, iou)
-            logits = outputs["low_res_masks"][0, index, :height, :width]
+        for label, prompt in object_prompts(largest, contract.max_points).items():
+            answer = predictor.predict(prompt, image)
+            logits = answer.low_res_mask[0, 0, :height, :width]
             masks[f"{name}, {label}"] = np.asarray(logits > 0)
     return masks
 

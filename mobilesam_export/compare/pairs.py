@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from mobilesam_export.backends import get_backend
-from mobilesam_export.benchmark.subject import Loaded
+from mobilesam_export.benchmark.subject import graph_inputs
 from mobilesam_export.benchmark.timing import Clock, steady, time_call
 from mobilesam_export.bundle import golden
 from mobilesam_export.bundle.manifest import Bundle
@@ -112,17 +111,12 @@ def check_comparable(base: Bundle, candidate: Bundle) -> None:
 
 def opener(opened: Bundle, graph: str, device: str, threads: int) -> Open:
     """A function that loads a file of a bundle afresh."""
-    backend = get_backend(opened.backend)
-    spec = getattr(opened.contract, graph)
-    path = opened.folder / f"{graph}{backend.SUFFIX}"
-    return lambda: backend.load(path, spec, device, threads)
+    return lambda: opened.session(graph, device, threads)
 
 
 def component_inputs(opened: Bundle, graph: str) -> dict[str, Array]:
     """What a file is run on: its own golden picture and first prompt."""
-    case = golden.read(opened.folder / "golden")
-    nothing = Session(lambda _: {}, "")
-    return Loaded((nothing, nothing), opened.contract, case, opened.tolerance).inputs(graph)
+    return graph_inputs(golden.read(opened.folder / "golden"), opened.contract, graph)
 
 
 def compare_times(

@@ -43,7 +43,6 @@ from mobilesam_export.compare.pairs import (
     opener,
 )
 from mobilesam_export.errors import BudgetError, InterruptedMeasurement, UsageError
-from mobilesam_export.pipeline import load_files
 from mobilesam_export.progress import step
 
 TIME = "time"
@@ -149,7 +148,7 @@ def _stored(path: Path, candidate: Bundle) -> Base:
         for name, item in found.get("bundles", {}).items()
         if (item.get("target"), item.get("image_size"), item.get("points")) == wanted
     }
-    same_recipe = {n: b for n, b in bundles.items() if b.get("recipe") == candidate.recipe}
+    same_recipe = {n: b for n, b in bundles.items() if b.get("recipe") == candidate.recipe_name}
     bundles = same_recipe or bundles
     if len(bundles) != 1:
         raise BudgetError(
@@ -175,8 +174,7 @@ def _gate_masks(base: Base, candidate: Bundle, limit: float) -> Gate:
 
 
 def _masks(opened: Bundle) -> Masks:
-    sessions = load_files(opened.folder, get_backend(opened.backend), opened.contract)
-    return bundle_masks(sessions, opened.contract)
+    return bundle_masks(opened.predictor())
 
 
 def _times(

@@ -107,7 +107,7 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
     try:
         with quiet(), torch.no_grad():
             precision = _checked_precision(recipe)
-            program = torch.export.export(graph.module, _example_inputs(graph, contract))
+            program = torch.export.export(graph.module, graph.example_inputs())
             model = ct.convert(
                 program.run_decompositions({}),
                 inputs=_inputs(graph.spec, contract),
@@ -228,13 +228,6 @@ def _raise_if_full(folder: Path) -> None:
         probe.write_bytes(bytes(PACKAGE_BYTES))
     finally:
         probe.unlink(missing_ok=True)
-
-
-def _example_inputs(graph: Graph, contract: Contract) -> tuple[torch.Tensor, ...]:
-    if graph.spec.name == "decoder":
-        return graph.example_inputs()
-    # Core ML turns its image input into this before the program sees it.
-    return (torch.zeros(1, 3, contract.image_size, contract.image_size),)
 
 
 def _inputs(spec: GraphSpec, contract: Contract) -> list[Any]:
