@@ -232,14 +232,14 @@ def test_a_string_has_no_size() -> None:
 def test_a_report_counts_ops_ranks_axes_and_weights() -> None:
     narrow = activation("narrow", (1, 2, 3, 4, 5))
     moved = Node("reshape", {"x": (X,)}, (narrow,))
-    back = Node("Transpose", {"x": (narrow,)}, (activation("back", (99, 2)),))
+    back = Node("transpose", {"x": (narrow,)}, (activation("back", (99, 2)),))
     made = replace(
         graph((X,), (moved, back, step("a", 4, narrow)), narrow),
         constants=(weight((16, 8, 3, 3)), weight((3, 5), "uint4"), weight((), "string")),
     )
     report = inspect_graph(made)
-    assert report.ops == {"reshape": 1, "Transpose": 1, "relu": 1}
-    assert report.data_movement == {"reshape": 1, "Transpose": 1}
+    assert report.ops == {"reshape": 1, "transpose": 1, "relu": 1}
+    assert report.data_movement == {"reshape": 1, "transpose": 1}
     assert report.largest_rank is not None
     assert report.largest_rank.name == "narrow"
     assert report.largest_axis is not None
