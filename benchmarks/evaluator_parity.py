@@ -78,17 +78,15 @@ def _convert(sam: Sam, name: str, side: int, folder: Path) -> Predictor:
     target = load_target(name)
     backend = get_backend(target.backend)
     contract = Contract(side, SLOTS, target.graph)
-    options = backend.parse_options(target.convert)
+    recipe = target.recipes["float32"]
+    settings = backend.parse_recipe(recipe, target.graph, target.convert)
     metadata = dict.fromkeys(("description", "author", "license", "version"), "benchmark")
     sessions = {}
     for graph in split_graphs(sam, contract):
-        path = folder / f"{graph.spec.name}{backend.SUFFIX}"
-        conversion = Conversion(options, target.recipes["float32"], contract, metadata)
+        path = folder / f"{graph.spec.name}{backend.suffix}"
+        conversion = Conversion(settings, recipe, contract, metadata)
         backend.convert(graph, conversion, path)
-        opened = (
-            backend.load_evaluator(path) if name == "coreml" else backend.load(path, graph.spec)
-        )
-        sessions[graph.spec.name] = opened
+        sessions[graph.spec.name] = backend.second_opinion(path) or backend.load(path, graph.spec)
     return Predictor(**sessions, contract=contract)
 
 

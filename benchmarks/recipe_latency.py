@@ -33,7 +33,7 @@ def can_time(target: Target, recipe: str) -> bool:
     """Whether a recipe's files have a runtime here that is made for them."""
     # LiteRT has reference kernels only for 16-bit activations: 20 times slower, meant for NPUs.
     unfit = target.backend == "coreml" or target.recipes[recipe].activations == "int16"
-    return not unfit and not get_backend(target.backend).unavailable()
+    return not unfit and not get_backend(target.backend).why_unavailable()
 
 
 def measure(

@@ -204,7 +204,7 @@ def measured(run: Run, target: Target, recipe: str) -> dict[str, Any]:
     kept = run.folder / f"{target.name}-{recipe}.json"
     if kept.exists() and (row := json.loads(kept.read_text()))["key"] == key:
         return dict(row)
-    why = get_backend(target.backend).unavailable()
+    why = get_backend(target.backend).why_unavailable()
     row = {
         "key": key,
         "default": recipe == target.default_recipe,

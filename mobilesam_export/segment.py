@@ -27,12 +27,12 @@ class Segmentation:
     Attributes:
         mask: (height, width) bool, of the picture's size.
         predicted_iou: what the model thinks of it.
-        runtime: what ran the files.
+        note: what must be known of what ran the files; see `Session`.
     """
 
     mask: NDArray[np.bool_]
     predicted_iou: float
-    runtime: str
+    note: str
 
 
 def segment(opened: Bundle, picture: Picture, prompt: Prompt) -> Segmentation:
@@ -48,7 +48,7 @@ def segment(opened: Bundle, picture: Picture, prompt: Prompt) -> Segmentation:
     with step("Encoding the picture"):
         image = predictor.embed(picture)
     answer = predictor.predict(prompt, image)
-    return Segmentation(answer.mask, answer.predicted_iou, predictor.encoder.runtime)
+    return Segmentation(answer.mask, answer.predicted_iou, predictor.encoder.note)
 
 
 def overlay(picture: Picture, mask: NDArray[np.bool_], prompt: Prompt) -> Image.Image:

@@ -110,7 +110,7 @@ def add_masks(results: Results, opened: Sequence[Bundle]) -> Results:
     bundles = dict(results.sections.get("bundles", {}))
     for item in opened:
         name, backend = item.folder.resolve().name, get_backend(item.backend)
-        if name in bundles and not backend.unavailable():
+        if name in bundles and not backend.why_unavailable():
             masks = pack_masks(bundle_masks(item.predictor()))
             bundles[name] = {**bundles[name], "masks": masks}
     return replace(results, sections={**results.sections, "bundles": bundles})

@@ -1,15 +1,15 @@
 """The encoder and decoder files of a folder, ready to run."""
 
 from pathlib import Path
-from types import ModuleType
 
+from mobilesam_export.backends import Backend
 from mobilesam_export.contract import Contract, GraphSpec
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.session import Session
 
 
 def load_graph(
-    folder: Path, backend: ModuleType, spec: GraphSpec, device: str = "", threads: int = 0
+    folder: Path, backend: Backend, spec: GraphSpec, device: str = "", threads: int = 0
 ) -> Session:
     """One file.
 
@@ -24,13 +24,12 @@ def load_graph(
         BackendError: it cannot be loaded or run, or there is no such device here.
         BundleError: it is damaged.
     """
-    path = folder / f"{spec.name}{backend.SUFFIX}"
-    session: Session = backend.load(path, spec, device, threads)
-    return session
+    path = folder / f"{spec.name}{backend.suffix}"
+    return backend.load(path, spec, device, threads)
 
 
 def load_predictor(
-    folder: Path, backend: ModuleType, contract: Contract, device: str = "", threads: int = 0
+    folder: Path, backend: Backend, contract: Contract, device: str = "", threads: int = 0
 ) -> Predictor:
     """Both files; arguments and errors as of `load_graph`."""
     encoder, decoder = (

@@ -96,7 +96,7 @@ class Bundle:
             BackendError: files of this kind cannot be run here, or not on that device.
         """
         backend = get_backend(self.backend)
-        if reason := backend.unavailable():
+        if reason := backend.why_unavailable():
             raise BackendError(f"cannot run {self.folder}: {reason}")
         return load_predictor(self.folder, backend, self.contract, device, threads)
 

@@ -1,7 +1,7 @@
 """The README of a bundle: everything an app developer needs who has only that folder.
 
-Text comes from `templates/`: `README.md` for all bundles, `<backend>-<prompt>.md` for the code,
-with `-gpu` behind that where the form of the graphs is for GPUs.
+What all bundles say is in `templates/`; the code for one format, by the form of its graphs, is in
+the backend's own folder (`Backend.templates`).
 """
 
 from collections.abc import Sequence
@@ -10,11 +10,13 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
-from mobilesam_export.backends import get_backend
+from mobilesam_export.backends import Backend, get_backend
 from mobilesam_export.bundle.contents import Contents
 from mobilesam_export.checkpoint.load import Provenance
 from mobilesam_export.contract import GraphSpec
+from mobilesam_export.errors import BackendError
 from mobilesam_export.inspection.memory import find_peak
+from mobilesam_export.target import GraphForm
 from mobilesam_export.verification.verify import Report, Status
 
 SIZE_UNITS = 1e6  # MB as disks and app stores count
@@ -44,6 +46,23 @@ def graph_files(folder: Path, backend_name: str) -> tuple[GraphFile, ...]:
     return tuple(found)
 
 
+def find_template(backend: Backend, form: GraphForm) -> Path:
+    """The backend's text for graphs of this form: PROMPT-LAYOUT.md, else PROMPT.md.
+
+    Raises:
+        BackendError: it has neither.
+    """
+    folder = backend.templates()
+    names = (f"{form.prompt}-{form.layout}.md", f"{form.prompt}.md")
+    found = next((folder / name for name in names if (folder / name).is_file()), None)
+    if found is None:
+        raise BackendError(
+            f"there is no text for the README of a bundle with prompt = {form.prompt!r}: expected "
+            f"{' or '.join(names)} in {folder}"
+        )
+    return found
+
+
 def readme(contents: Contents, graphs: Sequence[GraphFile]) -> str:
     """Fill the template.
 
@@ -70,10 +89,8 @@ def readme(contents: Contents, graphs: Sequence[GraphFile]) -> str:
         **{key: str(value) for key, value in contents.convert.items()},
         "warning": _warning(provenance),
     }
-    code = f"{target.backend}-{form.prompt}"
-    if target.backend == "tflite" and form.pixels == "float32":  # what GPU delegates take
-        code += "-gpu"
-    values["code"] = Template(_template(f"{code}.md")).substitute(values)
+    code = find_template(get_backend(target.backend), form).read_text(encoding="utf-8")
+    values["code"] = Template(code).substitute(values)
     values["prompting"] = Template(_template(f"prompting-{form.prompt}.md")).substitute(values)
     return Template(_template("README.md")).substitute(values)
 
@@ -138,16 +155,12 @@ def _verification(report: Report) -> str:
         )
     worst = min(item.mask_iou for item in report.prompts)
     logits = max(item.logits_max_abs_error for item in report.prompts)
-    limits = ""
-    if report.runtime.startswith("evaluator"):
-        limits = (
-            " No chip has run these files: the evaluator computes the saved program operation by "
-            "operation, in the number formats that it declares, and says nothing about the speed "
-            "or the kernels of a device. Check them on one with `golden/`."
-        )
+    note = report.note
+    if note:
+        note = f" {note[0].upper()}{note[1:]}. Check them on a device with `golden/`."
     return (
         f"**{report.status.capitalize()}** with {report.runtime} against PyTorch in float32 "
         f"on {len(report.embeddings)} pictures and {len(report.prompts)} prompts: mask IoU "
         f"at least {worst:.4f}, mask logits at most {logits:.1e} apart. Every figure is in "
-        f"`manifest.json`.{limits}"
+        f"`manifest.json`.{note}"
     )

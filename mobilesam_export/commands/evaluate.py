@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mobilesam_export.commands.common import JSON, OK, note_evaluator, print_json
+from mobilesam_export.commands.common import JSON, OK, print_json, print_notes
 from mobilesam_export.errors import MobileSamExportError, UsageError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def evaluate_command(bundles: tuple[Path, ...], as_json: bool, **options: Any) -
         print_json(as_dict(evaluation, sizes, dataset))
     else:
         print_table(dataset, evaluation, figures_table(evaluation, sizes))
-        note_evaluator(*(candidate.predictor.encoder.runtime for candidate in candidates))
+        print_notes(*(candidate.predictor.encoder.note for candidate in candidates))
     return OK
 
 
@@ -112,16 +112,15 @@ def pytorch_candidate(opened: Sequence["Bundle"], checkpoint: str | None) -> "Ca
     """The float32 model that the bundles were made of."""
     from mobilesam_export.backends import reference
     from mobilesam_export.checkpoint.load import load_matching_checkpoint
-    from mobilesam_export.contract import Contract
+    from mobilesam_export.contract import plain_contract
     from mobilesam_export.evaluation.scores import Candidate
     from mobilesam_export.model import build_sam
-    from mobilesam_export.target import load_target
 
     if len({item.provenance.weights_sha256 for item in opened}) > 1:
         raise UsageError("bundles of different weights have no PyTorch model in common")
     weights = load_matching_checkpoint(opened[0].provenance, checkpoint)
     side = opened[0].contract.image_size
-    contract = Contract(side, opened[0].contract.max_points, load_target("onnx").graph)
+    contract = plain_contract(side, opened[0].contract.max_points)
     predictor = reference.load(build_sam(weights.state_dict, side), contract)
     return Candidate(PYTORCH, weights.provenance.weights_sha256, predictor, 0)
 

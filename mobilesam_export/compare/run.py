@@ -166,7 +166,7 @@ def _stored(path: Path, candidate: Bundle) -> Base:
 
 
 def _gate_masks(base: Base, candidate: Bundle, limit: float) -> Gate:
-    reason = get_backend(candidate.backend).unavailable()
+    reason = get_backend(candidate.backend).why_unavailable()
     if reason:
         return Gate("bundle", MASK_IOU, None, None, limit, "unverified", reason)
     found = _masks(candidate)
