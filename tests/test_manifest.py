@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from mobilesam_export.backends import get_backend
 from mobilesam_export.bundle.contents import Contents
 from mobilesam_export.bundle.manifest import FileEntry, open_bundle, write_manifest
 from mobilesam_export.checkpoint.load import Checkpoint, Provenance
 from mobilesam_export.contract import Contract
+from mobilesam_export.errors import BackendError
 from mobilesam_export.target import GRAPHS, builtin_targets, load_target
 from mobilesam_export.verification.verify import Status, unverified
 
@@ -51,6 +53,16 @@ def test_the_contract_is_read_as_it_was_written(tmp_path: Path) -> None:
     written = contents("coreml", image_size=320, points=9)
     write_manifest(stage(tmp_path), written)
     assert open_bundle(tmp_path).contract == written.contract
+
+
+def test_files_that_cannot_be_run_here_say_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_manifest(stage(tmp_path), contents("onnx"))
+    opened = open_bundle(tmp_path)
+    monkeypatch.setattr(get_backend(opened.backend), "unavailable", lambda: "no runtime")
+    with pytest.raises(BackendError, match=f"cannot run {tmp_path}: no runtime"):
+        opened.predictor()
 
 
 def test_files_are_listed_with_hash_and_size(tmp_path: Path) -> None:
