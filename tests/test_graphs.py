@@ -1,5 +1,6 @@
 """Each export form computes what the plain model computes, and empty slots change nothing."""
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -12,11 +13,15 @@ from torch import Tensor
 
 from mobilesam_export.backends import reference
 from mobilesam_export.checkpoint.seeded import seeded_state_dict
+from mobilesam_export.contract import Contract
 from mobilesam_export.errors import TargetError
+from mobilesam_export.graphs import as_session, split_graphs
 from mobilesam_export.graphs.decoder import SamDecoder, SlotDecoder
 from mobilesam_export.graphs.encoder import Encoder
 from mobilesam_export.model import Sam, build_sam
-from mobilesam_export.target import GraphForm
+from mobilesam_export.prompts import Prompt
+from mobilesam_export.scenes import scene
+from mobilesam_export.target import GraphForm, builtin_targets, load_target
 
 SIZE = 256
 SLOTS = (2, 6, 16)
@@ -109,6 +114,27 @@ def test_sam_pixels_are_normalized_and_then_padded_with_zeros(height: int, width
     expected = model(SIZE).encode(reference.normalize(image.numpy(), SIZE))
     found = encoder(SIZE, "channel-last", "sam")(image)
     assert (found - expected).abs().max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("target", builtin_targets())
+def test_a_graph_as_a_session_takes_the_arrays_of_its_contract(target: str) -> None:
+    contract = Contract(SIZE, 6, replace(load_target(target).graph, gelu="none"))
+    expected = reference.load(model(SIZE), contract)
+    found = replace(expected, encoder=as_session(split_graphs(model(SIZE), contract)[0]))
+    image = scene(0, 200, SIZE)
+    error = found.embed(image).embeddings - expected.embed(image).embeddings
+    assert np.abs(error).max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("target", sorted({*builtin_targets()} - {"onnx-sam"}))
+def test_a_decoder_as_a_session_answers_prompts(target: str) -> None:
+    contract = Contract(SIZE, 6, load_target(target).graph)
+    expected = reference.load(model(SIZE), contract)
+    found = replace(expected, decoder=as_session(split_graphs(model(SIZE), contract)[1]))
+    prompt, image = Prompt(((90.0, 80.0, True),)), expected.embed(scene(0, 200, SIZE))
+    right = expected.decode(prompt, image)
+    for name, value in found.decode(prompt, image).items():
+        assert np.abs(value - right[name]).max() <= TOLERANCE
 
 
 def test_tanh_gelu_is_another_function() -> None:
