@@ -113,19 +113,19 @@ class Contract:
 
     def _image(self) -> TensorSpec:
         side = self.image_size
-        if self.form.pixels == "sam":
+        if self.form.image_input == "sam":
             return TensorSpec(
                 "input_image",
                 ("height", "width", 3),
                 "float32",
                 f"RGB 0..255, longest side resized to {side}, not padded",
             )
-        dtype = "float32" if self.form.pixels == "float32" else "uint8"
+        dtype = "float32" if self.form.image_input == "float32" else "uint8"
         meaning = (
             f"RGB 0..255, longest side resized to {side}, placed top left, "
             f"the rest filled with {FILL}"
         )
-        if self.form.pixels == "image":
+        if self.form.image_input == "image":
             meaning += "; an image input of Core ML: pass a CVPixelBuffer"
         return TensorSpec("image", (1, side, side, 3), dtype, meaning)
 

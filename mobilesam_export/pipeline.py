@@ -12,7 +12,7 @@ from mobilesam_export.bundle import manifest, readme, staging
 from mobilesam_export.checkpoint.load import Checkpoint, load_checkpoint
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import UsageError
-from mobilesam_export.graphs import split_graphs
+from mobilesam_export.graphs import names, split_graphs
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.progress import step
 from mobilesam_export.session import Session
@@ -85,12 +85,16 @@ def check(job: Job) -> Plan:
     staging.check_replaceable(folder)
     if recipe.calibrated and job.calibration is not None:
         calibration.find_pictures(job.calibration)
+    contract = Contract(job.image_size, job.points, job.target.graph)
+    with job.target.locating(name):
+        options = backend.parse_options({**job.target.convert, **recipe.convert})
+        names.check_patterns(recipe, contract)
     return Plan(
         recipe_name=name,
         recipe=recipe,
-        contract=Contract(job.image_size, job.points, job.target.graph),
+        contract=contract,
         backend=backend,
-        options=backend.parse_options({**job.target.convert, **recipe.convert}),
+        options=options,
         folder=folder,
     )
 
@@ -118,7 +122,8 @@ def export(job: Job) -> Outcome:
                 metadata = manifest.file_metadata(graph.spec, job.target, name, checkpoint)
                 samples = calibrated.samples[graph.spec.name] if calibrated else ()
                 conversion = Conversion(plan.options, recipe, contract, metadata, samples)
-                backend.convert(graph, conversion, path)
+                with job.target.locating(name):
+                    backend.convert(graph, conversion, path)
         with step("Asking PyTorch for the expected answers"):
             expected = cases.reference_cases(reference.load(sam, contract), contract)
         if reason := backend.unavailable() if job.verify else "--no-verify was given":

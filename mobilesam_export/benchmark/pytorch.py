@@ -25,7 +25,7 @@ from mobilesam_export.model import Sam
 from mobilesam_export.session import Session
 from mobilesam_export.target import GraphForm
 
-FORM = GraphForm(layout="channel-last", pixels="uint8", prompt="slots")
+FORM = GraphForm(layout="channel-last", image_input="uint8", prompt="slots")
 KEEP_FLOAT32 = (PointTokens, PixelsInput, SamPixelsInput)
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 MODES = ("eager", "compiled", "cuda-graph")

@@ -23,7 +23,7 @@ from mobilesam_export.target import GraphForm, Recipe, Target, Tolerance
 from mobilesam_export.verification.cases import PictureCase
 from mobilesam_export.verification.verify import Report
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: words of `form`, exceptions as module paths
 
 
 @dataclass(frozen=True)

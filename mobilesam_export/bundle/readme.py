@@ -37,7 +37,9 @@ def readme(folder: Path, manifest: dict[str, Any]) -> str:
         "warning": _warning(checkpoint),
     }
     code = f"{manifest['backend']}-{form['prompt']}"
-    if manifest["backend"] == "tflite" and form["pixels"] == "float32":  # what GPU delegates take
+    if (
+        manifest["backend"] == "tflite" and form["image_input"] == "float32"
+    ):  # what GPU delegates take
         code += "-gpu"
     values["code"] = Template(_template(f"{code}.md")).substitute(values)
     values["prompting"] = Template(_template(f"prompting-{form['prompt']}.md")).substitute(values)

@@ -92,8 +92,8 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
         TargetError: the recipe is none of this backend's.
     """
     contract, recipe = conversion.contract, conversion.recipe
-    if contract.dynamic or contract.form.pixels != "image":
-        raise TargetError('a coreml target has pixels = "image" and prompt = "slots"')
+    if contract.dynamic or contract.form.image_input != "image":
+        raise TargetError('a coreml target has image_input = "image" and prompt = "slots"')
     if contract.form.attention == "sdpa" and not _has_sdpa(conversion.options):
         raise TargetError(
             'attention = "sdpa" needs minimum_deployment_target = "iOS18", '
@@ -119,13 +119,13 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
                 skip_model_load=True,  # there is nothing to load it with but on a Mac
             )
             if recipe.activations == "int8":
-                name, samples = graph.spec.name, conversion.samples
-                model = activations.quantize_activations(model, recipe, name, samples)
+                samples = conversion.samples
+                model = activations.quantize_activations(model, recipe, graph, samples)
             elif recipe.calibrated:
-                grids = weights.grids(model, recipe, graph.spec.name)
+                grids = weights.grids(model, recipe, graph)
                 model = compensation.compensate(model, grids, conversion.samples)
             if recipe.compressed:
-                model = weights.compress(model, recipe, graph.spec.name)
+                model = weights.compress(model, recipe, graph)
             package.describe(model, graph.spec, conversion.metadata)
             model.save(str(path))
     except (ValueError, RuntimeError, TypeError, NotImplementedError) as exc:

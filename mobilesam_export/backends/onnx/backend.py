@@ -102,8 +102,10 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
     import onnx
 
     contract, recipe = conversion.contract, conversion.recipe
-    if contract.form.pixels == "image":
-        raise TargetError('an onnx target has pixels = "uint8", "float32" or "sam", not "image"')
+    if contract.form.image_input == "image":
+        raise TargetError(
+            'an onnx target has image_input = "uint8", "float32" or "sam", not "image"'
+        )
     if recipe.compressed:
         quantize.check_recipe(recipe)
     module = graph.module if recipe.compressed else _in_precision(graph, recipe)

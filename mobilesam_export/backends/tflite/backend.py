@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from mobilesam_export.backends.conversion import Conversion
-from mobilesam_export.backends.tflite import batch, metadata, model_file, quantize, reshapes
+from mobilesam_export.backends.tflite import batch, metadata, model_file, names, quantize, reshapes
 from mobilesam_export.backends.tflite.lowering import Lowering
 from mobilesam_export.contract import Array, GraphSpec
 from mobilesam_export.errors import BackendError, ConversionError, TargetError
@@ -67,10 +67,10 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
         TargetError: the form or the recipe is none of this backend's.
     """
     form = conversion.contract.form
-    if conversion.contract.dynamic or form.pixels not in ("uint8", "float32"):
+    if conversion.contract.dynamic or form.image_input not in ("uint8", "float32"):
         raise TargetError(
-            'a tflite target has pixels = "uint8" or "float32" and prompt = "slots", '
-            f"found {form.pixels!r} and {form.prompt!r}"
+            'a tflite target has image_input = "uint8" or "float32" and prompt = "slots", '
+            f"found {form.image_input!r} and {form.prompt!r}"
         )
     quantization = quantize.parse(conversion.recipe, graph.spec.name)
     for_gpu = form.layout == "batch-one"
@@ -78,7 +78,8 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
     content = reshapes.simplify(content)
     if for_gpu:
         content = reshapes.simplify(batch.lift(content))
-    content = quantize.quantize(content, quantization, graph.spec, conversion.samples)
+    paths = names.weight_paths(content, graph.module)
+    content = quantize.quantize(content, quantization, graph.spec, conversion.samples, paths)
     about = metadata.build(graph.spec, conversion.metadata, conversion.contract)
     files = metadata.associated_files(graph.spec, conversion.metadata)
     path.write_bytes(model_file.finished(content, about) + files)

@@ -64,7 +64,7 @@ def parse(recipe: Recipe, graph: str) -> Quantization:
             raise TargetError(
                 f"quantize.{name} is {listed!r}; expected a list of: {', '.join(known)}"
             )
-    stored, excepted = kinds[f"{graph}_stored"], _float32_ops(recipe, graph)
+    stored, excepted = kinds[f"{graph}_stored"], _float32_weights(recipe, graph)
     if excepted and not kinds[graph]:
         raise TargetError(f"exceptions.{graph} excepts nothing: quantize.{graph} is empty")
     return Quantization(
@@ -78,12 +78,16 @@ def parse(recipe: Recipe, graph: str) -> Quantization:
     )
 
 
-def _float32_ops(recipe: Recipe, graph: str) -> tuple[str, ...]:
-    """Patterns from the recipe's exceptions."""
-    found = dict(recipe.exceptions.get(graph, {}))
-    if set(found.values()) - {"float32"}:
-        raise TargetError(f"exceptions of a tflite recipe are 'float32'; found {found}")
-    return tuple(found)
+def _float32_weights(recipe: Recipe, graph: str) -> Mapping[str, str]:
+    """The recipe's exceptions."""
+    exceptions: dict[str, str] = dict(recipe.exceptions.get(graph, {}))
+    for pattern, kind in exceptions.items():
+        if kind != "float32":
+            raise TargetError(
+                f"exceptions of a tflite recipe are 'float32'; found {kind!r} for {pattern!r}",
+                *("exceptions", graph, pattern),
+            )
+    return exceptions
 
 
 def quantize(
@@ -91,6 +95,7 @@ def quantize(
     quantization: Quantization,
     spec: GraphSpec,
     samples: Sequence[Mapping[str, Array]],
+    paths: Mapping[str, str],
 ) -> bytes:
     """Store the weights of a float32 file as the recipe says.
 
@@ -99,13 +104,14 @@ def quantize(
         quantization: from `parse`.
         spec: its interface, which stays as it is.
         samples: inputs to find ranges of activations on, where these are static.
+        paths: by the first output of an op, the name of its weight (`names.weight_paths`).
 
     Raises:
         ConversionError: the quantizer refused the file.
-        TargetError: ranges are static, and there are no samples.
+        TargetError: ranges are static, and there are no samples; or a pattern fits no weight.
     """
     if quantization.int8 or quantization.stored:
-        content = int8.quantize(content, quantization, spec, samples)
+        content = int8.quantize(content, quantization, spec, samples, paths)
     if quantization.float16 or quantization.sums:
         content = _pack(content, quantization)
     return content
