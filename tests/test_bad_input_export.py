@@ -61,7 +61,7 @@ TEXTS = {
     ),
     "default recipe": (change('recipe = "float32"', 'recipe = "w2"'), "default_recipe is 'w2'"),
     "layout": (change("channel-last", "sideways"), "graph.layout is 'sideways'; expected one of"),
-    "pixels": (change('"uint8"', '"int3"'), "graph.pixels is 'int3'; expected one of"),
+    "image input": (change('"uint8"', '"int3"'), "graph.image_input is 'int3'; expected one of"),
     "prompt": (change('"slots"', '"words"'), "graph.prompt is 'words'; expected one of"),
     "precision": (change('weights = "float16"', 'weights = "w3"'), "weights is 'w3'"),
 }
@@ -72,7 +72,7 @@ def test_target_file_with_a_mistake(name: str, tmp_path: Path) -> None:
     text, phrase = TEXTS[name]
     (tmp_path / "mine.toml").write_text(text, encoding="utf-8")
     arguments = ["run", "mine.toml", "-c", "missing.pt"]
-    refused_cold(tmp_path, arguments, ERROR, ["target mine", phrase])
+    refused_cold(tmp_path, arguments, ERROR, ["mine.toml", phrase])
 
 
 def test_target_file_that_is_not_utf8(tmp_path: Path) -> None:
@@ -105,8 +105,8 @@ CHOICES = {
     "opset as yes": (change("opset = 20", "opset = true"), "opset", "True"),
     "unknown option": (change("opset = 20", "opset = 20\nfuse = 1"), "opset = NUMBER", "fuse"),
     "system": (change('"iOS16"', '"iOS3"', COREML), "'iOS3'", "expected one of: iOS16"),
-    "pixels of Core ML": (change('"image"', '"uint8"', COREML), 'pixels = "image"', "coreml"),
-    "pixels of ONNX": (change('"uint8"', '"image"'), "pixels", "onnx"),
+    "input of Core ML": (change('"image"', '"uint8"', COREML), 'image_input = "image"', "coreml"),
+    "input of ONNX": (change('"uint8"', '"image"'), "image_input", "onnx"),
     "mixed": (change('activations = "float32"', 'activations = "float16"'), "both", "float16"),
 }
 

@@ -24,8 +24,6 @@ __all__ = [
     "parse_target",
 ]
 
-ENCODING = "utf-8-sig"  # editors on Windows put a byte order mark in front
-
 
 def builtin_targets() -> list[str]:
     """Names of the targets that come with the package, sorted."""
@@ -41,13 +39,13 @@ def load_target(name: str) -> Target:
     """
     if name in builtin_targets():
         source = resources.files("mobilesam_export.targets") / f"{name}.toml"
-        return parse_target(name, source.read_text(encoding=ENCODING), f"targets/{name}.toml")
+        return parse_target(name, source.read_text(encoding="utf-8"), f"targets/{name}.toml")
     path = Path(name)
     if path.suffix != ".toml":
         known = ", ".join(builtin_targets())
         raise TargetError(f"no target {name!r}; there are: {known}, or a path to a .toml file")
     try:
-        return parse_target(path.stem, path.read_text(encoding=ENCODING), str(path))
+        return parse_target(path.stem, path.read_text(encoding="utf-8"), str(path))
     except OSError as exc:
         raise TargetError(f"cannot read target {path}: {exc.strerror}") from exc
     except UnicodeDecodeError as exc:

@@ -10,7 +10,7 @@ from mobilesam_export.target.form import GraphForm
 from mobilesam_export.target.recipe import COMPRESSED, Recipe, Tolerance, check_exceptions
 from mobilesam_export.target.source import Source
 from mobilesam_export.target.target import Target
-from mobilesam_export.target.words import check_choice
+from mobilesam_export.target.words import check_choice, dotted, shown
 
 Table = TypeVar("Table")
 
@@ -21,6 +21,7 @@ RENAMED: Mapping[str, tuple[str, Mapping[object, object]]] = {
     "hidden": ("mlp_chunks", {"whole": False, "parts": True}),
 }
 NOT_IN_A_FILE = ("name", "recipes", "source")  # fields of Target that are no keys
+BYTE_ORDER_MARK = "\ufeff"  # which editors on Windows put in front
 INHERIT = "inherit_exceptions"
 
 
@@ -36,7 +37,7 @@ class Place(NamedTuple):
 
     def error(self, message: str, *keys: str) -> TargetError:
         """The error of something in this table, with file, line and table."""
-        table = ".".join(self.keys)
+        table = dotted(self.keys)
         return self.source.error(f"[{table}] {message}" if table else message, self.keys + keys)
 
 
@@ -52,9 +53,10 @@ def parse_target(name: str, text: str, file: str = "") -> Target:
         TargetError: it is not TOML; a key is unknown, missing or of a wrong value.
     """
     file = file or f"{name}.toml"
+    text = text.removeprefix(BYTE_ORDER_MARK)
     try:
         table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as exc:
+    except (ValueError, RecursionError) as exc:  # ValueError: also of numbers that are too long
         raise TargetError(f"{file}: not valid TOML: {exc}") from exc
     place = Place(Source(file, text))
     recipes = table.pop("recipe", {})
@@ -82,7 +84,7 @@ def _shared_exceptions(table: dict[str, Any], place: Place) -> Mapping[str, Any]
     """Take the target's own [exceptions] out of its table."""
     shared = table.pop("exceptions", {})
     if not isinstance(shared, dict):
-        raise place.error(f"exceptions: expected a table, found {shared!r}", "exceptions")
+        raise place.error(f"exceptions: expected a table, found {shown(shared)}", "exceptions")
     try:
         check_exceptions(shared)
     except TargetError as exc:
@@ -93,7 +95,7 @@ def _shared_exceptions(table: dict[str, Any], place: Place) -> Mapping[str, Any]
 def _recipe(table: object, shared: Mapping[str, Any], place: Place) -> Recipe:
     """A recipe with the target's exceptions, unless it leaves them out or compresses nothing."""
     if not isinstance(table, dict):
-        raise place.error(f"expected a table, found {table!r}")
+        raise place.error(f"expected a table, found {shown(table)}")
     table = dict(table)
     inherit = _value(bool, table.pop(INHERIT, True), place.child(INHERIT))
     own = table.get("exceptions", {})
@@ -140,7 +142,7 @@ def _parse(kind: type[Table], table: object, place: Place, *more: str) -> Table:
         more: keys that a file may have here beside the dataclass's fields.
     """
     if not isinstance(table, dict):
-        raise place.error(f"{place.keys[-1]}: expected a table, found {table!r}")
+        raise place.error(f"{place.keys[-1]}: expected a table, found {shown(table)}")
     hints = get_type_hints(kind)
     known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
     words = [*(word for word in known if word not in NOT_IN_A_FILE), *more]
@@ -168,7 +170,7 @@ def _value(hint: Any, value: Any, place: Place) -> Any:  # noqa: ANN401 what a T
     if expected := _mismatch(hint, value):
         *table, key = place.keys
         raise Place(place.source, tuple(table)).error(
-            f"{key}: expected {expected}, found {value!r}", key
+            f"{key}: expected {expected}, found {shown(value)}", key
         )
     return tuple(value) if hint == tuple[str, ...] else value
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
 from mobilesam_export.errors import TargetError
+from mobilesam_export.target.words import dotted
 
 WILDCARD = re.compile(r"\[!?\]?[^\]]*\]|[*?]")
 MOST_LISTED = 12  # names in an error
@@ -66,7 +67,7 @@ def check(paths: Iterable[str], pattern: str, graph: str, *keys: str) -> None:
         return
     names = list(dict.fromkeys(path.partition(".")[0] for path in paths))
     raise TargetError(
-        f"{'.'.join(keys[:-1])}: {pattern!r} fits no weight of the {graph} that this can be said "
+        f"{dotted(keys[:-1])}: {pattern!r} fits no weight of the {graph} that this can be said "
         f"of; its layers are in: {', '.join(names[:MOST_LISTED])}",
         *keys,
     )
