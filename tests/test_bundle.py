@@ -56,7 +56,7 @@ def test_a_bundle_that_no_chip_has_run_says_so(coreml_bundle: Path) -> None:
     if sys.platform == "darwin":
         pytest.skip("Core ML is here")
     readme = (coreml_bundle / "README.md").read_text()
-    assert "**Passed** with evaluator, float16" in readme
+    assert "**Passed** with MIL interpreter, float16" in readme
     assert "No chip has run these files" in readme
 
 

@@ -108,7 +108,7 @@ def test_a_form_has_tiles_of_rows_or_chunks_of_channels() -> None:
         GraphForm("channel-last", "uint8", "slots", mlp_chunks=True, row_tiles=8)
 
 
-FORMS = {
+FORMS: dict[str, dict[str, Any]] = {
     "channel-last": {},
     "channel-last in chunks": {"mlp_chunks": True},
     "tiled": {"row_tiles": 8},

@@ -26,7 +26,7 @@ def test_wheel_has_targets_and_templates_and_no_tests(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "mobilesam_export/targets/coreml.toml" in names
     assert "mobilesam_export/bundle/templates/README.md" in names
-    assert "mobilesam_export/benchmark/templates/apple-LatencyTests.swift" in names
+    assert "mobilesam_export/backends/coreml/device/LatencyTests.swift" in names
     assert "mobilesam_export/checkpoint/demo.safetensors" in names
     assert wheel.stat().st_size <= 25e6
     assert any(name.endswith("licenses/LICENSE") for name in names)

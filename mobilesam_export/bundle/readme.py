@@ -1,7 +1,7 @@
 """The README of a bundle: everything an app developer needs who has only that folder.
 
-Text comes from `templates/`: `README.md` for all bundles, `<backend>-<prompt>.md` for the code,
-with `-gpu` behind that where the form of the graphs is for GPUs.
+What all bundles say is in `templates/`; the code for one format, by the form of its graphs, is in
+the backend's own folder (`Backend.templates`).
 """
 
 from importlib import resources
@@ -9,16 +9,35 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from mobilesam_export.backends import get_backend
+from mobilesam_export.backends import Backend, get_backend
+from mobilesam_export.errors import BackendError
 from mobilesam_export.inspection.memory import find_peak
+from mobilesam_export.target import GraphForm
 
 SIZE_UNITS = 1e6  # MB as disks and app stores count
+
+
+def find_template(backend: Backend, form: GraphForm) -> Path:
+    """The backend's text for graphs of this form: PROMPT-LAYOUT.md, else PROMPT.md.
+
+    Raises:
+        BackendError: it has neither.
+    """
+    folder = backend.templates()
+    names = (f"{form.prompt}-{form.layout}.md", f"{form.prompt}.md")
+    found = next((folder / name for name in names if (folder / name).is_file()), None)
+    if found is None:
+        raise BackendError(
+            f"there is no text for the README of a bundle with prompt = {form.prompt!r}: expected "
+            f"{' or '.join(names)} in {folder}"
+        )
+    return found
 
 
 def readme(folder: Path, manifest: dict[str, Any]) -> str:
     """Fill the template from the manifest and the files that lie in `folder`."""
     contract, checkpoint = manifest["contract"], manifest["checkpoint"]
-    form = contract["form"]
+    backend, form = get_backend(manifest["backend"]), GraphForm(**contract["form"])
     values = {
         "target": manifest["target"],
         "recipe": manifest["recipe"]["name"],
@@ -26,7 +45,7 @@ def readme(folder: Path, manifest: dict[str, Any]) -> str:
         "side": str(contract["image_size"]),
         "quarter": str(contract["image_size"] // 4),
         "points": str(contract["points"]),
-        "files": _files(folder, manifest["backend"]),
+        "files": _files(folder, backend),
         "encoder": _table(contract["encoder"]),
         "decoder": _table(contract["decoder"]),
         "verification": _verification(manifest["verification"]),
@@ -36,13 +55,9 @@ def readme(folder: Path, manifest: dict[str, Any]) -> str:
         **{key: str(value) for key, value in manifest["convert"].items()},
         "warning": _warning(checkpoint),
     }
-    code = f"{manifest['backend']}-{form['prompt']}"
-    if (
-        manifest["backend"] == "tflite" and form["image_input"] == "float32"
-    ):  # what GPU delegates take
-        code += "-gpu"
-    values["code"] = Template(_template(f"{code}.md")).substitute(values)
-    values["prompting"] = Template(_template(f"prompting-{form['prompt']}.md")).substitute(values)
+    code = find_template(backend, form).read_text(encoding="utf-8")
+    values["code"] = Template(code).substitute(values)
+    values["prompting"] = Template(_template(f"prompting-{form.prompt}.md")).substitute(values)
     return Template(_template("README.md")).substitute(values)
 
 
@@ -67,7 +82,7 @@ def _template(name: str) -> str:
     return (folder / name).read_text(encoding="utf-8")
 
 
-def _files(folder: Path, backend: str) -> str:
+def _files(folder: Path, backend: Backend) -> str:
     rows = [
         f"| `{name}` | {size / SIZE_UNITS:.1f} MB | {_peak_memory(folder / name, backend)} |"
         for name, size in artifact_sizes(folder).items()
@@ -80,8 +95,8 @@ def _files(folder: Path, backend: str) -> str:
     return "\n".join([*head, *rows, "", note])
 
 
-def _peak_memory(path: Path, backend: str) -> str:
-    peak = find_peak(get_backend(backend).describe(path))
+def _peak_memory(path: Path, backend: Backend) -> str:
+    peak = find_peak(backend.describe(path))
     return (
         f"{peak.bytes / SIZE_UNITS:.1f} MB" if not peak.unknown else "depends on the input's size"
     )
@@ -107,16 +122,12 @@ def _verification(report: dict[str, Any]) -> str:
         )
     worst = min(item["mask_iou"] for item in report["prompts"])
     logits = max(item["logits_max_abs_error"] for item in report["prompts"])
-    limits = ""
-    if report["runtime"].startswith("evaluator"):
-        limits = (
-            " No chip has run these files: the evaluator computes the saved program operation by "
-            "operation, in the number formats that it declares, and says nothing about the speed "
-            "or the kernels of a device. Check them on one with `golden/`."
-        )
+    note = str(report["note"])
+    if note:
+        note = f" {note[0].upper()}{note[1:]}. Check them on a device with `golden/`."
     return (
         f"**{report['status'].capitalize()}** with {report['runtime']} against PyTorch in float32 "
         f"on {len(report['embeddings'])} pictures and {len(report['prompts'])} prompts: mask IoU "
         f"at least {worst:.4f}, mask logits at most {logits:.1e} apart. Every figure is in "
-        f"`manifest.json`.{limits}"
+        f"`manifest.json`.{note}"
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from mobilesam_export.commands.common import BUNDLE, JSON, OK, note_evaluator, print_json
+from mobilesam_export.commands.common import BUNDLE, JSON, OK, print_json, print_notes
 
 
 class NumbersType(click.ParamType[tuple[float, ...]]):
@@ -88,7 +88,7 @@ def segment_command(
     else:
         written = ", ".join(str(path) for path in paths)
         click.echo(f"{written}: {share:.1%} of it, predicted IoU {result.predicted_iou:.2f}")
-        note_evaluator(result.runtime)
+        print_notes(result.note)
     if not opened.provenance.trained:
         click.echo(f"note: weights {opened.provenance.source} are not trained", err=True)
     elif opened.provenance.source == "demo":

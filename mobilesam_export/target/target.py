@@ -48,18 +48,19 @@ class Target:
         return name, self.recipes[name]
 
     @contextmanager
-    def locating(self, recipe: str) -> Iterator[None]:
-        """Add the file and the line to an error that is raised within.
+    def locating(self, *table: str) -> Iterator[None]:
+        """Add the file and the line to a TargetError that is raised within.
 
-        The error's `keys` begin in the recipe's table, or in the target's own tables (convert,
-        exceptions, graph) where the recipe has no such key.
+        The error's `keys` begin in this table, or in the target's own tables (convert, exceptions,
+        graph) where this one has no such key.
 
         Args:
-            recipe: its name.
+            table: keys of what is read, such as "recipe", NAME.
         """
         try:
             yield
         except TargetError as exc:
-            own = ("recipe", recipe, *exc.keys)
+            own = (*table, *exc.keys)
             keys = own if self.source.has(own) or not self.source.has(exc.keys) else exc.keys
-            raise self.source.error(f"recipe {recipe}: {exc}", keys) from exc
+            what = f"recipe {table[1]}: " if table[0] == "recipe" else ""
+            raise self.source.error(f"{what}{exc}", keys) from exc

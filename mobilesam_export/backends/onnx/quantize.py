@@ -51,25 +51,33 @@ def parse_settings(table: Mapping[str, Any]) -> Settings:
     """Check the [quantize] table.
 
     Raises:
-        TargetError: an unknown key or a value that cannot be meant.
+        TargetError: an unknown key or a value that no file can have.
     """
     known = Settings.__dataclass_fields__
     for key in table:
         if key not in known:
-            raise TargetError(f"[quantize]: unknown key {key!r}; known keys: {', '.join(known)}")
+            raise TargetError(
+                f"[quantize]: unknown key {key!r}; known keys: {', '.join(known)}", "quantize", key
+            )
     settings = Settings(**table)
     integer = settings.integer
-    for problem, what in (
-        (settings.ranges not in ranges.METHODS, f"ranges: {', '.join(ranges.METHODS)}"),
+    for key, problem, what in (
+        ("ranges", settings.ranges not in ranges.METHODS, f"ranges: {', '.join(ranges.METHODS)}"),
         (
+            "percentile",
             not _number(settings.percentile) or not 50 < settings.percentile <= 100,
             "percentile: over 50 up to 100",
         ),
-        (settings.accuracy_level not in (0, 4), "accuracy_level: 0 (float32) or 4 (int8)"),
-        (not isinstance(settings.rewrite, bool), "rewrite: true or false"),
-        (settings.gelu not in GELUS, f"gelu: {', '.join(GELUS)}"),
-        (settings.gelu != "none" and not settings.rewrite, "gelu only with rewrite = true"),
         (
+            "accuracy_level",
+            settings.accuracy_level not in (0, 4),
+            "accuracy_level: 0 (float32) or 4 (int8)",
+        ),
+        ("rewrite", not isinstance(settings.rewrite, bool), "rewrite: true or false"),
+        ("gelu", settings.gelu not in GELUS, f"gelu: {', '.join(GELUS)}"),
+        ("gelu", settings.gelu != "none" and not settings.rewrite, "gelu only with rewrite = true"),
+        (
+            "integer",
             not isinstance(integer, Mapping)
             or not set(integer) <= set(GRAPHS)
             or not all(_patterns(item) for item in integer.values()),
@@ -77,12 +85,12 @@ def parse_settings(table: Mapping[str, Any]) -> Settings:
         ),
     ):
         if problem:
-            raise TargetError(f"[quantize] takes {what}; found {dict(table)}")
+            raise TargetError(f"[quantize] takes {what}; found {dict(table)}", "quantize", key)
     return settings
 
 
-def check_recipe(recipe: Recipe) -> None:
-    """Refuse a recipe that no ONNX file can have, before any work is done.
+def check_recipe(recipe: Recipe) -> Settings:
+    """Read a recipe with compressed weights, or refuse one that no ONNX file can have.
 
     Raises:
         TargetError: with what it should be.
@@ -97,18 +105,24 @@ def check_recipe(recipe: Recipe) -> None:
     ):
         raise TargetError(
             "a compressed onnx recipe has int8 weights with float32, dynamic-int8 or int8 "
-            f"activations, or int4 weights with float32 ones; found {kinds[0]} and {kinds[1]}"
+            f"activations, or int4 weights with float32 ones; found {kinds[0]} and {kinds[1]}",
+            "weights",
         )
     granularity = "per_grouped_channel" if recipe.weights == "int4" else "per_channel"
     if recipe.granularity != granularity:
         raise TargetError(
             f"{recipe.weights} weights of an onnx recipe are {granularity}, not "
-            f"{recipe.granularity}"
+            f"{recipe.granularity}",
+            "granularity",
         )
     if recipe.weights == "int4" and recipe.group_size not in (16, 32, 64, 128, 256):
-        raise TargetError(f"group_size is {recipe.group_size}; MatMulNBits takes 16, 32, ... 256")
+        raise TargetError(
+            f"group_size is {recipe.group_size}; MatMulNBits takes 16, 32, ... 256", "group_size"
+        )
     if (recipe.activations == "float32") == bool(settings.integer):
-        raise TargetError("[quantize] integer says which products int8 activations are for")
+        raise TargetError(
+            "[quantize] integer says which products int8 activations are for", "quantize", "integer"
+        )
     for graph, kinds_by_pattern in recipe.exceptions.items():
         for pattern, kind in kinds_by_pattern.items():
             if kind not in store.KINDS:
@@ -116,17 +130,24 @@ def check_recipe(recipe: Recipe) -> None:
                     f"exceptions of an onnx recipe are float32, float16 or int8, not {kind}",
                     *("exceptions", graph, pattern),
                 )
+    return settings
 
 
 def quantize(
-    model: Node, name: str, recipe: Recipe, samples: Sequence[Sample], examples: Sequence[Sample]
+    model: Node,
+    name: str,
+    recipe: Recipe,
+    settings: Settings,
+    samples: Sequence[Sample],
+    examples: Sequence[Sample],
 ) -> Node:
     """Write a model's weights, and its products if so said, in the recipe's numbers.
 
     Args:
         model: float32, as exported; not changed.
         name: "encoder" or "decoder".
-        recipe: with compressed weights, checked by `check_recipe`.
+        recipe: with compressed weights.
+        settings: what `check_recipe` has read from it.
         samples: to calibrate on; needed by static recipes.
         examples: inputs to compare on where there are no samples.
 
@@ -139,7 +160,6 @@ def quantize(
     """
     if recipe.calibrated and not samples:
         raise TargetError("this recipe fixes ranges of activations and was given no samples")
-    settings = parse_settings(recipe.quantize)
     steps: list[tuple[str, Callable[[Node], Node], float]] = []
     if settings.rewrite and name == "encoder":
         steps += [
