@@ -27,7 +27,17 @@ class CheckpointError(MobileSamExportError):
 
 
 class TargetError(MobileSamExportError):
-    """A target or recipe file is wrong, or there is none of that name."""
+    """A target or recipe file is wrong, or there is none of that name.
+
+    Args:
+        message: what is wrong.
+        keys: the place in the file, from the table that was being read (such as "quantize",
+            "gelu"): whoever knows the file adds its name and the line, see `Target.located`.
+    """
+
+    def __init__(self, message: str, *keys: str) -> None:
+        super().__init__(message)
+        self.keys = keys
 
 
 class PictureError(MobileSamExportError):

@@ -12,7 +12,7 @@ from mobilesam_export.bundle.load import load_predictor
 from mobilesam_export.bundle.manifest import Bundle, open_bundle
 from mobilesam_export.bundle.write import write_contents
 from mobilesam_export.contract import Contract
-from mobilesam_export.errors import BackendError, TargetError, UsageError
+from mobilesam_export.errors import BackendError, UsageError
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import step
 from mobilesam_export.target import Recipe, Target
@@ -85,7 +85,8 @@ def check(job: Job) -> Plan:
             word or number of the target is wrong, or the folder may not be replaced.
     """
     name, recipe = job.target.recipe(job.recipe)
-    backend = get_backend(job.target.backend)
+    with job.target.locating("backend"):
+        backend = get_backend(job.target.backend)
     if reason := backend.why_cannot_convert():
         raise BackendError(f"cannot export {job.target.name}: {reason}")
     contract = Contract(job.image_size, job.points, job.target.graph)
@@ -93,18 +94,18 @@ def check(job: Job) -> Plan:
     staging.check_replaceable(folder)
     if recipe.calibrated and job.calibration is not None:
         calibration.find_pictures(job.calibration)
-    settings = _settings(job.target, name, backend)
+    with job.target.locating("recipe", name):
+        convert = {**job.target.convert, **recipe.convert}
+        settings = backend.parse_recipe(recipe, job.target.graph, convert)
+        _check_patterns(recipe, contract)
     readme.find_template(backend, job.target.graph)
     return Plan(name, recipe, contract, backend, settings, folder)
 
 
-def _settings(target: Target, recipe_name: str, backend: Backend) -> Settings:
-    """What the backend reads from a target and one of its recipes."""
-    _, recipe = target.recipe(recipe_name)
-    try:
-        return backend.parse_recipe(recipe, target.graph, {**target.convert, **recipe.convert})
-    except TargetError as exc:
-        raise TargetError(f"target {target.name}, recipe {recipe_name}: {exc}") from exc
+def _check_patterns(recipe: Recipe, contract: Contract) -> None:
+    from mobilesam_export.graphs import names
+
+    names.check_patterns(recipe, contract)
 
 
 def export(job: Job) -> Outcome:
@@ -135,7 +136,8 @@ def export(job: Job) -> Outcome:
                 metadata = file_metadata(graph.spec, job.target, name, checkpoint)
                 samples = calibrated.samples[graph.spec.name] if calibrated else ()
                 conversion = Conversion(plan.settings, recipe, contract, metadata, samples)
-                backend.convert(graph, conversion, path)
+                with job.target.locating("recipe", name):
+                    backend.convert(graph, conversion, path)
         with step("Asking PyTorch for the expected answers"):
             expected = cases.reference_cases(reference.load(sam, contract))
         if reason := backend.why_unavailable() if job.verify else "--no-verify was given":

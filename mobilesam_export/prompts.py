@@ -103,7 +103,7 @@ def encoder_inputs(picture: Picture, contract: Contract) -> dict[str, Array]:
     height, width = resized_size(*picture_size(picture), side)
     image = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
     resized = np.asarray(image)
-    if contract.form.pixels == "sam":
+    if contract.form.image_input == "sam":
         return {"input_image": resized.astype(np.float32)}
     square = np.empty((1, side, side, 3), np.uint8)
     square[:] = FILL

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mobilesam_export import metrics
 from mobilesam_export.contract import Contract
 from mobilesam_export.graphs import Graph, as_session
+from mobilesam_export.graphs.names import weights
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.target import Recipe
 from mobilesam_export.verification.cases import PictureCase
@@ -31,7 +32,7 @@ class Damage:
 
     Attributes:
         graph: "encoder" or "decoder".
-        group: common start of the names of its weights.
+        group: path of a module or weight, as a pattern of a recipe's exceptions.
         numbers: how many weights are rounded.
         embedding_psnr_db: the worst of the pictures; None in the decoder.
         mask_iou_mean: over all verification prompts, against float32.
@@ -73,25 +74,19 @@ def measure(
 
 
 def weight_groups(module: nn.Module, threshold: int) -> dict[str, list[str]]:
-    """Names of all tensors of two and more axes and over `threshold` numbers, by their block."""
+    """Names of all weights over `threshold` elements, by the pattern that means their block."""
     groups: dict[str, list[str]] = {}
-    tensors = [*module.named_parameters(), *module.named_buffers()]
-    order = {name: number for number, name in enumerate(dict(module.named_modules()))}
-    tensors.sort(key=lambda item: order[item[0].rpartition(".")[0]])
-    for name, tensor in tensors:
-        if tensor.ndim >= 2 and tensor.numel() > threshold and tensor.is_floating_point():
-            groups.setdefault(_group(name), []).append(name)
+    for name in weights(module, threshold):
+        groups.setdefault(_group(name), []).append(name)
     return groups
 
 
 def _group(name: str) -> str:
-    """body.3.blocks.1.q.weight -> body.3.blocks.1; stem.2.weight -> stem; and so on."""
+    """stage2.blocks.1.q.weight -> stage2.blocks.1; stem.conv1.weight -> stem; and so on."""
     parts = name.split(".")
     if "blocks" in parts:
         return ".".join(parts[: parts.index("blocks") + 2])
-    return (
-        parts[0] if parts[0] in ("stem", "neck", "points", "mask_prompt") else ".".join(parts[:2])
-    )
+    return ".".join(parts[:2]) if parts[0] == "transformer" else parts[0]
 
 
 @contextlib.contextmanager
@@ -156,7 +151,10 @@ def _palette(weight: Tensor, colors: int) -> Tensor:
 
 def _round_inputs(activations: str):  # type: ignore[no-untyped-def] # noqa: ANN202 torch's hooks
     def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(_round_activation(item, activations) for item in inputs)
+        return tuple(
+            _round_activation(item, activations) if isinstance(item, Tensor) else item
+            for item in inputs
+        )
 
     return hook
 

@@ -17,9 +17,11 @@ from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.commands.sensitivity import render
 from mobilesam_export.contract import Contract
 from mobilesam_export.graphs import Graph, split_graphs
+from mobilesam_export.graphs.names import weights
 from mobilesam_export.model import build_sam
 from mobilesam_export.sensitivity import Damage
 from mobilesam_export.target import load_target
+from mobilesam_export.target.patterns import fitting
 from mobilesam_export.verification.cases import PictureCase, reference_cases
 from tests.cli_runner import USAGE, refused, warm
 from tests.conftest import DEFAULT
@@ -62,9 +64,16 @@ def test_blocks_of_the_encoder_are_groups_of_their_own() -> None:
     groups = list(sensitivity.weight_groups(graphs()[0].module, 4096))
     assert groups[0] == "stem"
     assert groups[-1] == "neck"
-    assert [group for group in groups if group.startswith("body.5")] == [
-        f"body.5.blocks.{number}" for number in range(6)
+    assert [group for group in groups if group.startswith("stage3")] == [
+        f"stage3.blocks.{number}" for number in range(6)
     ]
+
+
+def test_a_group_is_a_pattern_that_means_its_weights() -> None:
+    for graph in graphs():
+        names = weights(graph.module, W8A8.weight_threshold)
+        for group, own in sensitivity.weight_groups(graph.module, W8A8.weight_threshold).items():
+            assert fitting(names, group) == own
 
 
 def test_every_group_of_the_encoder_does_some_damage_and_none_all() -> None:
@@ -82,8 +91,10 @@ def test_the_decoder_leaves_the_embedding_alone() -> None:
 def test_the_model_is_afterwards_what_it_was() -> None:
     module = graphs()[0].module
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    with sensitivity.rounded(module, "stem", ["stem.2.weight"], W8A8):
-        assert not torch.equal(module.state_dict()["stem.2.weight"], before["stem.2.weight"])
+    with sensitivity.rounded(module, "stem", ["stem.conv2.weight"], W8A8):
+        assert not torch.equal(
+            module.state_dict()["stem.conv2.weight"], before["stem.conv2.weight"]
+        )
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
 
 

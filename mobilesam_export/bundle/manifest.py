@@ -23,7 +23,7 @@ from mobilesam_export.session import Session
 from mobilesam_export.target import GRAPHS, GraphForm, Recipe, Tolerance
 from mobilesam_export.verification.verify import Status
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: words of `form`, exceptions as module paths
 
 
 @dataclass(frozen=True)

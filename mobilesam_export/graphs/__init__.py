@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mobilesam_export.contract import Array, Contract, GraphSpec, TensorSpec
-from mobilesam_export.graphs import batch_one, striped
+from mobilesam_export.graphs import decoder_batch_one
 from mobilesam_export.graphs.decoder import SamDecoder, SlotDecoder
 from mobilesam_export.graphs.encoder import Encoder
 from mobilesam_export.model import Sam
@@ -69,14 +69,12 @@ def split_graphs(sam: Sam, contract: Contract) -> tuple[Graph, Graph]:
     can resize to a size that is an input, so that backend adds them.
     """
     encoder = Encoder(sam, contract.form)
-    if contract.form.strips:
-        striped.rewrite(encoder, sam, contract.form)
     decoder = _decoder(sam, contract)
     return (
         Graph(
             contract.encoder,
             encoder.eval().requires_grad_(False),
-            image_input=contract.form.pixels == "image",
+            image_input=contract.form.image_input == "image",
         ),
         Graph(contract.decoder, decoder.eval().requires_grad_(False)),
     )
@@ -102,7 +100,7 @@ def _decoder(sam: Sam, contract: Contract) -> nn.Module:
     if contract.dynamic:
         return SamDecoder(sam)
     if contract.form.layout == "batch-one":
-        return batch_one.SlotDecoder(sam, contract.points, contract.form.upsampling)
+        return decoder_batch_one.SlotDecoder(sam, contract.points, contract.form.upsampling)
     return SlotDecoder(sam, contract.points)
 
 

@@ -100,14 +100,14 @@ def compensate(
         if not samples:
             raise TargetError("weights chosen by their effect need calibration: no samples")
         seen = {}
-        takers: dict[str, dict[object, Inputs]] = {}
+        consumers: dict[str, dict[object, Inputs]] = {}
         for weight, op in convolutions.items():  # convolutions of one input share its moments
             inputs = _inputs(op, interpreter.program)
-            alike = takers.setdefault(op.inputs["x"][0], {})
+            alike = consumers.setdefault(op.inputs["x"][0], {})
             seen[weight] = alike.setdefault((inputs.kernel, inputs.stride), inputs)
 
         def observe(_: Operation, value: Value, tensor: Tensor) -> None:
-            for taken in takers.get(value.name, {}).values():
+            for taken in consumers.get(value.name, {}).values():
                 taken.add(tensor)
 
         for sample in samples:

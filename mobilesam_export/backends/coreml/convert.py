@@ -41,14 +41,14 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
                 skip_model_load=True,  # there is nothing to load it with but on a Mac
             )
             if recipe.activations == "int8":
-                name, samples = graph.spec.name, conversion.samples
-                patterns = settings.float_inputs.get(name, ())
-                model = activations.quantize_activations(model, patterns, name, samples)
+                floats = settings.float_inputs.get(graph.spec.name, ())
+                samples = conversion.samples
+                model = activations.quantize_activations(model, floats, graph, samples)
             elif recipe.calibrated:
-                grids = weights.grids(model, recipe, graph.spec.name)
+                grids = weights.grids(model, recipe, graph)
                 model = compensation.compensate(model, grids, conversion.samples)
             if recipe.compressed:
-                model = weights.compress(model, recipe, graph.spec.name)
+                model = weights.compress(model, recipe, graph)
             package.describe(model, graph.spec, conversion.metadata)
             model.save(str(path))
     except (ValueError, RuntimeError, TypeError, NotImplementedError) as exc:
