@@ -6,11 +6,15 @@ MobileSamExportError          exit 1
     PictureError              a picture cannot be read
     BackendError              a runtime is missing or fails
         ConversionError       a converter failed
-    BundleError               a bundle is damaged, foreign, or cannot be written
-    InterruptedMeasurement    Ctrl-C; what had been measured is kept
-    BudgetError               a budget or a file of measurements is wrong
-    UsageError                exit 2: an argument that cannot be meant
-    VerificationError         exit 3: a file does not compute what PyTorch computes
+    BundleError               a bundle is damaged or foreign
+    BudgetError               a budget file is wrong, or there is none of that name
+    MeasurementError          measurements are missing, damaged, foreign, or of another version
+    InterruptedMeasurement    Ctrl-C while measuring; the times so far are kept
+    OutputError               a result cannot be written
+    UsageError                exit 2: an argument is out of range or contradicts another
+
+Exit 3 (the work was done, but a tolerance, budget or gate is broken) is no error: the command
+returns it after it has printed its result.
 
 Messages are one line: what was expected, what was found, what to do.
 """
@@ -43,24 +47,40 @@ class ConversionError(BackendError):
 
 
 class BundleError(MobileSamExportError):
-    """A bundle is damaged, foreign, or cannot be written."""
+    """A bundle is damaged or foreign."""
 
 
 class BudgetError(MobileSamExportError):
-    """A budget or a file of measurements is wrong."""
+    """A budget file is wrong, or there is none of that name."""
+
+
+class MeasurementError(MobileSamExportError):
+    """Measurements are missing, damaged, foreign, or of another version."""
 
 
 class InterruptedMeasurement(MobileSamExportError):
-    """Ctrl-C while measuring; what had been measured is kept."""
+    """Ctrl-C while measuring; the times so far are kept."""
+
+
+class OutputError(MobileSamExportError):
+    """A result cannot be written."""
 
 
 class UsageError(MobileSamExportError):
-    """An argument that cannot be meant, such as a point outside the picture."""
+    """An argument is out of range or contradicts another, such as a point outside the picture."""
 
     exit_code = 2
 
 
-class VerificationError(MobileSamExportError):
-    """A file does not compute what PyTorch computes."""
+def first_line(exc: BaseException, limit: int = 300) -> str:
+    """What an exception of a library says, shortened to one line for a message of ours.
 
-    exit_code = 3
+    Args:
+        exc: any exception; its message may be empty or have many lines.
+        limit: most characters of the line.
+
+    Returns:
+        The first line that is not blank, or the name of the class if there is none.
+    """
+    lines = (line.strip() for line in str(exc).splitlines())
+    return next(filter(None, lines), type(exc).__name__)[:limit]

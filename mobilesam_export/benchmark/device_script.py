@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 from mobilesam_export.bundle.manifest import Bundle
-from mobilesam_export.errors import BundleError, UsageError
+from mobilesam_export.errors import OutputError, UsageError
 
 PREFIX = "@"
 # What Swift packages call the systems that a minimum deployment target belongs to.
@@ -30,7 +30,7 @@ def write_device_script(opened: Bundle, folder: Path) -> list[Path]:
 
     Raises:
         UsageError: no device runs files of this backend this way, or the folder is not empty.
-        BundleError: it cannot be written.
+        OutputError: it cannot be written.
     """
     if opened.backend not in WRITERS:
         raise UsageError(
@@ -49,7 +49,7 @@ def write_device_script(opened: Bundle, folder: Path) -> list[Path]:
                 folder.rmdir()
             stage.rename(folder)
     except OSError as exc:
-        raise BundleError(f"cannot write {folder}: {exc.strerror or exc}") from exc
+        raise OutputError(f"cannot write {folder}: {exc.strerror or exc}") from exc
     return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
 
 

@@ -18,7 +18,7 @@ import torch
 from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.backends.coreml import activations, compensation, observe, package, weights
 from mobilesam_export.contract import Array, Contract, GraphSpec
-from mobilesam_export.errors import BackendError, ConversionError, TargetError
+from mobilesam_export.errors import BackendError, ConversionError, TargetError, first_line
 from mobilesam_export.graphs import Graph
 from mobilesam_export.inspection.graph import GraphDescription
 from mobilesam_export.quiet import quiet
@@ -130,9 +130,8 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
             model.save(str(path))
     except (ValueError, RuntimeError, TypeError, NotImplementedError) as exc:
         _raise_if_full(path.parent)
-        line = str(exc).strip().splitlines()[0]
         raise ConversionError(
-            f"coremltools could not convert the {graph.spec.name}: {line}"
+            f"coremltools could not convert the {graph.spec.name}: {first_line(exc)}"
         ) from exc
     package.make_reproducible(path)
 

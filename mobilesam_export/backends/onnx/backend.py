@@ -19,7 +19,7 @@ from torch import nn
 from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.backends.onnx import observe, quantize
 from mobilesam_export.contract import Array, Contract, GraphSpec, TensorSpec
-from mobilesam_export.errors import BackendError, ConversionError, TargetError
+from mobilesam_export.errors import BackendError, ConversionError, TargetError, first_line
 from mobilesam_export.graphs import Graph
 from mobilesam_export.inspection.graph import GraphDescription
 from mobilesam_export.quiet import quiet
@@ -129,7 +129,7 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
             model = program.model_proto
     except torch.onnx.errors.OnnxExporterError as exc:
         raise ConversionError(
-            f"torch.onnx could not export the {graph.spec.name}: {_first_line(exc)}"
+            f"torch.onnx could not export the {graph.spec.name}: {first_line(exc)}"
         ) from exc
     if contract.dynamic and graph.spec.name == "decoder":
         _add_upscaling(model, contract.image_size)
@@ -176,7 +176,7 @@ def load(path: Path, spec: GraphSpec, device: str = "", threads: int = 0) -> Ses
     try:
         session = onnxruntime.InferenceSession(path, options, providers=providers)
     except Exception as exc:  # onnxruntime's errors share no public base class
-        raise BackendError(f"ONNX Runtime cannot load {path}: {_first_line(exc)}") from exc
+        raise BackendError(f"ONNX Runtime cannot load {path}: {first_line(exc)}") from exc
     if session.get_providers()[0] != PROVIDERS[device]:  # its libraries are not there: only a log
         raise BackendError(f"ONNX Runtime cannot start {PROVIDERS[device]} here")
     found = {item.name for item in (*session.get_inputs(), *session.get_outputs())}
@@ -189,7 +189,7 @@ def load(path: Path, spec: GraphSpec, device: str = "", threads: int = 0) -> Ses
         try:
             return dict(zip(names, session.run(names, inputs), strict=True))
         except Exception as exc:  # as above
-            raise BackendError(f"ONNX Runtime failed on {path.name}: {_first_line(exc)}") from exc
+            raise BackendError(f"ONNX Runtime failed on {path.name}: {first_line(exc)}") from exc
 
     return Session(
         run,
@@ -311,7 +311,3 @@ def _describe(model: Any, spec: GraphSpec, conversion: Conversion) -> None:
     for key, value in sorted(metadata.items()):
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value
-
-
-def _first_line(exc: Exception) -> str:
-    return str(exc).strip().splitlines()[0][:300]

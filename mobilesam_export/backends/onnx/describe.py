@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mobilesam_export.errors import BackendError, BundleError
+from mobilesam_export.errors import BackendError, BundleError, first_line
 from mobilesam_export.inspection.graph import GraphDescription, Node, Tensor
 from mobilesam_export.quiet import quiet
 
@@ -65,8 +65,9 @@ def _load(path: Path) -> Message:
         onnx.checker.ValidationError,
         onnx.shape_inference.InferenceError,
     ) as exc:
-        line = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
-        raise BundleError(f"{path} is damaged or no ONNX file: {line}; export it again") from exc
+        raise BundleError(
+            f"{path} is damaged or no ONNX file: {first_line(exc)}; export it again"
+        ) from exc
 
 
 def _tensors(graph: Message) -> Mapping[str, Tensor]:

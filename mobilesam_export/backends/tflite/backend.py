@@ -18,7 +18,7 @@ from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.backends.tflite import batch, metadata, model_file, quantize, reshapes
 from mobilesam_export.backends.tflite.lowering import Lowering
 from mobilesam_export.contract import Array, GraphSpec
-from mobilesam_export.errors import BackendError, ConversionError, TargetError
+from mobilesam_export.errors import BackendError, ConversionError, TargetError, first_line
 from mobilesam_export.graphs import Graph
 from mobilesam_export.inspection.graph import GraphDescription
 from mobilesam_export.quiet import quiet_descriptors
@@ -105,21 +105,21 @@ def load(path: Path, spec: GraphSpec, device: str = "", threads: int = 0) -> Ses
             interpreter = Interpreter(str(path), num_threads=threads or os.cpu_count())
             signatures = interpreter.get_signature_list()
         except (ValueError, RuntimeError) as exc:
-            raise BackendError(f"LiteRT cannot load {path}: {_first_line(exc)}") from exc
+            raise BackendError(f"LiteRT cannot load {path}: {first_line(exc)}") from exc
     _check_interface(path, signatures, spec)
     with quiet_descriptors():
         try:
             interpreter.allocate_tensors()
             ask = interpreter.get_signature_runner(spec.name)
         except (ValueError, RuntimeError) as exc:
-            raise BackendError(f"LiteRT cannot prepare {path}: {_first_line(exc)}") from exc
+            raise BackendError(f"LiteRT cannot prepare {path}: {first_line(exc)}") from exc
     _check_shapes(path, {**ask.get_input_details(), **ask.get_output_details()}, spec)
 
     def run(inputs: dict[str, Array]) -> dict[str, Array]:
         try:
             found = ask(**inputs)
         except (ValueError, RuntimeError) as exc:
-            raise BackendError(f"LiteRT failed on {path.name}: {_first_line(exc)}") from exc
+            raise BackendError(f"LiteRT failed on {path.name}: {first_line(exc)}") from exc
         return {name: np.array(values) for name, values in found.items()}
 
     return Session(run, f"LiteRT {version('ai-edge-litert')}, XNNPACK, CPU")
@@ -151,7 +151,7 @@ def _float32(graph: Graph, *, for_gpu: bool) -> bytes:
                 content: bytes = model.model_content()
         except Exception as exc:  # whatever torch, MLIR and the converter raise
             raise ConversionError(
-                f"litert-torch could not convert the {graph.spec.name}: {_first_line(exc)}"
+                f"litert-torch could not convert the {graph.spec.name}: {first_line(exc)}"
             ) from exc
     return content
 
@@ -181,7 +181,3 @@ def _check_shapes(path: Path, details: Mapping[str, Any], spec: GraphSpec) -> No
                 f"{path} is another {spec.name} than the manifest says: {item.name} is {shape} "
                 f"{dtype}, expected {tuple(item.shape)} {item.dtype}; export it again"
             )
-
-
-def _first_line(exc: Exception) -> str:
-    return (str(exc).strip().splitlines() or [type(exc).__name__])[0][:300]
