@@ -18,6 +18,7 @@ from mobilesam_export.progress import step
 from mobilesam_export.session import Session
 from mobilesam_export.target import Recipe, Target
 from mobilesam_export.verification import cases, verify
+from mobilesam_export.verification.status import Status
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def export(job: Job) -> Outcome:
             report=report,
             calibration=calibrated,
         )
-        if report.status is not verify.Status.FAILED:
+        if report.status is not Status.FAILED:
             manifest.write_contents(stage, contents, expected)
             sizes = readme.artifact_sizes(stage)
             staging.publish(stage, folder)

@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from mobilesam_export.benchmark.results import Row, row_latency
+from mobilesam_export.benchmark.row import NOT_CHECKED, Row, row_latency
 from mobilesam_export.benchmark.statistics import Latency
 from mobilesam_export.benchmark.subject import GRAPHS
-from mobilesam_export.errors import BudgetError
+from mobilesam_export.errors import MeasurementError
 
 FIRST_LINE = "# mobilesam-export device results 1"
 NUMBER = r"([\d.]+(?:e[+-]?\d+)?)"
@@ -29,23 +29,23 @@ def import_rows(path: Path) -> list[Row]:
     """Read a file of results.
 
     Raises:
-        BudgetError: it cannot be read, or no device script wrote it.
+        MeasurementError: it cannot be read, or no device script wrote it.
     """
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as exc:
-        raise BudgetError(f"cannot read {path}: {exc.strerror}") from exc
+        raise MeasurementError(f"cannot read {path}: {exc.strerror}") from exc
     if not lines or lines[0].strip() != FIRST_LINE:
-        raise BudgetError(
+        raise MeasurementError(
             f"{path} has no results of a device script: its first line is not {FIRST_LINE!r}"
         )
     head = dict(re.findall(r"^# (platform|subject|device): (.+)$", "\n".join(lines), re.MULTILINE))
     readers = {"android": _android, "apple": _apple}
     if head.get("platform") not in readers or "subject" not in head:
-        raise BudgetError(f"{path} is damaged: it names no platform or no subject")
+        raise MeasurementError(f"{path} is damaged: it names no platform or no subject")
     rows = list(readers[head["platform"]](lines, head["subject"], head.get("device", "unknown")))
     if not rows:
-        raise BudgetError(f"{path} has no measurement in it; run the device script again")
+        raise MeasurementError(f"{path} has no measurement in it; run the device script again")
     return rows
 
 
@@ -116,6 +116,6 @@ def _apple(lines: list[str], subject: str, machine: str) -> Iterator[Row]:
             cold_ms=(float(cold) * 1e3,) if cold else (),
             times_ms=times,
             latency=row_latency(times),
-            answers=seen.get("answers", "not checked").removeprefix("wrong: "),
+            answers=seen.get("answers", NOT_CHECKED).removeprefix("wrong: "),
             unverified="" if times else "the test measured nothing; see its log",
         )

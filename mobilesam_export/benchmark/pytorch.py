@@ -51,7 +51,7 @@ class Way:
         """Mode and precision, as on the command line."""
         return f"{self.mode}:{self.precision}"
 
-    def unavailable(self) -> str:
+    def why_unavailable(self) -> str:
         """Why it cannot be run here; "" if it can."""
         if self.device == "cuda" and not torch.cuda.is_available():
             return "no GPU here"
@@ -72,7 +72,7 @@ def open_graph(sam: Sam, contract: Contract, name: str, way: Way) -> Session:
     Raises:
         BackendError: it cannot be run here, or torch fails.
     """
-    if reason := way.unavailable():
+    if reason := way.why_unavailable():
         raise BackendError(f"cannot run PyTorch on {way.device}: {reason}")
     graph = next(g for g in split_graphs(sam, contract) if g.spec.name == name)
     return _Runner(graph, way).session()

@@ -84,7 +84,7 @@ def pytorch_subjects(
             case=case,
             tolerance=tolerances[way.precision],
             open=opener(way),
-            reason=way.unavailable(),
+            reason=way.why_unavailable(),
         )
         for way in ways
     ]
