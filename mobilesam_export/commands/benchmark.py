@@ -1,12 +1,11 @@
 """`mobilesam-export benchmark`: parse, call, print, write."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mobilesam_export.commands.common import FAILED, JSON, OK, check_outputs, print_json
+from mobilesam_export.commands.common import FAILED, JSON, OK, check_outputs, print_json, print_text
 from mobilesam_export.errors import InterruptedMeasurement
 from mobilesam_export.files import write_json, write_text
 
@@ -100,12 +99,11 @@ def benchmark_command(
 
 
 def print_results(results: "Results") -> None:
-    """Tables and bars for a terminal, of whatever encoding."""
+    """Tables and bars for a terminal."""
     from mobilesam_export.benchmark.text import terminal
 
-    encoding = sys.stdout.encoding or "utf-8"  # the bars are not ASCII
     for part in terminal(results):
-        click.echo(part.encode(encoding, "replace").decode(encoding) + "\n")
+        print_text(part + "\n")
 
 
 def write_results(

@@ -1,6 +1,7 @@
 """What several commands share: exit codes, arguments, how results are printed."""
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,12 @@ def note_evaluator(*runtimes: str) -> None:
 def print_json(value: Mapping[str, Any]) -> None:
     """One object on stdout."""
     click.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+def print_text(text: str) -> None:
+    """On stdout, with ? for characters that its encoding lacks: bars and dashes are not ASCII."""
+    encoding = sys.stdout.encoding or "utf-8"
+    click.echo(text.encode(encoding, "replace").decode(encoding))
 
 
 def check_outputs(outputs: Mapping[str, Path | None]) -> None:

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mobilesam_export.commands.common import FAILED, JSON, OK, check_outputs, print_json, styled
+from mobilesam_export.commands.common import (
+    FAILED,
+    JSON,
+    OK,
+    check_outputs,
+    print_json,
+    print_text,
+    styled,
+)
 from mobilesam_export.errors import InterruptedMeasurement
 from mobilesam_export.files import write_json, write_text
 from mobilesam_export.verification.status import Status
@@ -84,7 +92,7 @@ def print_comparison(comparison: "Comparison") -> None:
     from mobilesam_export.compare.text import outcome, terminal
 
     for part in terminal(comparison):
-        click.echo(part + "\n")
+        print_text(part + "\n")
     click.echo(styled(outcome(comparison), comparison.status))
 
 
