@@ -56,7 +56,7 @@ class Baseline:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredBaselines:
     """What `compare` takes from a file of `benchmark --save`.
 
     Attributes:
@@ -109,7 +109,7 @@ def bundle_masks(sessions: Sequence[Session], contract: Contract) -> dict[str, N
     return masks
 
 
-def read_baselines(path: Path) -> Stored:
+def read_baselines(path: Path) -> StoredBaselines:
     """The bundles of a file that `benchmark --save` has written.
 
     Raises:
@@ -127,7 +127,7 @@ def read_baselines(path: Path) -> Stored:
     if not isinstance(machine, dict) or not isinstance(bundles, dict):
         raise MeasurementError(f"{path} is damaged: its machine or its bundles are no table")
     baselines = {name: _parse(item, f"{path} is damaged: {name}") for name, item in bundles.items()}
-    return Stored(str(machine.get("fingerprint", "")), baselines)
+    return StoredBaselines(str(machine.get("fingerprint", "")), baselines)
 
 
 def _parse(item: Any, where: str) -> Baseline:  # noqa: ANN401 any JSON

@@ -8,7 +8,7 @@ import click
 from mobilesam_export.commands.common import JSON, OK, check_outputs, note_evaluator, print_json
 
 if TYPE_CHECKING:
-    from mobilesam_export.evaluation.run import Evaluated
+    from mobilesam_export.evaluation.run import EvaluationResult
 
 NAMED_PROBLEMS = 20
 WIDTH = 160  # characters of the table where there is no terminal
@@ -45,31 +45,31 @@ def evaluate_command(report: Path | None, as_json: bool, **values: Any) -> int:
     from mobilesam_export.evaluation.run import EvaluateOptions, run, write_report
 
     check_outputs({".html": report})
-    evaluated = run(EvaluateOptions(**values))
+    result = run(EvaluateOptions(**values))
     if report:
-        write_report(report, evaluated)
+        write_report(report, result)
     if as_json:
-        print_json(evaluated.as_dict())
+        print_json(result.as_dict())
     else:
-        print_table(evaluated)
-        note_evaluator(*(item.sessions[0].runtime for item in evaluated.candidates))
+        print_table(result)
+        note_evaluator(*(item.sessions[0].runtime for item in result.candidates))
     return OK
 
 
-def print_table(evaluated: "Evaluated") -> None:
+def print_table(result: "EvaluationResult") -> None:
     """The figures for people, and on stderr what was left out."""
     from rich.console import Console
     from rich.table import Table
 
     from mobilesam_export.evaluation.report import figures_table
 
-    evaluation = evaluated.evaluation
+    evaluation = result.evaluation
     objects = max(score.objects for score in evaluation.scores.values())
     click.echo(
-        f"{evaluated.dataset.description}: {evaluation.pictures} evaluated, {objects} objects; "
+        f"{result.dataset.description}: {evaluation.pictures} evaluated, {objects} objects; "
         "mean IoU"
     )
-    head, *rows = figures_table(evaluation, evaluated.sizes)
+    head, *rows = figures_table(evaluation, result.sizes)
     table = Table()
     for index, cell in enumerate(head):
         table.add_column(cell, justify="right" if index else "left", overflow="fold")

@@ -59,7 +59,7 @@ class EvaluateOptions:
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluationResult:
     """Figures, and what they are of.
 
     Attributes:
@@ -96,7 +96,7 @@ class Evaluated:
         }
 
 
-def run(options: EvaluateOptions) -> Evaluated:
+def run(options: EvaluateOptions) -> EvaluationResult:
     """Evaluate every picture that `options.save` does not have yet.
 
     Raises:
@@ -112,12 +112,12 @@ def run(options: EvaluateOptions) -> Evaluated:
     if options.pytorch and reference is not None:
         candidates.insert(0, reference)
     evaluation = Evaluation({candidate.name: Score() for candidate in candidates})
-    evaluated = Evaluated(tuple(candidates), pictures, evaluation)
-    _evaluate(evaluated, reference, options)
+    result = EvaluationResult(tuple(candidates), pictures, evaluation)
+    _evaluate(result, reference, options)
     if not evaluation.pictures or not all(s.objects for s in evaluation.scores.values()):
         named = "; ".join(evaluation.problems[:3])
         raise MobileSamExportError(f"nothing was evaluated: {named or 'there are no objects'}")
-    return evaluated
+    return result
 
 
 def _dataset(options: EvaluateOptions, opened: Bundle) -> Dataset:
@@ -128,12 +128,14 @@ def _dataset(options: EvaluateOptions, opened: Bundle) -> Dataset:
     return dataset.picture_folder(options.images)
 
 
-def _evaluate(evaluated: Evaluated, reference: Candidate | None, options: EvaluateOptions) -> None:
+def _evaluate(
+    result: EvaluationResult, reference: Candidate | None, options: EvaluateOptions
+) -> None:
     """Fill the evaluation from the log and by running what is not in it, with a bar."""
-    pictures, evaluation = evaluated.dataset, evaluated.evaluation
+    pictures, evaluation = result.dataset, result.evaluation
     names = pictures.names[: options.limit]
     identity = {
-        "candidates": {candidate.name: candidate.identity for candidate in evaluated.candidates},
+        "candidates": {candidate.name: candidate.identity for candidate in result.candidates},
         "reference": None if reference is None else reference.identity,
         "pictures": pictures.description,
     }
@@ -143,19 +145,19 @@ def _evaluate(evaluated: Evaluated, reference: Candidate | None, options: Evalua
             evaluation.add(record)
         left = [name for name in names if name not in done]
         with items_bar("Evaluating", len(names), done=len(names) - len(left)) as advance:
-            for record in evaluate_pictures(evaluated.candidates, reference, pictures, left):
+            for record in evaluate_pictures(result.candidates, reference, pictures, left):
                 log.append(record)
                 evaluation.add(record)
                 advance()
 
 
-def write_report(path: Path, evaluated: Evaluated) -> None:
+def write_report(path: Path, result: EvaluationResult) -> None:
     """Write the HTML page, completely or not at all.
 
     Raises:
         OutputError: it cannot be written.
     """
-    pictures = evaluated.dataset
-    shown = overlays(evaluated.candidates, pictures, pictures.names[:SHOWN])
+    pictures = result.dataset
+    shown = overlays(result.candidates, pictures, pictures.names[:SHOWN])
     title = f"Masks on {pictures.description}"
-    write_text(path, render(title, evaluated.evaluation, evaluated.sizes, shown))
+    write_text(path, render(title, result.evaluation, result.sizes, shown))
