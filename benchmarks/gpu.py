@@ -16,17 +16,18 @@ from typing import Any
 import torch
 from torch import nn
 
+from mobilesam_export.benchmark.figures import bundle_reports
 from mobilesam_export.benchmark.machine import this_machine
 from mobilesam_export.benchmark.measure import Options, measure
 from mobilesam_export.benchmark.pytorch import DTYPES, MODES
 from mobilesam_export.benchmark.pytorch_subjects import parse_ways, pytorch_subjects
-from mobilesam_export.benchmark.results import Row, write_json
 from mobilesam_export.benchmark.roofline import gpu_peak
+from mobilesam_export.benchmark.row import Row
 from mobilesam_export.benchmark.statistics import summarize
 from mobilesam_export.benchmark.timing import Schedule, time_call
 from mobilesam_export.bundle.manifest import open_bundle
 from mobilesam_export.checkpoint.load import load_matching_checkpoint
-from mobilesam_export.compare.gates import bundle_reports
+from mobilesam_export.files import write_json
 from mobilesam_export.model import Sam
 
 RESULT = Path(__file__).parent / "results" / "gpu.json"

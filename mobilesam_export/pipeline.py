@@ -17,6 +17,7 @@ from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import step
 from mobilesam_export.target import Recipe, Target
 from mobilesam_export.verification import cases, verify
+from mobilesam_export.verification.status import Status
 
 if TYPE_CHECKING:  # torch is imported in functions: hashes are checked without it
     from mobilesam_export.model import Sam
@@ -155,7 +156,7 @@ def export(job: Job) -> Outcome:
             report=report,
             calibration=calibrated,
         )
-        if report.status is not verify.Status.FAILED:
+        if report.status is not Status.FAILED:
             write_contents(stage, contents, expected)
             sizes = readme.artifact_sizes(stage)
             staging.publish(stage, folder)

@@ -1,7 +1,5 @@
 """A bundle, a picture and a prompt -> a mask, as an app would make it."""
 
-import contextlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,8 @@ from PIL import Image, ImageDraw
 
 from mobilesam_export import prompts
 from mobilesam_export.bundle.manifest import Bundle
-from mobilesam_export.errors import PictureError, UsageError
+from mobilesam_export.errors import OutputError, UsageError
+from mobilesam_export.files import check_output, write_whole
 from mobilesam_export.progress import step
 from mobilesam_export.prompts import Picture, Prompt
 
@@ -72,33 +71,24 @@ def check_picture_paths(source: Path, paths: Sequence[Path]) -> None:
 
     Raises:
         UsageError: a suffix is not .png, a folder is not there, or a picture would be lost.
+        OutputError: the system refuses the name.
     """
     for path in paths:
-        if path.suffix.lower() != ".png":  # anything lossy would change a mask
-            raise UsageError(f"{path} is to be a PNG; give it a name that ends in .png")
+        check_output(path, ".png")  # anything lossy would change a mask
         try:
-            if path.is_dir() or not path.absolute().parent.is_dir():
-                raise UsageError(f"{path} cannot be written: no such folder, or it is one")
             if path.exists() and source.exists() and path.samefile(source):
                 raise UsageError(f"{path} is the picture itself; choose another name")
         except OSError as exc:
-            raise PictureError(f"cannot write {path}: {exc.strerror}") from exc
+            raise OutputError(f"cannot write {path}: {exc.strerror}") from exc
     if len({path.resolve() for path in paths}) < len(paths):
         raise UsageError(f"mask and overlay are both to be {paths[0]}; choose two names")
 
 
 def save_picture(image: Image.Image, path: Path) -> None:
-    """Write a PNG whole or not at all.
+    """Write a PNG completely or not at all.
 
     Raises:
-        PictureError: it cannot be written.
+        OutputError: it cannot be written.
     """
-    part = path.with_name(f".{path.stem}.part{os.getpid()}.png")
-    try:
+    with write_whole(path) as part:
         image.save(part)
-        part.replace(path)
-    except OSError as exc:
-        raise PictureError(f"cannot write {path}: {exc.strerror or exc}") from exc
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)

@@ -7,23 +7,37 @@ Nothing of a converter or a runtime is in it, and activations have the range of 
 """
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mobilesam_export import metrics
+from mobilesam_export.backends import reference
+from mobilesam_export.bundle.manifest import open_bundle
+from mobilesam_export.checkpoint.load import load_matching_checkpoint
 from mobilesam_export.contract import Contract
-from mobilesam_export.graphs import Graph, as_session
+from mobilesam_export.errors import UsageError
+from mobilesam_export.files import write_whole
+from mobilesam_export.graphs import Graph, as_session, split_graphs
 from mobilesam_export.graphs.names import weights
+from mobilesam_export.model import build_sam
 from mobilesam_export.predictor import Predictor
+from mobilesam_export.progress import step
 from mobilesam_export.target import Recipe
+from mobilesam_export.verification import cases as verification_cases
 from mobilesam_export.verification.cases import PictureCase
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 LLOYD_STEPS = 12  # of k-means in one dimension; more changes the third digit of a PSNR
+PROMPTS = ("click", "box")  # of those that files are verified with; there are many groups
+WIDTH_IN, ROW_IN = 8.0, 0.26  # inches of the plot
+COLORS = {"encoder": "#3b82c4", "decoder": "#c2410c"}
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,77 @@ class Damage:
     embedding_psnr_db: float | None
     mask_iou_mean: float
     mask_iou_min: float
+
+    @property
+    def loss(self) -> float:
+        """Mean mask IoU that is lost."""
+        return max(0.0, 1 - self.mask_iou_mean)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, which has no infinity, as the PSNR without any difference: null."""
+        psnr = self.embedding_psnr_db
+        finite = None if psnr is None or math.isinf(psnr) else psnr
+        return {**asdict(self), "embedding_psnr_db": finite}
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What the recipe of a bundle does to each group of layers."""
+
+    target: str
+    recipe: str
+    damages: tuple[Damage, ...]
+
+
+def measure_bundle(folder: Path, checkpoint: str | None = None) -> Sensitivity:
+    """Round each group of layers of a bundle's model as its recipe does.
+
+    Args:
+        folder: the bundle.
+        checkpoint: what it was made of, or None to take what its manifest names.
+
+    Raises:
+        UsageError: the recipe rounds nothing, or the bundle's decoder picks its own mask.
+        BundleError: it is no bundle. CheckpointError: its weights are not to be had.
+    """
+    opened = open_bundle(folder)
+    contract, recipe = opened.contract, opened.recipe
+    if contract.dynamic:
+        raise UsageError("its layers are those of the onnx target; use a bundle of that one")
+    if (recipe.weights, recipe.activations) == ("float32", "float32"):
+        raise UsageError("a float32 bundle rounds nothing; give one of another recipe")
+    checked = load_matching_checkpoint(opened.provenance, checkpoint)
+    sam = build_sam(checked.state_dict, contract.image_size)
+    with step("Asking PyTorch for the expected answers"):
+        expected = verification_cases.reference_cases(reference.load(sam, contract))
+    with step("Rounding one group of layers after the other"):
+        few = [
+            replace(case, prompts=tuple(p for p in case.prompts if p.name in PROMPTS))
+            for case in expected
+        ]
+        damages = tuple(measure(split_graphs(sam, contract), recipe, few, contract))
+    return Sensitivity(opened.target, opened.recipe_name, damages)
+
+
+def save_plot(found: Sensitivity, path: Path) -> None:
+    """Draw bars of the mask IoU that each group loses, as a PNG.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    from matplotlib.figure import Figure  # no pyplot: no display, no global state
+
+    names = [f"{damage.graph} {damage.group}" for damage in found.damages]
+    colors = [COLORS[damage.graph] for damage in found.damages]
+    figure = Figure(figsize=(WIDTH_IN, ROW_IN * len(names) + 0.8), layout="constrained")
+    panel = figure.subplots()
+    bars = panel.barh(names, [damage.loss for damage in found.damages], color=colors)
+    panel.bar_label(bars, fmt="%.4f", padding=3, fontsize=8)
+    panel.invert_yaxis()
+    title = f"{found.target}, {found.recipe}"
+    panel.set_title(f"Mask IoU lost to each group alone: {title}", fontsize=10)
+    with write_whole(path) as part:
+        figure.savefig(part, dpi=120)
 
 
 def measure(

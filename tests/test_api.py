@@ -14,7 +14,8 @@ from mobilesam_export import MobileSamExportError, export, open_bundle, pipeline
 from mobilesam_export.errors import TargetError, UsageError, VerificationError
 from mobilesam_export.pipeline import Job, Outcome
 from mobilesam_export.verification import verify
-from mobilesam_export.verification.verify import Report, Status
+from mobilesam_export.verification.status import Status
+from mobilesam_export.verification.verify import Report
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 

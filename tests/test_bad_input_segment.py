@@ -114,7 +114,7 @@ def test_malformed_prompt(option: str, value: str, tmp_path: Path) -> None:
 PLACES = [
     (["-o", "mask.jpg"], USAGE, ["mask.jpg", "ends in .png"]),
     (["-o", "mask"], USAGE, ["ends in .png"]),
-    (["-o", "gone/mask.png"], USAGE, ["gone/mask.png", "no such folder"]),
+    (["-o", "gone/mask.png"], USAGE, ["gone/mask.png", "no such folder as gone"]),
     (["-o", "folder.png"], USAGE, ["folder.png"]),
     (["-o", "photo.png/mask.png"], USAGE, ["photo.png/mask.png"]),
     (["--overlay", "overlay.webp"], USAGE, ["overlay.webp", "ends in .png"]),

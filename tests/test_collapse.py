@@ -21,7 +21,8 @@ from mobilesam_export.prompts import Prompt
 from mobilesam_export.target import load_target
 from mobilesam_export.verification import diagnosis, verify
 from mobilesam_export.verification.cases import PictureCase, reference_cases
-from mobilesam_export.verification.verify import Report, Status
+from mobilesam_export.verification.status import Status
+from mobilesam_export.verification.verify import Report
 
 LAYER = "conv2d_27"  # between the first two stages: all that follows depends on it
 TOLERANCE = load_target("onnx").recipes["float16"].tolerance

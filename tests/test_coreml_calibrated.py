@@ -22,7 +22,6 @@ from mobilesam_export.backends.coreml.compensation import (
     Inputs,
     compensated,
     is_dense,
-    relative_error,
 )
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import TargetError
@@ -151,6 +150,16 @@ def correlated(channels: int, seed: int = 0) -> torch.Tensor:
     mix = torch.randn(channels, channels, generator=random) * torch.rand(channels, generator=random)
     pixels = torch.randn(channels, 24 * 24, generator=random)
     return (mix @ pixels).reshape(1, channels, 24, 24)
+
+
+def relative_error(
+    weight: np.ndarray[Any, Any], changed: np.ndarray[Any, Any], inputs: Inputs
+) -> float:
+    """Mean square of the change of the output, relative to the output's, by the moments."""
+    moments = inputs.moments()
+    before = torch.from_numpy(np.asarray(weight, np.float64)).flatten(1)
+    change = torch.from_numpy(np.asarray(changed, np.float64)).flatten(1) - before
+    return float((change @ moments * change).sum() / (before @ moments * before).sum())
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (3, 2)])

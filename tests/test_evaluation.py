@@ -205,7 +205,7 @@ def test_missing_and_broken_pictures_are_named_and_the_run_goes_on(
     [
         (("--annotations", "x.json"), "--annotations needs --images"),
         (("--images", "nowhere"), "nowhere is not a folder"),
-        (("--report", "report.txt"), "report.txt is to be an .html file"),
+        (("--report", "report.txt"), "report.txt is not a .html file"),
         (("--scenes", "0"), "expected 1 to"),
     ],
 )

@@ -14,12 +14,12 @@ from PIL import Image
 from mobilesam_export import sensitivity
 from mobilesam_export.backends import reference
 from mobilesam_export.checkpoint.seeded import seeded_state_dict
-from mobilesam_export.commands.sensitivity import render
+from mobilesam_export.commands.inspect import sensitivity_table
 from mobilesam_export.contract import Contract
 from mobilesam_export.graphs import Graph, split_graphs
 from mobilesam_export.graphs.names import weights
 from mobilesam_export.model import build_sam
-from mobilesam_export.sensitivity import Damage
+from mobilesam_export.sensitivity import Damage, Sensitivity
 from mobilesam_export.target import load_target
 from mobilesam_export.target.patterns import fitting
 from mobilesam_export.verification.cases import PictureCase, reference_cases
@@ -119,13 +119,17 @@ def test_a_palette_has_so_many_numbers() -> None:
 
 
 def test_bars_are_as_long_as_what_is_lost() -> None:
-    groups = [
-        {"graph": "encoder", "group": name, "numbers": 1, "embedding_psnr_db": 40.0}
-        | {"mask_iou_mean": 1 - loss, "mask_iou_min": 0.5}
+    found = tuple(
+        Damage("encoder", name, 1, 40.0, 1 - loss, 0.5)
         for name, loss in (("a", 0.2), ("b", 0.1), ("c", 0.0))
-    ]
-    bars = [line.count("█") for line in render({"recipe": "w8", "groups": groups}).splitlines()]
-    assert bars[2:] == [24, 12, 0]
+    )
+    lines = sensitivity_table(Sensitivity("onnx", "w8", found)).splitlines()
+    assert [line.count("█") for line in lines[2:]] == [24, 12, 0]
+
+
+def test_a_psnr_without_any_difference_is_null_in_json() -> None:
+    values = Damage("encoder", "a", 1, float("inf"), 1.0, 1.0).as_dict()
+    assert values["embedding_psnr_db"] is None
 
 
 def test_the_command_gives_json_and_a_plot(onnx_float16_bundle: Path, tmp_path: Path) -> None:
@@ -171,6 +175,6 @@ def test_bundles_and_options_that_make_no_sense_are_refused(
         ([onnx_bundle, "--sensitivity"], "rounds nothing"),
         ([onnx_sam_bundle, "--sensitivity"], "those of the onnx target"),
         ([onnx_bundle, "--plot", "x.png"], "go with --sensitivity"),
-        ([onnx_bundle, "--sensitivity", "--plot", "x.jpg"], "is to be a .png"),
+        ([onnx_bundle, "--sensitivity", "--plot", "x.jpg"], "is not a .png file"),
     ):
         refused(tmp_path, ["inspect", *arguments], USAGE, [phrase])

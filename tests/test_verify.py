@@ -16,7 +16,8 @@ from mobilesam_export.predictor import Predictor
 from mobilesam_export.target import load_target
 from mobilesam_export.verification import verify
 from mobilesam_export.verification.cases import PictureCase, reference_cases
-from mobilesam_export.verification.verify import Report, Status
+from mobilesam_export.verification.status import Status
+from mobilesam_export.verification.verify import Report
 
 CONTRACT = Contract(256, 6, load_target("onnx").graph)
 FLOAT16 = load_target("onnx").recipes["float16"].tolerance

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from mobilesam_export.backends import get_backend
-from mobilesam_export.benchmark.results import Row, row_latency
+from mobilesam_export.benchmark.row import NOT_CHECKED, RIGHT, Row, row_latency
 from mobilesam_export.benchmark.subject import COMPONENTS, GRAPHS, Loaded, graph_inputs
 from mobilesam_export.benchmark.timing import Schedule, Series, run_rounds, steady, time_call
 from mobilesam_export.bundle import golden
@@ -84,7 +84,7 @@ def bundle_subjects(opened: Bundle, device: str | None, threads: int) -> list[Su
     case = golden.read(opened.folder / "golden")
     devices = backend.devices()
     wanted = (
-        devices if device is None else {device: devices.get(device, _no_device(opened, device))}
+        devices if device is None else {device: devices.get(device, _why_no_device(opened, device))}
     )
     here = [name for name, reason in wanted.items() if not reason]
     # What no machine of this kind has is said once, not for each of its variants.
@@ -108,7 +108,7 @@ def bundle_subjects(opened: Bundle, device: str | None, threads: int) -> list[Su
     ]
 
 
-def _no_device(opened: Bundle, device: str) -> str:
+def _why_no_device(opened: Bundle, device: str) -> str:
     return f"{opened.target} bundles do not run on {device}"
 
 
@@ -172,9 +172,9 @@ def _rows(subject: Subject, found: _Found, components: Sequence[str]) -> list[Ro
     rows = []
     for component in components:
         series = found.series.get(component, Series())
-        answers = "right" if series.times_ms else "not checked"
+        answers = RIGHT if series.times_ms else NOT_CHECKED
         if component in ("preprocess", "postprocess"):
-            answers = "not checked"  # they are our own code, and checked as part of the paths
+            answers = NOT_CHECKED  # they are our own code, and checked as part of the paths
         reason = subject.reason
         if not reason and not series.times_ms:
             reason = "interrupted before it was measured"

@@ -21,7 +21,7 @@ from mobilesam_export.files import file_sha256
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.session import Session
 from mobilesam_export.target import GRAPHS, GraphForm, Recipe, Tolerance
-from mobilesam_export.verification.verify import Status
+from mobilesam_export.verification.status import Status
 
 SCHEMA_VERSION = 2  # 2: words of `form`, exceptions as module paths
 

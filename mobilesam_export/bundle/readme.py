@@ -17,7 +17,8 @@ from mobilesam_export.contract import GraphSpec
 from mobilesam_export.errors import BackendError
 from mobilesam_export.inspection.memory import find_peak
 from mobilesam_export.target import GraphForm
-from mobilesam_export.verification.verify import Report, Status
+from mobilesam_export.verification.status import Status
+from mobilesam_export.verification.verify import Report
 
 SIZE_UNITS = 1e6  # MB as disks and app stores count
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mobilesam_export.bundle import swap
-from mobilesam_export.errors import BundleError, UsageError
+from mobilesam_export.errors import BundleError, OutputError, UsageError
 
 MANIFEST = "manifest.json"
 
@@ -35,6 +35,7 @@ def check_replaceable(folder: Path) -> None:
 
     Raises:
         BundleError: files would be lost that this program did not write.
+        OutputError: the system refuses the name or the place.
         UsageError: this is the working folder, or one that it is in.
     """
     if folder.resolve() in (Path.cwd(), *Path.cwd().parents):
@@ -48,7 +49,7 @@ def check_replaceable(folder: Path) -> None:
             raise BundleError(f"{folder} exists and is not a folder; choose another --out")
         foreign = next(_foreign_files(folder), None)
     except OSError as exc:
-        raise BundleError(f"cannot write to {folder}: {exc.strerror}") from exc
+        raise OutputError(f"cannot write to {folder}: {exc.strerror}") from exc
     if foreign is not None:
         raise BundleError(
             f"{folder} holds files that {PROJECT} did not write ({foreign}); "
@@ -72,7 +73,7 @@ def staging(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder`, gone afterwards unless it was published.
 
     Raises:
-        BundleError: the disk is full or may not be written to.
+        OutputError: the disk is full or may not be written to.
     """
     parent = folder.absolute().parent
     prefix = f".{folder.name}.tmp-"
@@ -83,13 +84,13 @@ def staging(folder: Path) -> Iterator[Path]:
         stage = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         stage.chmod(0o755)  # mkdtemp's 0700 would stay on the bundle
     except OSError as exc:
-        raise BundleError(f"cannot write to {parent}: {exc.strerror}") from exc
+        raise OutputError(f"cannot write to {parent}: {exc.strerror}") from exc
     lock = os.open(stage, os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)  # says that this process is alive; see _remove_stale
     try:
         yield stage
     except OSError as exc:
-        raise BundleError(f"cannot write {folder}: {exc.strerror or exc}") from exc
+        raise OutputError(f"cannot write {folder}: {exc.strerror or exc}") from exc
     finally:
         shutil.rmtree(stage, ignore_errors=True)
         os.close(lock)

@@ -3,7 +3,6 @@
 Nothing is read before it is asked for, so any number of pictures takes the memory of one.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobilesam_export.errors import PictureError, UsageError
+from mobilesam_export.files import read_json
 from mobilesam_export.prompts import Picture, load_picture, picture_size
 from mobilesam_export.scenes import TRAINING_SEEDS, masked_scene
 
@@ -124,12 +124,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _read_coco(path: Path) -> Mapping[str, Any]:
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as exc:
-        raise UsageError(f"cannot read {path}: {exc.strerror}") from exc
-    except ValueError as exc:
-        raise UsageError(f"{path} is not JSON: {exc}") from exc
+    table = read_json(path, UsageError)
     keys = {"images": ("id", "file_name"), "annotations": ("image_id",)}
     for part, needed in keys.items():
         items = table.get(part) if isinstance(table, dict) else None

@@ -6,7 +6,6 @@ called verified.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -19,18 +18,11 @@ from mobilesam_export.predictor import Answer, EmbeddedImage, Predictor
 from mobilesam_export.target import Tolerance
 from mobilesam_export.verification import diagnosis
 from mobilesam_export.verification.cases import PictureCase, PromptCase
+from mobilesam_export.verification.status import Status
 
 # The collapse guard: other exports give nearly the same embedding for every picture, or one
 # without variance, and no error. Half and twice the reference is far from both and from noise.
 GUARD_LOW, GUARD_HIGH = 0.5, 2.0
-
-
-class Status(StrEnum):
-    """What is known about a bundle."""
-
-    PASSED = "passed"
-    FAILED = "failed"
-    UNVERIFIED = "unverified"
 
 
 @dataclass(frozen=True)

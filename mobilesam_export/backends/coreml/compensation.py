@@ -193,11 +193,3 @@ def _choose(weights: Tensor, palettes: Tensor, moments: Tensor) -> Tensor:
         error = (left[:, index] - entry) / spread[index, index]
         left[:, index + 1 :] -= error[:, None] * spread[index, index + 1 :]
     return chosen[:, order.argsort()]
-
-
-def relative_error(weight: Array, made: Array, inputs: Inputs) -> float:
-    """Mean square of the change of the output, relative to the output's."""
-    moments = inputs.moments()
-    before = torch.from_numpy(np.asarray(weight, np.float64)).flatten(1)
-    change = torch.from_numpy(np.asarray(made, np.float64)).flatten(1) - before
-    return float((change @ moments * change).sum() / (before @ moments * before).sum())

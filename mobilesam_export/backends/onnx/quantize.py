@@ -16,7 +16,7 @@ from typing import Any
 from mobilesam_export import metrics
 from mobilesam_export.backends.onnx import integer, ranges, rewrite, store
 from mobilesam_export.backends.onnx.graph import Array, GraphEditor, Node
-from mobilesam_export.errors import ConversionError, TargetError
+from mobilesam_export.errors import ConversionError, TargetError, first_line
 from mobilesam_export.target import GELUS, GRAPHS, Recipe, patterns
 
 Sample = Mapping[str, Array]
@@ -209,8 +209,9 @@ def run_steps(
         try:
             found = _answers(model, samples)
         except Exception as exc:  # onnxruntime's errors share no public base class
-            line = str(exc).strip().splitlines()[0][:200]
-            raise ConversionError(f"{name}: {what} left a graph that does not run: {line}") from exc
+            raise ConversionError(
+                f"{name}: {what} left a graph that does not run: {first_line(exc)}"
+            ) from exc
         worst = min(metrics.psnr_db(a, b) for a, b in zip(found, expected, strict=True))
         if not worst >= floor:
             raise ConversionError(

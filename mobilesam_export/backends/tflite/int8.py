@@ -13,7 +13,7 @@ from typing import Any
 
 from mobilesam_export.backends.tflite import model_file
 from mobilesam_export.contract import Array, GraphSpec
-from mobilesam_export.errors import ConversionError, TargetError
+from mobilesam_export.errors import ConversionError, TargetError, first_line
 from mobilesam_export.quiet import quiet_descriptors
 from mobilesam_export.target import patterns
 
@@ -86,9 +86,8 @@ def quantize(
             ranges = _ranges(content, spec, samples) if static else None
             found = made.quantize(ranges, enable_progress_report=False).quantized_model
         except (ValueError, RuntimeError, KeyError, TypeError) as exc:
-            line = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
             raise ConversionError(
-                f"ai-edge-quantizer could not quantise the {spec.name}: {line}"
+                f"ai-edge-quantizer could not quantise the {spec.name}: {first_line(exc)}"
             ) from exc
     if found is None:
         raise ConversionError(f"ai-edge-quantizer found nothing to quantise in the {spec.name}")

@@ -8,7 +8,7 @@ from benchmarks import gpu
 from mobilesam_export.backends import reference
 from mobilesam_export.benchmark.pytorch import KEEP_FLOAT32, Way, in_precision, open_graph
 from mobilesam_export.benchmark.pytorch_subjects import parse_ways
-from mobilesam_export.benchmark.results import Row
+from mobilesam_export.benchmark.row import Row
 from mobilesam_export.benchmark.statistics import summarize
 from mobilesam_export.benchmark.subject import graph_inputs
 from mobilesam_export.contract import Array, plain_contract
