@@ -123,6 +123,7 @@ def different(name: str, weights: StateDict) -> StateDict:
         "infinity": {FIRST: torch.full_like(first, float("inf"))},
         "int8": {key: value.to(torch.int8) for key, value in weights.items()},
         "float8": {FIRST: first.to(torch.float8_e4m3fn)},
+        "packed float4": {FIRST: torch.zeros(32, 3, 3, 2, dtype=torch.uint8)},
         "qint8": {FIRST: torch.quantize_per_tensor(first, 0.1, 0, torch.qint8)},
         "too large": {FIRST: first.double() * 1e300},
         "number": {FIRST: 3.0},  # type: ignore[dict-item]
@@ -146,6 +147,7 @@ DIFFERENT = {
     "infinity": ["infinity", FIRST],
     "int8": ["int8", "before it was quantized"],
     "float8": [f"{FIRST}: float8_e4m3fn", "expected float32, float16"],
+    "packed float4": [f"{FIRST}: uint8", "before it was quantized"],
     "qint8": [f"{FIRST}: qint8", "before it was quantized"],
     "too large": ["infinity (in float32)", FIRST],
     "number": [f"{FIRST}: not a tensor but float"],

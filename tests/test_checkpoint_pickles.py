@@ -182,3 +182,10 @@ def test_a_plain_pickle_is_refused_without_running_it(tmp_path: Path) -> None:
     path.write_bytes(pickle.dumps(WEIGHTS, protocol=2))
     with pytest.raises(CheckpointError, match=str(path)):
         read_values(path)
+
+
+def test_a_safetensors_file_that_begins_like_a_web_page_is_none(tmp_path: Path) -> None:
+    """Its first byte is the length of its header, here 60, which is "<"."""
+    (tmp_path / "w.safetensors").write_bytes(bytes([60, 0, 0, 0, 0, 0, 0, 0]) + b"{" * 60)
+    with pytest.raises(CheckpointError, match="neither a PyTorch file nor safetensors"):
+        read_values(tmp_path / "w.safetensors")

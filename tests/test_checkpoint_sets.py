@@ -101,6 +101,17 @@ def test_two_sets_are_found_wherever_they_lie(first: Any, second: Any) -> None:
     assert all(item.complete and used_entries() <= item.entries.keys() for item in sets)
 
 
+def test_modules_saved_one_by_one_are_one_set(state_dict: StateDict, tmp_path: Path) -> None:
+    content: dict[str, StateDict] = {}
+    for name, value in state_dict.items():
+        module, _, rest = name.partition(".")
+        content.setdefault(module, {})[rest] = value
+    torch.save(content, tmp_path / "w.pt")
+    loaded = load_checkpoint(f"{tmp_path}/w.pt")
+    assert loaded.provenance.weights_sha256 == weights_sha256(state_dict)
+    assert loaded.notes == ()
+
+
 def scaled(weights: StateDict, factor: float) -> StateDict:
     return {k: v * factor if v.is_floating_point() else v for k, v in weights.items()}
 

@@ -127,17 +127,17 @@ def why_refused(difference: Difference, values: Mapping[str, object], weights: W
         values: of the whole file.
         weights: those that were chosen.
     """
+    if difference.retyped and not difference.missing and not difference.unexpected:
+        return (  # shapes differ, too, where several numbers are packed in one
+            f"cannot be exported: {_first(difference.retyped)}; expected float32, float16, "
+            "bfloat16 or float64: give the checkpoint from before it was quantized or converted"
+        )
     if difference.other_model:
         what = f"is not MobileSAM but {relatives.recognize(values)}: {difference.summary()}"
         beside = all(name.partition(".")[0] not in MODULES for name in difference.unexpected)
         if beside and weights.complete and not difference.reshaped:
             what += f" beside the weights (alone, they are -c FILE:{weights.name})"
         return f"{what}; {relatives.advice(values)}"
-    if difference.retyped:
-        return (
-            f"cannot be exported: {_first(difference.retyped)}; expected float32, float16, "
-            "bfloat16 or float64: give the checkpoint from before it was quantized or converted"
-        )
     if difference.not_finite:
         return (
             f"cannot be exported: NaN or infinity (in float32) in {_first(difference.not_finite)}; "

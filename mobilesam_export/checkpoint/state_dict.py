@@ -130,7 +130,7 @@ def _what_else(head: bytes) -> str:
         return "the file is empty"
     if head.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the file itself; run `git lfs pull`"
-    if head.lstrip()[:1] == b"<":
+    if re.match(rb"(\xef\xbb\xbf)?\s*<[!?a-zA-Z]", head):
         return "a web page, not a checkpoint; download the raw file"
     if head.startswith(b"\x1f\x8b"):
         return "a gzip archive; unpack it with `gunzip` or `tar -xzf`"
