@@ -210,7 +210,7 @@ def test_a_name_with_and_without_a_wrapper_is_refused(
 ) -> None:
     twice = {**state_dict, **wrapped_part("mask_decoder", "module", state_dict)}
     torch.save(twice, tmp_path / "w.pt")
-    with pytest.raises(CheckpointError, match=r"'mask_decoder\.\S+' is there twice"):
+    with pytest.raises(CheckpointError, match=r"w\.pt: 'mask_decoder\.\S+' is there twice"):
         load_checkpoint(f"{tmp_path}/w.pt")
 
 

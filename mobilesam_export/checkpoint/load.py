@@ -7,7 +7,7 @@ for what it is.
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -18,7 +18,12 @@ from torch import Tensor
 
 from mobilesam_export import files
 from mobilesam_export.checkpoint import download
-from mobilesam_export.checkpoint.identify import Inspection, compare_state_dict, why_refused
+from mobilesam_export.checkpoint.identify import (
+    Difference,
+    Inspection,
+    compare_state_dict,
+    why_refused,
+)
 from mobilesam_export.checkpoint.relatives import recognize
 from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.checkpoint.state_dict import read_values, why_unreadable
@@ -166,18 +171,39 @@ def weights_sha256(state_dict: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _checked(path: Path, entry: str) -> tuple[WeightSet, tuple[str, ...]]:
-    """The weights of a file and notes on them, once nothing is wrong with them."""
+@dataclass(frozen=True)
+class _Opened:
+    """A file's values, the weights chosen in it, and what is wrong with them."""
+
+    values: Mapping[str, object]
+    sets: Sequence[WeightSet]  # the complete ones
+    weights: WeightSet
+    difference: Difference
+    notes: tuple[str, ...]
+
+
+def _open(path: Path, entry: str, *, first: bool = False) -> _Opened:
+    """Read a file and choose weights; `first`: of several sets, if there is no entry."""
     values = read_values(path)
-    sets = find_sets(values)
     try:
-        weights = choose(sets, entry) or WeightSet("", values)
+        sets = find_sets(values)
+        complete = [item for item in sets if item.complete]
+        several = first and not entry and len(complete) > 1
+        weights = choose(complete[:1] if several else sets, entry) or WeightSet("", values)
     except CheckpointError as exc:
         raise CheckpointError(f"checkpoint {path}: {exc}") from exc
     rest = left_over(values, sets)
-    if difference := compare_state_dict(weights.entries, () if entry else rest):
-        raise CheckpointError(f"{path} {why_refused(difference, values, weights)}")
-    return weights, notes_on(weights, sets, rest)
+    difference = compare_state_dict(weights.entries, () if entry else rest)
+    return _Opened(values, complete, weights, difference, notes_on(weights, sets, rest))
+
+
+def _checked(path: Path, entry: str) -> tuple[WeightSet, tuple[str, ...]]:
+    """The weights of a file and notes on them, once nothing is wrong with them."""
+    opened = _open(path, entry)
+    if opened.difference:
+        reason = why_refused(opened.difference, opened.values, opened.weights)
+        raise CheckpointError(f"{path} {reason}")
+    return opened.weights, opened.notes
 
 
 def _state_dict(weights: WeightSet) -> dict[str, Tensor]:
@@ -202,27 +228,20 @@ def inspect_checkpoint(source: str | Path) -> Inspection:
     path, entry = split_source(str(source))
     if problem := why_unreadable(path):
         raise CheckpointError(f"checkpoint {path} {problem}")
-    values = read_values(path)
-    sets = find_sets(values)
-    complete = [item for item in sets if item.complete]
-    try:
-        weights = choose(sets if entry else complete[:1] or sets, entry) or WeightSet("", values)
-    except CheckpointError as exc:
-        raise CheckpointError(f"checkpoint {path}: {exc}") from exc
-    rest = left_over(values, sets)
-    difference = compare_state_dict(weights.entries, () if entry else rest)
-    tensors = weights.parameters() or [v for v in values.values() if isinstance(v, Tensor)]
+    opened = _open(path, entry, first=True)
+    tensors = opened.weights.parameters()
+    tensors = tensors or [v for v in opened.values.values() if isinstance(v, Tensor)]
     sha256 = files.file_sha256(path)
     return Inspection(
         path=str(path),
-        model=recognize(values) if difference.other_model else "MobileSAM",
-        entry=weights.entry,
-        sets=tuple(item.name for item in complete),
+        model=recognize(opened.values) if opened.difference.other_model else "MobileSAM",
+        entry=opened.weights.entry,
+        sets=tuple(item.name for item in opened.sets),
         entries=len(tensors),
         parameters=sum(value.numel() for value in tensors),
         dtypes=tuple(sorted({str(v.dtype).removeprefix("torch.") for v in tensors})),
         file_sha256=sha256,
         official=sha256 == download.OFFICIAL.sha256,
-        difference=difference,
-        notes=notes_on(weights, sets, rest),
+        difference=opened.difference,
+        notes=opened.notes,
     )

@@ -1,9 +1,10 @@
 """Which model a checkpoint belongs to, by the names that only its project writes.
 
-The names were read in each project's own code: MobileSAM and MobileSAMv2 (ChaoningZhang/MobileSAM),
-EdgeSAM, RepViT-SAM, SAM, SAM 2, SAM 3, EfficientSAM3 (SimonZeng7108/efficientsam3), HQ-SAM
-(SysCV/sam-hq), LiteMedSAM (bowang-lab/MedSAM), EfficientSAM, EfficientViT-SAM, Medical-SAM-Adapter,
-SAM-Med2D, SAMed, loralib, peft, ultralytics.
+Sources are the projects' own code: MobileSAM and MobileSAMv2 (ChaoningZhang/MobileSAM), EdgeSAM
+(chongzhou96), EfficientSAM3 and in it SAM 3 (SimonZeng7108), HQ-SAM (SysCV), LiteMedSAM
+(bowang-lab/MedSAM), EfficientSAM (yformer), FastSAM and in it ultralytics (CASIA-IVA-Lab), SAMed
+(hitachinsk), Medical-SAM-Adapter and in it loralib (KidsWithTokens), SAM-Med2D (OpenGVLab),
+SAM-Adapter (tianrun-chen). TinySAM has the names, the shapes and the function of MobileSAM.
 """
 
 import re
