@@ -14,7 +14,7 @@ from mobilesam_export.bundle.write import write_contents
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import BackendError, UsageError
 from mobilesam_export.predictor import Predictor
-from mobilesam_export.progress import step
+from mobilesam_export.progress import note, step
 from mobilesam_export.target import Recipe, Target
 from mobilesam_export.verification import cases, verify
 from mobilesam_export.verification.status import Status
@@ -129,6 +129,8 @@ def export(job: Job) -> Outcome:
     with step(f"Loading the checkpoint ({job.checkpoint})"):
         checkpoint = load_checkpoint(job.checkpoint)
         sam = build_sam(checkpoint.state_dict, job.image_size)
+    for text in checkpoint.notes:
+        note(text)
     calibrated = collect_samples(job, plan, sam)
     with staging.staging(folder) as stage:
         for graph in split_graphs(sam, contract):

@@ -28,6 +28,11 @@ def step(text: str) -> Iterator[None]:
         yield
 
 
+def note(text: str) -> None:
+    """Say what the user should know of a job that goes on."""
+    console.print(f"note: {text}", soft_wrap=True, markup=False)
+
+
 class BytesBar:
     """A progress bar with the four members that pooch asks of one."""
 
