@@ -56,7 +56,11 @@ def evaluate_command(bundles: tuple[Path, ...], as_json: bool, **options: Any) -
     check_report(options["report"])
     opened, candidates, reference = load_candidates(bundles, options)
     dataset = choose_dataset(options, opened[0])
-    evaluation = Evaluation({candidate.name: Score() for candidate in candidates})
+    evaluation = Evaluation(
+        {candidate.name: Score() for candidate in candidates},
+        problems=list(dataset.problems),
+        notes=list(dataset.notes),
+    )
     run(evaluation, candidates, reference, dataset, options)
     if not evaluation.pictures or not all(s.objects for s in evaluation.scores.values()):
         named = "; ".join(evaluation.problems[:3])
@@ -85,18 +89,18 @@ def load_candidates(
     from mobilesam_export.backends import get_backend
     from mobilesam_export.bundle.manifest import open_bundle
     from mobilesam_export.errors import BackendError
+    from mobilesam_export.evaluation.naming import folder_names
     from mobilesam_export.evaluation.scores import Candidate
     from mobilesam_export.pipeline import load_files
     from mobilesam_export.progress import step
 
-    names = [str(path) for path in bundles]
-    if len(set(names)) < len(names):
+    if len({path.resolve() for path in bundles}) < len(bundles):
         raise UsageError("the same bundle is given twice; name each once")
     opened = [open_bundle(path) for path in bundles]
     if len({item.contract.image_size for item in opened}) > 1:
         raise UsageError("bundles of different image sizes; evaluate them one by one")
     candidates = []
-    for path, item in zip(bundles, opened, strict=True):
+    for name, path, item in zip(folder_names(bundles), bundles, opened, strict=True):
         backend = get_backend(item.backend)
         if reason := backend.unavailable():
             raise BackendError(f"cannot run {path}: {reason}")
@@ -105,7 +109,7 @@ def load_candidates(
         files = {n: f for n, f in item.manifest["files"].items() if n.startswith(("enc", "dec"))}
         identity = "".join(sorted(str(f["sha256"]) for f in files.values()))
         size = sum(int(f["bytes"]) for f in files.values())
-        candidates.append(Candidate(str(path), identity, item.contract, sessions, size))
+        candidates.append(Candidate(name, identity, item.contract, sessions, size))
     reference = None
     if options["pytorch"] or (options["images"] and not options["annotations"]):
         reference = pytorch_candidate(opened, options["checkpoint"])
@@ -161,12 +165,13 @@ def run(
     identity = {
         "candidates": {candidate.name: candidate.identity for candidate in candidates},
         "reference": None if reference is None else reference.identity,
-        "pictures": dataset.description,
+        **(dataset.identity() if options["save"] else {}),
     }
     log = EvaluationLog(options["save"], identity)
-    done = {record["picture"] for record in log.records}
-    for record in log.records:
-        evaluation.add(record)
+    done = {record["picture"]: record for record in log.records}
+    for name in names:
+        if name in done:
+            evaluation.add(done[name])
     left = [name for name in names if name not in done]
     with items_bar("Evaluating", len(names), done=len(names) - len(left)) as advance:
         for record in evaluate_pictures(candidates, reference, dataset, left):
@@ -182,6 +187,7 @@ def as_dict(evaluation: "Evaluation", sizes: dict[str, int], dataset: "Dataset")
         "dataset": dataset.description,
         "pictures": evaluation.pictures,
         "problems": evaluation.problems,
+        "notes": evaluation.notes,
         "candidates": {
             name: {
                 "objects": score.objects,
@@ -210,10 +216,11 @@ def print_table(dataset: "Dataset", evaluation: "Evaluation", rows: list[list[st
     for row in rows[1:]:
         table.add_row(*row)
     Console(width=None if Console().is_terminal else 160).print(table)
-    for problem in evaluation.problems[:NAMED_PROBLEMS]:
-        click.echo(f"left out: {problem}", err=True)
-    if (more := len(evaluation.problems) - NAMED_PROBLEMS) > 0:
-        click.echo(f"left out: and {more} more", err=True)
+    for word, items in (("note", evaluation.notes), ("left out", evaluation.problems)):
+        for item in items[:NAMED_PROBLEMS]:
+            click.echo(f"{word}: {item}", err=True)
+        if (more := len(items) - NAMED_PROBLEMS) > 0:
+            click.echo(f"{word}: and {more} more", err=True)
 
 
 def write_report(

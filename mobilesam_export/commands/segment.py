@@ -68,13 +68,14 @@ def segment_command(
     """
     from PIL import Image
 
-    from mobilesam_export import prompts, segment
+    from mobilesam_export import images, prompts, segment
     from mobilesam_export.bundle.manifest import open_bundle
 
     paths = [path for path in (outputs["out"], outputs["overlay"]) if path is not None]
     segment.check_picture_paths(image, paths)
     opened = open_bundle(bundle)
-    picture = prompts.load_picture(image)
+    loaded = images.read_image(image)
+    picture = loaded.pixels
     clicks = tuple((x, y, not label or bool(label[0])) for x, y, *label in points)
     prompt = prompts.Prompt(clicks, box)
     result = segment.segment(opened, picture, prompt)
@@ -89,6 +90,10 @@ def segment_command(
         written = ", ".join(str(path) for path in paths)
         click.echo(f"{written}: {share:.1%} of it, predicted IoU {result.predicted_iou:.2f}")
         note_evaluator(result.runtime)
+    for note in loaded.notes:
+        click.echo(f"note: {note}", err=True)
+    if images.is_single_color(picture):
+        click.echo(f"note: image {image} is of a single color; there is nothing to find", err=True)
     if not opened.provenance.trained:
         click.echo(f"note: weights {opened.provenance.source} are not trained", err=True)
     elif opened.provenance.source == "demo":
