@@ -5,7 +5,7 @@ the manifest. Nothing depends on chance but by a fixed seed.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from PIL import Image
 from mobilesam_export import prompts
 from mobilesam_export.contract import Array
 from mobilesam_export.errors import PictureError
+from mobilesam_export.images import SUFFIXES, read_image
 from mobilesam_export.predictor import Predictor
+from mobilesam_export.progress import note
 from mobilesam_export.prompts import Picture, Prompt
 from mobilesam_export.scenes import scene
 
@@ -63,7 +65,8 @@ def find_pictures(folder: Path) -> list[Path]:
     Raises:
         PictureError: there is no such folder, or it has fewer than MIN_PICTURES.
     """
-    known = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    readable = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    known = readable.union(SUFFIXES)
     try:
         if not folder.is_dir():
             raise PictureError(f"--calibration {folder} is not a folder; give one with pictures")
@@ -86,11 +89,13 @@ def collect(folder: Path | None, predictor: Predictor) -> Calibration:
         folder: of pictures, or None for generated scenes.
         predictor: the float32 reference, with the contract of the files to be calibrated.
 
+    Pictures that cannot be read or are of one color are left out, and named on stderr.
+
     Raises:
-        PictureError: a picture is broken or of one color, or too few of them differ.
+        PictureError: fewer than MIN_PICTURES are left, or differ from each other.
     """
     side = predictor.contract.image_size
-    pictures = _generated(side) if folder is None else _read(find_pictures(folder))
+    pictures = _generated(side) if folder is None else _read(folder)
     random = np.random.default_rng(SEED)
     encoder_samples: list[Mapping[str, Array]] = []
     decoder_samples: list[Mapping[str, Array]] = []
@@ -119,15 +124,32 @@ def _generated(side: int) -> Iterator[Picture]:
         yield scene(SEED + number, *shapes[number % len(shapes)])
 
 
-def _read(paths: Sequence[Path]) -> Iterator[Picture]:
+def _read(folder: Path) -> Iterator[Picture]:
+    left_out: list[str] = []
+    paths = find_pictures(folder)
     for path in paths:
-        picture = prompts.load_picture(path)
-        if picture.reshape(-1, 3).std(axis=0).max() < CONSTANT_STD:
-            raise PictureError(
-                f"calibration picture {path} is of one color, which tells nothing about the ranges "
-                "of activations; take it away or replace it"
-            )
-        yield picture
+        try:
+            yield _read_varied(path)
+        except PictureError as exc:
+            left_out.append(str(exc))
+            note(f"left out of calibration: {exc}")
+    if (usable := len(paths) - len(left_out)) < MIN_PICTURES:
+        raise PictureError(
+            f"--calibration {folder}: {usable} of its {len(paths)} images can be used, expected at "
+            f"least {MIN_PICTURES}; the first that cannot: {left_out[0]}"
+        )
+
+
+def _read_varied(path: Path) -> Picture:
+    loaded = read_image(path)
+    if loaded.pixels.reshape(-1, 3).std(axis=0).max() < CONSTANT_STD:
+        raise PictureError(
+            f"calibration image {path} is of one color, which tells nothing about the ranges of "
+            "activations; replace it"
+        )
+    for text in loaded.notes:
+        note(text)
+    return loaded.pixels
 
 
 def _hash(picture: Picture) -> bytes:

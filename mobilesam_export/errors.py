@@ -20,6 +20,24 @@ line: the command returns it after it has printed its result.
 Messages are one line: what was expected, what was found, what to do.
 """
 
+LONGEST_QUOTE = 120  # characters; a path of a field report fits
+
+
+def one_line(text: object, limit: int = LONGEST_QUOTE) -> str:
+    """Text of a file or a library as part of a message: one line that any terminal can print.
+
+    Args:
+        text: converted by `str`; control characters and lone surrogates are escaped.
+        limit: characters from which on it is cut short.
+    """
+    try:
+        line = " ".join(str(text).split())
+    except (RecursionError, ValueError):  # nested too deeply, or an integer of too many digits
+        line = f"<{type(text).__name__}>"
+    if len(line) > limit:
+        line = f"{line[:limit]}..."
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
 
 class MobileSamExportError(Exception):
     """Base of all errors; `exit_code` is what the command line returns."""

@@ -29,7 +29,7 @@ def step(text: str) -> Iterator[None]:
 
 
 def note(text: str) -> None:
-    """Say what the user should know of a job that goes on."""
+    """One line on something that the user should know and that stops nothing."""
     console.print(f"note: {text}", soft_wrap=True, markup=False)
 
 

@@ -76,7 +76,8 @@ def print_table(result: "EvaluationResult") -> None:
     for row in rows:
         table.add_row(*row)
     Console(width=None if Console().is_terminal else WIDTH).print(table)
-    for problem in evaluation.problems[:NAMED_PROBLEMS]:
-        click.echo(f"left out: {problem}", err=True)
-    if (more := len(evaluation.problems) - NAMED_PROBLEMS) > 0:
-        click.echo(f"left out: and {more} more", err=True)
+    for word, items in (("note", evaluation.notes), ("left out", evaluation.problems)):
+        for item in items[:NAMED_PROBLEMS]:
+            click.echo(f"{word}: {item}", err=True)
+        if (more := len(items) - NAMED_PROBLEMS) > 0:
+            click.echo(f"{word}: and {more} more", err=True)

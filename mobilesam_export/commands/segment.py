@@ -97,19 +97,23 @@ def segment_command(**values: Any) -> int:
     """
     from PIL import Image
 
-    from mobilesam_export import prompts, segment
+    from mobilesam_export import images, segment
     from mobilesam_export.bundle.manifest import open_bundle
 
     options = SegmentOptions(**values)
     segment.check_picture_paths(options.image, options.outputs)
     opened = open_bundle(options.bundle)
-    picture = prompts.load_picture(options.image)
-    prompt = options.prompt()
+    loaded = images.read_image(options.image)
+    picture, prompt = loaded.pixels, options.prompt()
     result = segment.segment(opened, picture, prompt)
     segment.save_picture(Image.fromarray(result.mask), options.out)
     if options.overlay:
         segment.save_picture(segment.overlay(picture, result.mask, prompt), options.overlay)
     _print_result(result, options)
+    notes = list(loaded.notes)
+    if images.is_single_color(picture):
+        notes.append(f"image {options.image} is of a single color; there is nothing to find")
+    print_notes(*notes)
     if not opened.provenance.trained:
         click.echo(f"note: weights {opened.provenance.source} are not trained", err=True)
     elif opened.provenance.source == "demo":

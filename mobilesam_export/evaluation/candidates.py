@@ -27,8 +27,12 @@ def open_bundles(paths: Sequence[Path]) -> list[Bundle]:
     return opened
 
 
-def bundle_candidate(path: Path, opened: Bundle) -> Candidate:
-    """A bundle, named by the path that the user gave, with its files loaded.
+def bundle_candidate(name: str, opened: Bundle) -> Candidate:
+    """A bundle with its files loaded.
+
+    Args:
+        name: for tables.
+        opened: the bundle.
 
     Raises:
         BackendError: its files cannot be run here.
@@ -37,7 +41,7 @@ def bundle_candidate(path: Path, opened: Bundle) -> Candidate:
         predictor = opened.predictor()
     files = opened.graph_files.values()
     identity = "".join(sorted(file.sha256 for file in files))
-    return Candidate(str(path), identity, predictor, sum(file.bytes for file in files))
+    return Candidate(name, identity, predictor, sum(file.bytes for file in files))
 
 
 def pytorch_candidate(opened: Sequence[Bundle], checkpoint: str | None) -> Candidate:

@@ -35,9 +35,10 @@ class EvaluationLog:
         if path is None:
             return
         lines = _whole_lines(path)
-        if lines and lines[0] != json.loads(json.dumps(identity)):
+        expected = json.loads(json.dumps(identity))
+        if lines and (other := _differing(lines[0], expected)):
             raise UsageError(
-                f"{path} holds another evaluation (other bundles or pictures); "
+                f"{path} holds another evaluation (other {', '.join(other)}); "
                 "choose another name or delete it"
             )
         self.records = lines[1:]
@@ -61,6 +62,12 @@ def _line(record: Mapping[str, Any]) -> str:
     return json.dumps(record) + "\n"
 
 
+def _differing(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """Names of the parts of two identities that are not the same."""
+    names = dict.fromkeys((*expected, *found))
+    return [name for name in names if found.get(name) != expected.get(name)]
+
+
 def _whole_lines(path: Path) -> list[dict[str, Any]]:
     """Every line but a last one that broke off; none if there is no such file."""
     try:
@@ -72,6 +79,11 @@ def _whole_lines(path: Path) -> list[dict[str, Any]]:
         raise UsageError(f"cannot read {path}: {exc.strerror}") from exc
     except (ValueError, RecursionError) as exc:
         raise UsageError(f"{path} is not an evaluation's file; choose another name") from exc
-    if not all(isinstance(line, dict) for line in lines):
+    if not all(isinstance(line, dict) for line in lines) or not all(map(_is_record, lines[1:])):
         raise UsageError(f"{path} is not an evaluation's file; choose another name")
     return lines
+
+
+def _is_record(line: Mapping[str, Any]) -> bool:
+    kinds = {"picture": str, "problems": list, "candidates": dict}
+    return all(isinstance(line.get(key), kind) for key, kind in kinds.items())

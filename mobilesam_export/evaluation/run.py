@@ -15,6 +15,7 @@ from mobilesam_export.evaluation.candidates import (
 )
 from mobilesam_export.evaluation.dataset import Dataset
 from mobilesam_export.evaluation.log import EvaluationLog
+from mobilesam_export.evaluation.naming import folder_names
 from mobilesam_export.evaluation.overlays import overlays
 from mobilesam_export.evaluation.report import render
 from mobilesam_export.evaluation.scores import Candidate, Evaluation, Score, evaluate_pictures
@@ -52,7 +53,7 @@ class EvaluateOptions:
     save: Path | None = None
 
     def __post_init__(self) -> None:
-        if len(set(map(str, self.bundles))) < len(self.bundles):
+        if len({path.resolve() for path in self.bundles}) < len(self.bundles):
             raise UsageError("the same bundle is given twice; name each once")
         if self.annotations and not self.images:
             raise UsageError("--annotations needs --images, the folder of their pictures")
@@ -83,6 +84,7 @@ class EvaluationResult:
             "dataset": self.dataset.description,
             "pictures": self.evaluation.pictures,
             "problems": self.evaluation.problems,
+            "notes": self.evaluation.notes,
             "candidates": {
                 name: {
                     "objects": score.objects,
@@ -104,14 +106,18 @@ def run(options: EvaluateOptions) -> EvaluationResult:
     """
     opened = open_bundles(options.bundles)
     pictures = _dataset(options, opened[0])
-    pairs = zip(options.bundles, opened, strict=True)
-    candidates = [bundle_candidate(path, item) for path, item in pairs]
+    pairs = zip(folder_names(options.bundles), opened, strict=True)
+    candidates = [bundle_candidate(name, item) for name, item in pairs]
     reference = None
     if options.pytorch or (options.images and not options.annotations):
         reference = pytorch_candidate(opened, options.checkpoint)
     if options.pytorch and reference is not None:
         candidates.insert(0, reference)
-    evaluation = Evaluation({candidate.name: Score() for candidate in candidates})
+    evaluation = Evaluation(
+        {candidate.name: Score() for candidate in candidates},
+        problems=list(pictures.problems),
+        notes=list(pictures.notes),
+    )
     result = EvaluationResult(tuple(candidates), pictures, evaluation)
     _evaluate(result, reference, options)
     if not evaluation.pictures or not all(s.objects for s in evaluation.scores.values()):
@@ -137,12 +143,13 @@ def _evaluate(
     identity = {
         "candidates": {candidate.name: candidate.identity for candidate in result.candidates},
         "reference": None if reference is None else reference.identity,
-        "pictures": pictures.description,
+        **(pictures.identity() if options.save else {}),
     }
     with closing(EvaluationLog(options.save, identity)) as log:
-        done = {record["picture"] for record in log.records}
-        for record in log.records:
-            evaluation.add(record)
+        done = {record["picture"]: record for record in log.records}
+        for name in names:
+            if name in done:
+                evaluation.add(done[name])
         left = [name for name in names if name not in done]
         with items_bar("Evaluating", len(names), done=len(names) - len(left)) as advance:
             for record in evaluate_pictures(result.candidates, reference, pictures, left):

@@ -98,15 +98,18 @@ class Evaluation:
         scores: by candidate.
         pictures: how many were evaluated.
         problems: of pictures and annotations that were left out, in words.
+        notes: what a rule decided where the files do not say, in words.
     """
 
     scores: dict[str, Score]
     pictures: int = 0
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Take in one picture's record, fresh or from an earlier run."""
         self.problems += record["problems"]
+        self.notes += record.get("notes", [])
         if not record["candidates"]:
             return
         self.pictures += 1
@@ -141,6 +144,7 @@ def evaluate_pictures(
             yield record
             continue
         record["problems"] += sample.skipped
+        record["notes"] = list(sample.notes)
         questions = questions_about(sample, reference)
         if not questions:
             record["problems"].append(f"{name} has no objects")
