@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,13 +95,29 @@ def warm(
     arguments: Sequence[object],
     env: Mapping[str, str] | None = None,
     file_limit: int = -1,
+    before: Sequence[Callable[[], None]] = (),
 ) -> Result:
-    """The same in a forked process; `file_limit`: size in bytes that no file may pass."""
+    """The same in a forked process.
+
+    Args:
+        folder: working folder.
+        arguments: of the command line.
+        env: environment variables to add.
+        file_limit: size in bytes that no file may pass; -1: none.
+        before: what is called in the process before the program; see tests/fault_points.py.
+    """
     with tempfile.TemporaryDirectory() as outside:
         streams = Path(outside, "stdout"), Path(outside, "stderr")
         process = warm_processes.Process(
             target=_main,
-            args=([*map(str, arguments)], folder, environment(folder, env), file_limit, streams),
+            args=(
+                [*map(str, arguments)],
+                folder,
+                environment(folder, env),
+                file_limit,
+                streams,
+                before,
+            ),
         )
         process.start()
         process.join(TIMEOUT_S)
@@ -117,6 +133,7 @@ def _main(
     env: dict[str, str],
     file_limit: int,
     streams: tuple[Path, Path],
+    before: Sequence[Callable[[], None]],
 ) -> None:
     for number, stream in enumerate(streams, start=1):
         os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT), number)
@@ -126,6 +143,8 @@ def _main(
     if file_limit >= 0:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
     sys.argv = ["mobilesam-export", *arguments]
+    for prepare in before:
+        prepare()
     from mobilesam_export.__main__ import main
 
     main()
