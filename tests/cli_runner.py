@@ -13,7 +13,6 @@ import multiprocessing
 import os
 import re
 import resource
-import signal
 import subprocess
 import sys
 import tempfile
@@ -33,15 +32,15 @@ PROGRESS = re.compile(
 THIRD_PARTY = re.compile(r"tmp/torchinductor_.*|tmp/\.ses|cache(/Microsoft(/.*)?)?")
 FOREIGN = ("MOBILESAM_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 TMP = "tmp"  # the program's temporary folder, so that a snapshot shows what is left there
-# Ctrl-C and the limit on files as a shell hands them on, whatever pytest itself runs under.
-START = """
-import os, resource, signal, sys
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-limit = int(sys.argv[1])
-if limit >= 0:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-os.execv(sys.argv[2], sys.argv[2:])
+# `python -m mobilesam_export` after a line that sets up a fault; see tests/fault_points.py.
+WITH_FAULT = """
+import runpy, sys
+sys.path.append({root!r})
+from tests.fault_points import *
+{fault}
+runpy.run_module("mobilesam_export", run_name="__main__", alter_sys=True)
 """
+ROOT = Path(__file__).parents[1]
 MODULE = [sys.executable, "-m", "mobilesam_export"]
 SCRIPT = [str(Path(sys.executable).with_name("mobilesam-export"))]  # as pip installed it
 
@@ -76,10 +75,15 @@ def environment(folder: Path, extra: Mapping[str, str] | None = None) -> dict[st
     return {**kept, **places, "NO_PROXY": "127.0.0.1", **(extra or {})}
 
 
-def cold(folder: Path, arguments: Sequence[object], *, script: bool = False) -> Result:
-    """Run the program in `folder` to its end, as `python -m` or by its script."""
+def cold(
+    folder: Path, arguments: Sequence[object], *, script: bool = False, fault: str = ""
+) -> Result:
+    """Run the program in `folder` to its end, as `python -m`, by its script or with a fault."""
+    program = SCRIPT if script else MODULE
+    if fault:
+        program = [sys.executable, "-c", WITH_FAULT.format(root=str(ROOT), fault=fault)]
     done = subprocess.run(
-        [*(SCRIPT if script else MODULE), *map(str, arguments)],
+        [*program, *map(str, arguments)],
         cwd=folder,
         env=environment(folder),
         capture_output=True,
@@ -148,39 +152,6 @@ def _main(
     from mobilesam_export.__main__ import main
 
     main()
-
-
-def start(
-    folder: Path,
-    arguments: Sequence[object],
-    env: Mapping[str, str] | None = None,
-    program: Sequence[str] = MODULE,
-) -> subprocess.Popen[str]:
-    """Start the program in `folder`, to be interrupted; stderr can be read line by line."""
-    return subprocess.Popen(
-        [sys.executable, "-c", START, "-1", *program, *map(str, arguments)],
-        cwd=folder,
-        env=environment(folder, env),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def wait_for_line(process: subprocess.Popen[str], text: str) -> str:
-    """Read stderr up to a line with `text`; everything that was read."""
-    assert process.stderr is not None
-    read = ""
-    for line in process.stderr:
-        read += line
-        if text in line:
-            return read
-    raise AssertionError(f"{text!r} was never said, only:\n{read}")
-
-
-def interrupt(process: subprocess.Popen[str]) -> None:
-    """Ctrl-C."""
-    process.send_signal(signal.SIGINT)
 
 
 def snapshot(folder: Path) -> dict[str, str]:

@@ -27,9 +27,12 @@ class Send:
         self.number = number
 
     def __call__(self) -> None:
-        if self.number == signal.SIGINT:  # a shell's background jobs start with it ignored
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if signal.getsignal(self.number) == signal.SIG_IGN:  # a shell's background jobs, of SIGINT
+            signal.signal(self.number, signal.default_int_handler)
         signal.raise_signal(self.number)
+
+
+INTERRUPT, TERMINATE, KILL = map(Send, (signal.SIGINT, signal.SIGTERM, signal.SIGKILL))
 
 
 class Fail:

@@ -7,7 +7,6 @@ import fcntl
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,17 +22,15 @@ from tests.cli_runner import (
     TIMEOUT_S,
     Result,
     assert_same,
+    cold,
     error_line,
     snapshot,
-    start,
     warm,
     warm_processes,
 )
-from tests.fault_points import Send, at_call, at_event, at_line
+from tests.fault_points import INTERRUPT, KILL, TERMINATE, at_call, at_event, at_line
 
-ROOT = Path(__file__).parents[1]
 FAST = ("-c", "seeded", "--image-size", 256, "--no-verify")
-INTERRUPT, TERMINATE, KILL = (Send(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL))
 # Points of an export; `partial` because processes are handed what they are to call.
 LOADING = partial(at_line, "Loading the checkpoint")
 CONVERTING = partial(at_line, "Converting the encoder")
@@ -103,14 +100,8 @@ def test_an_interrupted_export_changes_nothing(fault: Setup, old: Path, tmp_path
 
 @pytest.mark.parametrize("module", ["torch._utils", "torch.nn"])
 def test_ctrl_c_during_imports(module: str, tmp_path: Path) -> None:
-    code = (
-        f"from tests.fault_points import *; at_event('import', '^{module}$', Send(signal.SIGINT))\n"
-        "from mobilesam_export.__main__ import main; main()"
-    )
-    arguments, program = ["onnx", *FAST, "-o", "out"], [sys.executable, "-c", code]
-    process = start(tmp_path, arguments, {"PYTHONPATH": str(ROOT)}, program)
-    stdout, stderr = process.communicate(timeout=TIMEOUT_S)
-    assert_interrupted(Result(process.returncode, stdout, stderr))
+    fault = f"at_event('import', '^{module}$', INTERRUPT)"
+    assert_interrupted(cold(tmp_path, ["onnx", *FAST, "-o", "out"], fault=fault))
 
 
 # SIGKILL.

@@ -21,7 +21,7 @@ import pytest
 
 from mobilesam_export.bundle import staging, swap
 from mobilesam_export.errors import BundleError
-from tests.fault_points import Action, Fail, Send, at_event_number
+from tests.fault_points import INTERRUPT, KILL, Action, Fail, at_event_number
 
 FILES = ("encoder.onnx", "golden/mask.png")
 ALL_STEPS = ("os.", "open", "shutil.", "tempfile.", "fcntl.", "ctypes.dlsym")
@@ -75,8 +75,8 @@ def fail_an_export(place: Path) -> None:
 
 
 FAULTS: dict[str, Callable[[Path], Action]] = {
-    "SIGKILL": lambda _: Send(signal.SIGKILL),
-    "Ctrl-C": lambda _: Send(signal.SIGINT),
+    "SIGKILL": lambda _: KILL,
+    "Ctrl-C": lambda _: INTERRUPT,
     "disk full": lambda _: Fail(errno.ENOSPC),
     "another export": lambda place: lambda: export(place, "other"),
     "another export that fails": lambda place: lambda: fail_an_export(place),
