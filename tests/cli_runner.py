@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ERROR, USAGE, FAILED = 1, 2, 3
-TIMEOUT_S = 300  # for a program that hangs; the longest takes a minute of one idle core
+TIMEOUT_S = 1800  # for a program that hangs, on however busy a machine
 PROGRESS = re.compile(
     r"(Loading the (checkpoint \(.*\)|bundle)|Converting the (encoder|decoder)|Encoding the picture"
     r"|Asking PyTorch for the expected answers|Verifying the files against PyTorch"
