@@ -15,8 +15,7 @@ from mobilesam_export.files import check_output, write_whole
 from mobilesam_export.progress import step
 from mobilesam_export.prompts import Picture, Prompt
 
-COLOR = np.array([30, 144, 255])
-OPACITY = 0.55
+BACKGROUND = 0.4  # brightness of what is not in the mask, so that the mask keeps its own colors
 
 
 @dataclass(frozen=True)
@@ -51,12 +50,25 @@ def segment(opened: Bundle, picture: Picture, prompt: Prompt) -> Segmentation:
 
 
 def overlay(picture: Picture, mask: NDArray[np.bool_], prompt: Prompt) -> Image.Image:
-    """The picture with the mask in color, clicks as dots (red: background) and the box."""
-    blended = picture.astype(np.float32)
-    blended[mask] = (1 - OPACITY) * blended[mask] + OPACITY * COLOR
-    image = Image.fromarray(blended.round().astype(np.uint8))
-    draw = ImageDraw.Draw(image)
+    """The mask in its own colors in a white contour on a dimmed background, and the prompt.
+
+    Args:
+        picture: (height, width, 3) uint8, RGB.
+        mask: (height, width) bool.
+        prompt: drawn as dots (white: in the mask, red: background) and the box.
+
+    Returns:
+        RGB, of the picture's size.
+    """
     unit = max(picture.shape) / 150
+    line = max(1, round(unit / 2))
+    contour = _grown(mask, line)
+    edge = _grown(contour, max(1, line // 2))  # dark, so that the line is seen on white, too
+    drawn = np.where(mask[..., None], picture, picture * BACKGROUND).round().astype(np.uint8)
+    drawn[edge & ~mask] = 0
+    drawn[contour & ~mask] = 255
+    image = Image.fromarray(drawn)
+    draw = ImageDraw.Draw(image)
     for x, y, inside in prompt.points:
         fill = "white" if inside else "red"
         corners = (x - 2 * unit, y - 2 * unit, x + 2 * unit, y + 2 * unit)
@@ -64,6 +76,17 @@ def overlay(picture: Picture, mask: NDArray[np.bool_], prompt: Prompt) -> Image.
     if prompt.box is not None:
         draw.rectangle(prompt.box, outline="white", width=max(1, round(unit)))
     return image
+
+
+def _grown(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+    """The pixels from which the mask is at most `radius` rows and columns away."""
+    for axis in (0, 1):
+        around = [(radius, radius) if axis == a else (0, 0) for a in (0, 1)]
+        windows = np.lib.stride_tricks.sliding_window_view(
+            np.pad(mask, around), 2 * radius + 1, axis
+        )
+        mask = np.any(windows, axis=-1)
+    return mask
 
 
 def check_picture_paths(source: Path, paths: Sequence[Path]) -> None:

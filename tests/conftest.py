@@ -2,7 +2,6 @@
 
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from filelock import FileLock
 from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.target import builtin_targets, load_target
+from tests.cli_runner import warm
 
 PROGRAM = str(Path(sys.executable).with_name("mobilesam-export"))  # as pip installed it
 SIZE = 256  # the smallest: the same code as 1024 at a twentieth of the time
@@ -70,9 +70,9 @@ def export(shared: Path) -> Callable[..., Path]:
         folder = shared / "-".join(arguments).replace("/", "_")
         with FileLock(f"{folder}.lock"):
             if not folder.exists():  # a bundle is there as a whole or not at all
-                command = [PROGRAM, *arguments, "-o", str(folder)]
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
-                folder.with_suffix(".stderr").write_text(done.stderr)
+                result = warm(shared, [*arguments, "-o", folder])
+                assert result.code == 0, result.stderr
+                folder.with_suffix(".stderr").write_text(result.stderr)
         return folder
 
     return run
