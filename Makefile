@@ -33,8 +33,8 @@ test: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.coreml_graph
-	$(BIN)/python -m benchmarks.evaluator_parity
-	$(BIN)/python -m benchmarks.evaluator_time
+	$(BIN)/python -m benchmarks.interpreter_parity
+	$(BIN)/python -m benchmarks.interpreter_time
 	$(BIN)/python -m benchmarks.export_cost
 	$(BIN)/python -m benchmarks.parity
 	$(BIN)/python -m benchmarks.samexporter_client

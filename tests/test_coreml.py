@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import evaluator_parity
+from benchmarks import interpreter_parity
 from mobilesam_export import prompts
 from mobilesam_export.backends import reference
 from mobilesam_export.backends.conversion import Conversion
@@ -212,7 +212,7 @@ def test_the_evaluator_and_onnx_runtime_agree_in_float32(
         onnx.load(onnx_bundle / f"{spec.name}.onnx", spec)
         for spec in (contract.encoder, contract.decoder)
     ]
-    found = evaluator_parity.compare(evaluated, expected, 256)
+    found = interpreter_parity.compare(evaluated, expected, 256)
     assert found.embedding_max_abs_error <= 1e-3
     assert found.logits_max_abs_error <= 1e-3
     assert found.mask_iou >= 0.999

@@ -116,7 +116,7 @@ def test_samexporter_figures_are_what_was_measured() -> None:
 
 
 def test_the_evaluator_agrees_with_onnx_runtime() -> None:
-    measured = json.loads((RESULTS / "evaluator_parity.json").read_text())
+    measured = json.loads((RESULTS / "interpreter_parity.json").read_text())
     rows = [measured[checkpoint] for checkpoint in ("seeded", "demo")]
     embedding = max(row["embedding_max_abs_error"] for row in rows)
     logits = max(row["logits_max_abs_error"] for row in rows)
@@ -126,7 +126,7 @@ def test_the_evaluator_agrees_with_onnx_runtime() -> None:
 
 
 def test_the_evaluator_takes_at_most_three_times_as_long_as_pytorch() -> None:
-    measured = json.loads((RESULTS / "evaluator_time.json").read_text())
+    measured = json.loads((RESULTS / "interpreter_time.json").read_text())
     assert measured["ratio"] <= 3
     assert f"it takes {measured['ratio']:.1f} times PyTorch's processor time" in README
 

@@ -1,9 +1,9 @@
-"""The evaluator's exact arithmetic against ONNX Runtime's, at 1024, on the same checkpoint.
+"""The MIL interpreter's exact arithmetic against ONNX Runtime's, at 1024, on the same checkpoint.
 
-`python -m benchmarks.evaluator_parity` writes `benchmarks/results/evaluator_parity.json`: the
-float32 Core ML package by the evaluator, the float32 ONNX files by ONNX Runtime, on the pictures
-and prompts of `verify`. Two programs, from two converters and in two layouts, by two ways to
-compute: that they agree says that the evaluator reads and computes packages right.
+`python -m benchmarks.interpreter_parity` writes `benchmarks/results/interpreter_parity.json`: the
+float32 Core ML package by the MIL interpreter, the float32 ONNX files by ONNX Runtime, on the
+images and prompts of `verify`. The two programs share no converter, no layout and no runtime, so
+their agreement shows that the interpreter reads and computes packages correctly.
 """
 
 import json
@@ -24,7 +24,7 @@ from mobilesam_export.session import Session
 from mobilesam_export.target import load_target
 from mobilesam_export.verification.cases import object_prompts, verification_scenes
 
-RESULT = Path(__file__).parent / "results" / "evaluator_parity.json"
+RESULT = Path(__file__).parent / "results" / "interpreter_parity.json"
 SIDE, SLOTS = 1024, 6
 CHECKPOINTS = ("seeded", "demo")
 
@@ -48,14 +48,14 @@ def measure(checkpoint: str, side: int = SIDE) -> Figures:
         return compare(sessions["coreml"], sessions["onnx"], side)
 
 
-def compare(evaluated: list[Session], expected: list[Session], side: int) -> Figures:
+def compare(interpreted: list[Session], expected: list[Session], side: int) -> Figures:
     """Ask both for every prompt of `verify`, each on its own embedding."""
     contract = Contract(side, SLOTS, load_target("coreml").graph)
     rows: list[tuple[float, ...]] = []
     for scene in verification_scenes(side).values():
         size = prompts.picture_size(scene.picture)
         inputs = prompts.encoder_inputs(scene.picture, contract)
-        pairs = (evaluated, expected)
+        pairs = (interpreted, expected)
         ours, theirs = (encoder.run(inputs)["image_embeddings"] for encoder, _ in pairs)
         for prompt in object_prompts(max(scene.masks, key=np.count_nonzero), SLOTS).values():
             found, wanted = (
@@ -76,7 +76,7 @@ def compare(evaluated: list[Session], expected: list[Session], side: int) -> Fig
 
 
 def _convert(sam: Sam, name: str, side: int, folder: Path) -> list[Session]:
-    """Encoder and decoder in float32; the Core ML ones opened by the evaluator on a Mac, too."""
+    """Encoder and decoder in float32; the Core ML ones opened by the interpreter on a Mac, too."""
     target = load_target(name)
     backend = get_backend(target.backend)
     contract = Contract(side, SLOTS, target.graph)
