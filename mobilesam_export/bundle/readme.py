@@ -1,7 +1,8 @@
 """The README of a bundle: everything an app developer needs who has only that folder.
 
 Text comes from `templates/`: `README.md` for all bundles, `<backend>-<prompt>.md` for the code,
-with `-gpu` behind that where the form of the graphs is for GPUs.
+with `-gpu` behind that where the form of the graphs is for GPUs. The first paragraph of the code's
+template says what the files need, and stands at the top.
 """
 
 from importlib import resources
@@ -39,17 +40,18 @@ def readme(folder: Path, manifest: dict[str, Any]) -> str:
     code = f"{manifest['backend']}-{form['prompt']}"
     if manifest["backend"] == "tflite" and form["pixels"] == "float32":  # what GPU delegates take
         code += "-gpu"
-    values["code"] = Template(_template(f"{code}.md")).substitute(values)
+    text = Template(_template(f"{code}.md")).substitute(values)
+    values["requirements"], _, values["code"] = text.partition("\n\n")
     values["prompting"] = Template(_template(f"prompting-{form['prompt']}.md")).substitute(values)
     return Template(_template("README.md")).substitute(values)
 
 
 def artifact_sizes(folder: Path) -> dict[str, int]:
-    """Bytes of each graph's file, or folder of files, in a bundle."""
+    """Bytes of each graph's file, or folder of files, in a bundle; the encoder's first."""
     return {
         path.name: sum(f.stat().st_size for f in (path, *path.rglob("*")) if f.is_file())
-        for path in sorted(folder.iterdir())
-        if path.stem in ("encoder", "decoder")
+        for graph in ("encoder", "decoder")
+        for path in folder.glob(f"{graph}.*")
     }
 
 
@@ -71,8 +73,8 @@ def _files(folder: Path, backend: str) -> str:
         for name, size in artifact_sizes(folder).items()
     ]
     note = (
-        "Activation memory is counted, not measured: what must be held at the worst moment,\n"
-        "without weights and without what a runtime saves by fusing or computing in place."
+        "Activation memory is counted, not measured: the largest sum of tensors that must be held\n"
+        "at once, without weights and without what a runtime saves by fusion or in-place ops."
     )
     head = ["| file | size | peak activation memory |", "| --- | --- | --- |"]
     return "\n".join([*head, *rows, "", note])
@@ -100,7 +102,7 @@ def _table(spec: dict[str, Any]) -> str:
 def _verification(report: dict[str, Any]) -> str:
     if report["status"] == "unverified":
         return (
-            f"**Unverified**: {report['reason']}. Nobody has run these files yet; check them with "
+            f"**Unverified**: {report['reason']}.\nThese files have not been run; check them with "
             "`golden/` before you rely on them."
         )
     worst = min(item["mask_iou"] for item in report["prompts"])
@@ -108,13 +110,13 @@ def _verification(report: dict[str, Any]) -> str:
     limits = ""
     if report["runtime"].startswith("evaluator"):
         limits = (
-            " No chip has run these files: the evaluator computes the saved program operation by "
-            "operation, in the number formats that it declares, and says nothing about the speed "
-            "or the kernels of a device. Check them on one with `golden/`."
+            "\nNo chip has run these files. This project's MIL interpreter ran the saved program "
+            "op\nby op, rounded to the types that it declares. It is not bit-exact with any device "
+            "and\nsays nothing about speed: compare a device with `golden/`."
         )
     return (
-        f"**{report['status'].capitalize()}** with {report['runtime']} against PyTorch in float32 "
-        f"on {len(report['embeddings'])} pictures and {len(report['prompts'])} prompts: mask IoU "
-        f"at least {worst:.4f}, mask logits at most {logits:.1e} apart. Every figure is in "
+        f"**{report['status'].capitalize()}** with {report['runtime']} against PyTorch in float32\n"
+        f"on {len(report['embeddings'])} images and {len(report['prompts'])} prompts: mask IoU at "
+        f"least {worst:.4f}, mask logits at most {logits:.1e} apart.\nEvery figure is in "
         f"`manifest.json`.{limits}"
     )
