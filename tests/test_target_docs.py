@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mobilesam_export.backends import get_backend
+from mobilesam_export import pipeline
 from mobilesam_export.errors import TargetError
 from mobilesam_export.target import (
     GraphForm,
@@ -116,8 +116,7 @@ def test_options_of_backends_are_explained(kind: str) -> None:
     assert backend_keys(kind) <= named
 
 
-def test_the_example_is_a_target_that_its_backend_takes() -> None:
-    target = parse_target("tablet", EXAMPLE)
-    get_backend(target.backend).parse_options(target.convert)
-    assert target.default_recipe in target.recipes
+def test_the_example_is_a_target_that_can_be_exported(tmp_path: Path) -> None:
+    job = pipeline.Job(parse_target("tablet", EXAMPLE), out=tmp_path / "bundle")
+    assert pipeline.check(job).recipe_name == "small"
     assert set(tomllib.loads(EXAMPLE)) >= {"graph", "convert", "recipe"}
