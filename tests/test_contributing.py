@@ -10,12 +10,20 @@ import pytest
 
 from mobilesam_export import backends
 from mobilesam_export.prompts import MAX_PIXELS
-from tests.cli_runner import SCRIPT, environment
+from tests.cli_runner import environment
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / ".github" / "CONTRIBUTING.md").read_text()
 FILE = re.compile(r"^`([\w./]+)`:\n\n(`{3,4})\w*\n(.*?)^\2$", re.MULTILINE | re.DOTALL)
 OURS = re.compile(r"`((?:mobilesam_export|tests|targets|benchmarks)/[\w./]+)`")
+# One process for all commands: each would import torch anew.
+ALL_IN_ONE = """
+import json, sys
+from mobilesam_export.cli import cli
+for arguments in json.loads(sys.argv[1]):
+    code = cli.main(arguments, standalone_mode=False)
+    assert code == 0, (arguments, code)
+"""
 pytestmark = pytest.mark.skipif(
     not hasattr(backends, "Backend"), reason="describes backends found through entry points"
 )
@@ -45,20 +53,13 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_toy_backend_exports_verifies_and_segments_as_written(toy: Path) -> None:
     variables = {**environment(toy), "PYTHONPATH": str(toy / "site")}
-    outputs = {}
-    for arguments in toy_commands():
-        done = subprocess.run(
-            [*SCRIPT, *arguments],
-            cwd=toy,
-            env=variables,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, f"{arguments}: {done.stderr}"
-        outputs[arguments[0]] = done.stdout
-    assert "verified (PyTorch " in outputs["run"]
-    assert "encoder.pt2: PyTorch exported program" in outputs["inspect"]
+    command = [sys.executable, "-c", ALL_IN_ONE, json.dumps(toy_commands())]
+    done = subprocess.run(
+        command, cwd=toy, env=variables, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "verified (PyTorch " in done.stdout
+    assert "encoder.pt2: PyTorch exported program" in done.stdout
     assert (toy / "mask.png").is_file()
     bundle = toy / "build" / "toy-float32"
     assert json.loads((bundle / "manifest.json").read_text())["backend"] == "toy"
