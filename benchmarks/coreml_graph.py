@@ -27,6 +27,7 @@ from mobilesam_export.errors import first_line
 from mobilesam_export.graphs import split_graphs
 from mobilesam_export.inspection.placement import Verdict
 from mobilesam_export.inspection.report import GraphReport, inspect_graph
+from mobilesam_export.inspection.text import render
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.quiet import quiet
 from mobilesam_export.target import load_target
@@ -75,7 +76,8 @@ def _ours(sam: Sam, side: int, folder: Path) -> dict[str, dict[str, Any]]:
         path = folder / f"{graph.spec.name}.mlpackage"
         metadata = dict.fromkeys(keys, "benchmark")
         coreml.convert(graph, Conversion(settings, recipe, contract, metadata), path)
-        figures[graph.spec.name] = _figures(inspect_graph(coreml.describe(path)))
+        report = inspect_graph(coreml.describe(path))
+        figures[graph.spec.name] = {**_figures(report), "text": render(report).splitlines()}
     return figures
 
 

@@ -2,7 +2,7 @@
 
 `python -m benchmarks.recipes [-c CHECKPOINT]` exports each recipe at 1024, asks its files and the
 float32 PyTorch model about every object of ten scenes by a click and by a box, times the encoders
-that have a runtime here, writes `benchmarks/results/recipes.json` and the README's table. It is
+that have a runtime here, writes `benchmarks/results/recipes.json` and the READMEs' tables. It is
 slow and can be stopped: what is done lies under build/recipes/ and is not done again, unless the
 weights, the recipe or the scenes are others (remove the folder after a change of the code).
 
@@ -12,7 +12,6 @@ wants a quiet machine.
 
 import hashlib
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks import recipe_latency
+from benchmarks import readme, recipe_latency, tables
 from mobilesam_export import metrics, prompts
 from mobilesam_export.backends import get_backend, reference
 from mobilesam_export.bundle import manifest, staging
@@ -42,7 +41,7 @@ RESULT = ROOT / "benchmarks" / "results" / "recipes.json"
 WORK = ROOT / "build" / "recipes"
 FIRST_SEED, SCENES, LEAST_PROMPTS = 30_000, 10, 50  # seeds that nothing is trained or tuned on
 KINDS = ("click", "box")
-NO_RUNTIME = "no Core ML here: its programs are run by our evaluator, whose time says nothing"
+NO_RUNTIME = "no Core ML here: the MIL interpreter runs its programs, and its time says nothing"
 
 
 @dataclass(frozen=True)
@@ -215,38 +214,6 @@ def measured(run: Run, target: Target, recipe: str) -> dict[str, Any]:
     return row
 
 
-def table(result: dict[str, Any]) -> list[str]:
-    """The README's rows."""
-    lines = [
-        "| target | recipe | encoder | decoder | encoder's latency | mask IoU, click | box "
-        "| collapse guard |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for label, row in result["recipes"].items():
-        target, recipe = label.split(":")
-        name = f"`{recipe}` (default)" if row["default"] else f"`{recipe}`"
-        sizes = [f"{row['bytes'][part] / 1e6:.1f} MB" for part in ("encoder", "decoder")]
-        ratio = result["latency"].get(label)
-        latency = "not measured" if ratio is None else f"{ratio['ratio']:.2f}"
-        if load_target(target).backend == "coreml":
-            latency = "no runtime here"
-        ious = ["unverified"] * 3
-        if "mask_iou" in row:
-            ious = [f"{row['mask_iou'][k]['mean']:.3f}" for k in KINDS] + [row["collapse_guard"]]
-        lines.append(f"| `{target}` | {name} | {' | '.join([*sizes, latency, *ious])} |")
-    return lines
-
-
-def write_readme(lines: list[str]) -> None:
-    """Put the table between its marks."""
-    path = ROOT / "README.md"
-    text = path.read_text()
-    found = re.search("(<!-- recipes -->\n).*?(\n<!-- /recipes -->)", text, re.DOTALL)
-    if found:
-        middle = found.group(1) + "\n".join(lines) + found.group(2)
-        path.write_text(text[: found.start()] + middle + text[found.end() :])
-
-
 @click.command()
 @click.option("-c", "--checkpoint", default="demo", show_default=True)
 @click.option("--only", default="", help="target or target:recipe; what is kept stays.")
@@ -255,7 +222,7 @@ def write_readme(lines: list[str]) -> None:
 @click.option("--latency/--no-latency", default=True, help="Time encoders that can run here.")
 @click.option("--accuracy/--no-accuracy", "accurate", default=True)
 def main(checkpoint: str, only: str, side: int, scenes: int, latency: bool, accurate: bool) -> None:
-    """Measure, write the JSON and the README's table, print it."""
+    """Measure, write the JSON, render the READMEs again, print the table."""
     loaded = load_checkpoint(checkpoint)
     weights = loaded.provenance.weights_sha256
     folder = WORK / f"{weights[:12]}-{side}"
@@ -288,9 +255,8 @@ def main(checkpoint: str, only: str, side: int, scenes: int, latency: bool, accu
     part = RESULT.with_suffix(".part")
     part.write_text(json.dumps(result, indent=2) + "\n")
     part.rename(RESULT)
-    lines = table(result)
-    write_readme(lines)
-    click.echo("\n".join(lines))
+    readme.main()
+    click.echo(tables.recipes())
 
 
 if __name__ == "__main__":

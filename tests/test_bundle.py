@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -58,6 +59,7 @@ def test_a_bundle_that_no_chip_has_run_says_so(coreml_bundle: Path) -> None:
     readme = (coreml_bundle / "README.md").read_text()
     assert "**Passed** with MIL interpreter, float16" in readme
     assert "No chip has run these files" in readme
+    assert "MIL interpreter" in readme
 
 
 def test_golden_vectors_are_what_the_files_compute(onnx_bundle: Path) -> None:
@@ -108,6 +110,22 @@ def test_the_readme_is_filled_in(name: str, request: pytest.FixtureRequest) -> N
     assert "not trained" in text
     for item in ("image_embeddings", "point_coords", "low_res_masks"):
         assert f"`{item}`" in text
+
+
+@pytest.mark.parametrize("name", ["onnx_bundle", "onnx_sam_bundle", "coreml_bundle"])
+def test_the_readme_says_first_what_the_files_need(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    folder: Path = request.getfixturevalue(name)
+    text = (folder / "README.md").read_text()
+    assert text.index("**Needs ") < text.index("`encoder.") < text.index("`decoder.")
+
+
+@pytest.mark.parametrize("name", ["onnx_bundle", "onnx_sam_bundle", "coreml_bundle"])
+def test_prose_of_the_readme_is_short_lines(name: str, request: pytest.FixtureRequest) -> None:
+    folder: Path = request.getfixturevalue(name)
+    text = re.sub(r"^```.*?^```", "", (folder / "README.md").read_text(), flags=re.M | re.S)
+    assert not [line for line in text.splitlines() if len(line) > 100 and line[0] != "|"]
 
 
 def test_the_same_export_gives_the_same_bytes(coreml_bundle: Path, tmp_path: Path) -> None:

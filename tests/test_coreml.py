@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import evaluator_parity
+from benchmarks import interpreter_parity
 from mobilesam_export import prompts
 from mobilesam_export.backends import reference
 from mobilesam_export.backends.conversion import Conversion
@@ -205,8 +205,8 @@ def test_the_evaluator_and_onnx_runtime_agree_in_float32(
     """Two converters, two layouts, two ways to compute; benchmarks has the figures at 1024."""
     folder = export("coreml", "-c", "seeded", "--image-size", "256", "-r", "float32")
     encoder, decoder = (coreml.second_opinion(folder / f"{name}.mlpackage") for name in GRAPHS)
-    evaluated = Predictor(encoder, decoder, open_bundle(folder).contract)
-    found = evaluator_parity.compare(evaluated, open_bundle(onnx_bundle).predictor())
+    interpreted = Predictor(encoder, decoder, open_bundle(folder).contract)
+    found = interpreter_parity.compare(interpreted, open_bundle(onnx_bundle).predictor())
     assert found.embedding_max_abs_error <= 1e-3
     assert found.logits_max_abs_error <= 1e-3
     assert found.mask_iou >= 0.999

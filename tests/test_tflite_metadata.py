@@ -50,7 +50,10 @@ def reader() -> Path:
             shutil.rmtree(part, ignore_errors=True)  # of a run that was stopped
             pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile"]
             done = subprocess.run(
-                [*command, *PACKAGES], capture_output=True, text=True, check=False
+                [*pip, "--target", str(part), *PACKAGES],
+                capture_output=True,
+                text=True,
+                check=False,
             )
             assert done.returncode == 0, done.stderr
             part.rename(folder)

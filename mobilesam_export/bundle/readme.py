@@ -1,7 +1,8 @@
 """The README of a bundle: everything an app developer needs who has only that folder.
 
 What all bundles say is in `templates/`; the code for one format, by the form of its graphs, is in
-the backend's own folder (`Backend.templates`).
+the backend's own folder (`Backend.templates`). The first paragraph of that text says what the files
+need, and stands at the top.
 """
 
 from collections.abc import Sequence
@@ -91,17 +92,18 @@ def readme(contents: Contents, graphs: Sequence[GraphFile]) -> str:
         "warning": _warning(provenance),
     }
     code = find_template(get_backend(target.backend), form).read_text(encoding="utf-8")
-    values["code"] = Template(code).substitute(values)
+    text = Template(code).substitute(values)
+    values["requirements"], _, values["code"] = text.partition("\n\n")
     values["prompting"] = Template(_template(f"prompting-{form.prompt}.md")).substitute(values)
     return Template(_template("README.md")).substitute(values)
 
 
 def artifact_sizes(folder: Path) -> dict[str, int]:
-    """Bytes of each graph's file, or folder of files, in a bundle."""
+    """Bytes of each graph's file, or folder of files, in a bundle; the encoder's first."""
     return {
         path.name: sum(f.stat().st_size for f in (path, *path.rglob("*")) if f.is_file())
-        for path in sorted(folder.iterdir())
-        if path.stem in ("encoder", "decoder")
+        for graph in ("encoder", "decoder")
+        for path in folder.glob(f"{graph}.*")
     }
 
 
@@ -123,8 +125,8 @@ def _files(graphs: Sequence[GraphFile]) -> str:
         for graph in graphs
     ]
     note = (
-        "Activation memory is counted, not measured: what must be held at the worst moment,\n"
-        "without weights and without what a runtime saves by fusing or computing in place."
+        "Activation memory is counted, not measured: the largest sum of tensors that must be held\n"
+        "at once, without weights and without what a runtime saves by fusion or in-place ops."
     )
     head = ["| file | size | peak activation memory |", "| --- | --- | --- |"]
     return "\n".join([*head, *rows, "", note])
@@ -151,17 +153,17 @@ def _table(spec: GraphSpec) -> str:
 def _verification(report: Report) -> str:
     if report.status is Status.UNVERIFIED:
         return (
-            f"**Unverified**: {report.reason}. Nobody has run these files yet; check them with "
+            f"**Unverified**: {report.reason}.\nThese files have not been run; check them with "
             "`golden/` before you rely on them."
         )
     worst = min(item.mask_iou for item in report.prompts)
     logits = max(item.logits_max_abs_error for item in report.prompts)
     note = report.note
     if note:
-        note = f" {note[0].upper()}{note[1:]}. Check them on a device with `golden/`."
+        note = f"\n{note[0].upper()}{note[1:]}. Check them on a device with `golden/`."
     return (
-        f"**{report.status.capitalize()}** with {report.runtime} against PyTorch in float32 "
-        f"on {len(report.embeddings)} pictures and {len(report.prompts)} prompts: mask IoU "
-        f"at least {worst:.4f}, mask logits at most {logits:.1e} apart. Every figure is in "
+        f"**{report.status.capitalize()}** with {report.runtime} against PyTorch in float32\n"
+        f"on {len(report.embeddings)} images and {len(report.prompts)} prompts: mask IoU at "
+        f"least {worst:.4f}, mask logits at most {logits:.1e} apart.\nEvery figure is in "
         f"`manifest.json`.{note}"
     )

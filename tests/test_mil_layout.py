@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.evaluator_programs import Var, check, few, mb, random
+from tests.mil_programs import Var, check, few, mb, random
 
 
 def test_reshape_with_kept_and_inferred_sizes() -> None:

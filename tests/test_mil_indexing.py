@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mobilesam_export.errors import BackendError
-from tests.evaluator_programs import Var, booleans, check, few, mb, random, run
+from tests.mil_programs import Var, booleans, check, few, mb, random, run
 
 
 @given(st.data())

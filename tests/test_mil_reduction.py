@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.evaluator_programs import Array, Var, booleans, check, few, mb, random
+from tests.mil_programs import Array, Var, booleans, check, few, mb, random
 
 # --- reductions
 

@@ -1,9 +1,8 @@
-"""How long the evaluator takes for the encoder at 1024, beside eager PyTorch.
+"""Processor time of the MIL interpreter for the encoder at 1024, beside eager PyTorch.
 
-`python -m benchmarks.evaluator_time` writes `benchmarks/results/evaluator_time.json`: the float16
-package in the mode "float16", as `verify` runs it, and the plain float32 model, by turns in one
-process on one thread. Seconds are of the processor, not of the clock: what else runs on the machine
-counts little. The ratio is of medians.
+`python -m benchmarks.interpreter_time` writes `benchmarks/results/interpreter_time.json`: the
+float16 package as `verify` runs it and the plain float32 model, alternating in one process on one
+thread. Processor seconds depend little on other load; the ratio is of medians.
 """
 
 import json
@@ -26,7 +25,7 @@ from mobilesam_export.model import build_sam
 from mobilesam_export.scenes import scene
 from mobilesam_export.target import load_target
 
-RESULT = Path(__file__).parent / "results" / "evaluator_time.json"
+RESULT = Path(__file__).parent / "results" / "interpreter_time.json"
 SIDE, PAIRS = 1024, 2
 
 
@@ -42,7 +41,7 @@ def measure(folder: Path) -> dict[str, Any]:
     metadata = dict.fromkeys(("description", "author", "license", "version"), "benchmark")
     coreml.convert(encoder, Conversion(settings, recipe, contract, metadata), path)
     sessions = {
-        "evaluator": coreml.second_opinion(path),
+        "interpreter": coreml.second_opinion(path),
         "pytorch": reference.load(sam, contract).encoder,
     }
     inputs = prompts.encoder_inputs(scene(1, 768, 1024), contract)
@@ -56,7 +55,7 @@ def measure(folder: Path) -> dict[str, Any]:
     return {
         "processor_seconds": seconds,
         "ratio": round(
-            statistics.median(seconds["evaluator"]) / statistics.median(seconds["pytorch"]), 2
+            statistics.median(seconds["interpreter"]) / statistics.median(seconds["pytorch"]), 2
         ),
     }
 

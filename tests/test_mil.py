@@ -8,7 +8,7 @@ import torch
 
 from mobilesam_export.errors import BackendError
 from mobilesam_export.mil import Interpreter, load_program, read_program
-from tests.evaluator_programs import Array, Var, convert, ct, mb, one_line, random, run, save
+from tests.mil_programs import Array, Var, convert, ct, mb, one_line, random, run, save
 
 # --- modes
 

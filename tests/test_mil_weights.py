@@ -16,7 +16,7 @@ from mobilesam_export.mil import load_program
 from mobilesam_export.mil.ops import KERNELS
 from mobilesam_export.mil.weights import packed_size, unpack
 from mobilesam_export.quiet import quiet
-from tests.evaluator_programs import Var, ct, mb, random, run, traced
+from tests.mil_programs import Var, ct, mb, random, run, traced
 
 with quiet(), warnings.catch_warnings():
     warnings.simplefilter("ignore")

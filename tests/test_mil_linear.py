@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.evaluator_programs import (
+from tests.mil_programs import (
     Array,
     Var,
     booleans,

@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mobilesam_export.errors import BackendError
-from tests.evaluator_programs import Var, booleans, check, few, mb, random, run, same_pads
+from tests.mil_programs import Var, booleans, check, few, mb, random, run, same_pads
 
 
 @given(st.data(), st.integers(1, 2), booleans)

@@ -1,9 +1,9 @@
-"""The evaluator's exact arithmetic against ONNX Runtime's, at 1024, on the same checkpoint.
+"""The MIL interpreter's exact arithmetic against ONNX Runtime's, at 1024, on the same checkpoint.
 
-`python -m benchmarks.evaluator_parity` writes `benchmarks/results/evaluator_parity.json`: the
-float32 Core ML package by the evaluator, the float32 ONNX files by ONNX Runtime, on the pictures
-and prompts of `verify`. Two programs, from two converters and in two layouts, by two ways to
-compute: that they agree says that the evaluator reads and computes packages right.
+`python -m benchmarks.interpreter_parity` writes `benchmarks/results/interpreter_parity.json`: the
+float32 Core ML package by the MIL interpreter, the float32 ONNX files by ONNX Runtime, on the
+images and prompts of `verify`. The two programs share no converter, no layout and no runtime, so
+their agreement shows that the interpreter reads and computes packages correctly.
 """
 
 import json
@@ -24,7 +24,7 @@ from mobilesam_export.predictor import Answer, Predictor
 from mobilesam_export.target import load_target
 from mobilesam_export.verification.cases import object_prompts, verification_scenes
 
-RESULT = Path(__file__).parent / "results" / "evaluator_parity.json"
+RESULT = Path(__file__).parent / "results" / "interpreter_parity.json"
 SIDE, SLOTS = 1024, 6
 CHECKPOINTS = ("seeded", "demo")
 
@@ -44,19 +44,19 @@ def measure(checkpoint: str, side: int = SIDE) -> Figures:
     """Figures of one checkpoint's encoder and decoder, end to end."""
     sam = build_sam(load_checkpoint(checkpoint).state_dict, side)
     with tempfile.TemporaryDirectory() as folder:
-        evaluated, expected = (
+        interpreted, expected = (
             _convert(sam, name, side, Path(folder)) for name in ("coreml", "onnx")
         )
-        return compare(evaluated, expected)
+        return compare(interpreted, expected)
 
 
-def compare(evaluated: Predictor, expected: Predictor) -> Figures:
+def compare(interpreted: Predictor, expected: Predictor) -> Figures:
     """Ask both for every prompt of `verify`, each on its own embedding."""
     rows: list[tuple[float, ...]] = []
     for scene in verification_scenes(expected.contract.image_size).values():
-        ours, theirs = evaluated.embed(scene.picture), expected.embed(scene.picture)
+        ours, theirs = interpreted.embed(scene.picture), expected.embed(scene.picture)
         for prompt in object_prompts(max(scene.masks, key=np.count_nonzero), SLOTS).values():
-            found, wanted = evaluated.predict(prompt, ours), expected.predict(prompt, theirs)
+            found, wanted = interpreted.predict(prompt, ours), expected.predict(prompt, theirs)
             rows.append(
                 (
                     float(np.abs(ours.embeddings - theirs.embeddings).max()),
@@ -74,7 +74,7 @@ def _largest_error(found: Answer, wanted: Answer, name: str) -> float:
 
 
 def _convert(sam: Sam, name: str, side: int, folder: Path) -> Predictor:
-    """Encoder and decoder in float32; the Core ML ones opened by the evaluator on a Mac, too."""
+    """Encoder and decoder in float32; the Core ML ones opened by the interpreter on a Mac, too."""
     target = load_target(name)
     backend = get_backend(target.backend)
     contract = Contract(side, SLOTS, target.graph)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mobilesam_export.errors import BackendError, BundleError
 from mobilesam_export.mil import load_program
 from mobilesam_export.quiet import quiet
-from tests.evaluator_programs import Var, convert, one_line, random
+from tests.mil_programs import Var, convert, one_line, random
 
 with quiet():
     from coremltools.proto import Model_pb2

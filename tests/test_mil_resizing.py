@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.evaluator_programs import Array, Var, check, mb, random
+from tests.mil_programs import Array, Var, check, mb, random
 
 
 def interpolated(x: Array, places: Array, axis: int) -> Array:

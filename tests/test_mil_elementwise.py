@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mobilesam_export.errors import BackendError
-from tests.evaluator_programs import Array, Var, check, few, mb, random, run
+from tests.mil_programs import Array, Var, check, few, mb, random, run
 
 erf = np.vectorize(math.erf)
 UNARY: dict[str, Callable[[Array], Array]] = {

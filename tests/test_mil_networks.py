@@ -19,7 +19,7 @@ from mobilesam_export.scenes import masked_scene
 from mobilesam_export.session import Session
 from mobilesam_export.target import load_target
 from mobilesam_export.verification.cases import object_prompts
-from tests.evaluator_programs import convert, ct, random
+from tests.mil_programs import convert, ct, random
 
 
 class ConvNet(nn.Module):
