@@ -13,6 +13,7 @@ from mobilesam_export.commands.compare import compare_command
 from mobilesam_export.commands.evaluate import evaluate_command
 from mobilesam_export.commands.export import ExportOptions, target_command
 from mobilesam_export.compare.run import CompareOptions
+from mobilesam_export.errors import UsageError
 from mobilesam_export.evaluation.run import EvaluateOptions
 from mobilesam_export.pipeline import Job
 from mobilesam_export.target import load_target
@@ -58,3 +59,8 @@ def test_several_targets_share_the_folder_of_out(several: bool, folder: str) -> 
 
 def test_the_components_that_are_offered_are_those_that_are_measured() -> None:
     assert benchmark.COMPONENTS == COMPONENTS
+
+
+def test_two_bundles_of_one_name_are_refused_because_tables_could_not_tell_them_apart() -> None:
+    with pytest.raises(UsageError, match="two bundles are called a; rename the folder of one"):
+        BenchmarkOptions((Path("x/a"), Path("y/a")))

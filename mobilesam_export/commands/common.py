@@ -35,7 +35,7 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 def print_text(text: str) -> None:
     """On stdout, with ? for characters that its encoding lacks: bars and dashes are not ASCII."""
-    encoding = sys.stdout.encoding or "utf-8"
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"  # None where stdout is closed
     click.echo(text.encode(encoding, "replace").decode(encoding))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilesam_export.bundle.manifest import Bundle
-from mobilesam_export.errors import MobileSamExportError, UsageError
+from mobilesam_export.errors import MeasurementError, UsageError
 from mobilesam_export.evaluation import dataset
 from mobilesam_export.evaluation.candidates import (
     bundle_candidate,
@@ -122,7 +122,7 @@ def run(options: EvaluateOptions) -> EvaluationResult:
     _evaluate(result, reference, options)
     if not evaluation.pictures or not all(s.objects for s in evaluation.scores.values()):
         named = "; ".join(evaluation.problems[:3])
-        raise MobileSamExportError(f"nothing was evaluated: {named or 'there are no objects'}")
+        raise MeasurementError(f"nothing was evaluated: {named or 'there are no objects'}")
     return result
 
 
