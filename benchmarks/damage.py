@@ -150,17 +150,36 @@ def _rich_exif(order: str) -> bytes:
     return exif.tobytes()
 
 
+def _damaged_directory(block: bytes, order: str, chance: random.Random) -> bytes:
+    """One to four fields (tag, type, count, value) of the first directory's entries overwritten."""
+    content = bytearray(block)
+    start, entries = 8, struct.unpack_from(f"{order}H", block, 8)[0]
+    for _ in range(chance.randint(1, 4)):
+        entry = start + 2 + 12 * chance.randrange(entries)
+        offset, form = chance.choice(((0, "H"), (2, "H"), (2, "H"), (4, "I"), (8, "I")))
+        largest = 2 ** (8 * struct.calcsize(f"{order}{form}")) - 1
+        value = chance.choice((chance.randint(0, 20), chance.randint(0, largest), largest))
+        struct.pack_into(f"{order}{form}", content, entry + offset, value)
+    return bytes(content)
+
+
 def exif_image(chance: random.Random) -> tuple[bytes, str]:
     """An image file with a damaged EXIF block, and its suffix."""
     pixels = Image.fromarray(masked_scene(1, 16, 24).picture)
     kind = chance.choice(("JPEG", "PNG", "WEBP", "TIFF"))
-    block = _rich_exif(chance.choice(("<", ">")))
+    order = chance.choice(("<", ">"))
+    block = _rich_exif(order)
     if kind == "TIFF":  # its own directory is the block
         content = _saved(pixels, kind, exif=block)
         start = struct.unpack("<I", content[4:8])[0]
         return content[:start] + damaged_bytes(content[start:], chance), ".tif"
     prefix = b"Exif\0\0"
-    block = prefix + damaged_bytes(block.removeprefix(prefix), chance)
+    block = block.removeprefix(prefix)
+    if chance.random() < 0.7:
+        block = _damaged_directory(block, order, chance)
+    else:
+        block = damaged_bytes(block, chance)
+    block = prefix + block
     return _saved(pixels, kind, exif=block), f".{kind.lower()}"
 
 
