@@ -1,14 +1,19 @@
 """`segment`: clicks or a box on a picture to a mask, with a bundle's files."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mobilesam_export.commands.common import BUNDLE, JSON, OK, print_json, print_notes
 
+if TYPE_CHECKING:
+    NumbersBase = click.ParamType[tuple[float, ...]]
+else:
+    NumbersBase = click.ParamType  # generic since click 8.2 only
 
-class NumbersType(click.ParamType[tuple[float, ...]]):
+
+class NumbersType(NumbersBase):
     """Comma-separated numbers, such as 320,240."""
 
     def __init__(self, form: str, counts: tuple[int, ...]) -> None:
