@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mobilesam_export import __version__
 from mobilesam_export.bundle.staging import PROJECT
 from mobilesam_export.calibration import Calibration
-from mobilesam_export.checkpoint.load import Checkpoint
 from mobilesam_export.contract import Contract, GraphSpec
 from mobilesam_export.target import Recipe, Target
 from mobilesam_export.verification.verify import Report
+
+if TYPE_CHECKING:  # it imports torch
+    from mobilesam_export.checkpoint.load import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Contents:
     target: Target
     recipe_name: str
     contract: Contract
-    checkpoint: Checkpoint
+    checkpoint: "Checkpoint"
     versions: Mapping[str, str]
     report: Report
     calibration: Calibration | None = None
@@ -47,7 +49,7 @@ class Contents:
 
 
 def file_metadata(
-    spec: GraphSpec, target: Target, recipe_name: str, checkpoint: Checkpoint
+    spec: GraphSpec, target: Target, recipe_name: str, checkpoint: "Checkpoint"
 ) -> dict[str, str]:
     """What is written inside each file, so that a lone file can be identified."""
     provenance = checkpoint.provenance

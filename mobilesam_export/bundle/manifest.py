@@ -14,7 +14,7 @@ from mobilesam_export.backends import get_backend
 from mobilesam_export.bundle.contents import Contents
 from mobilesam_export.bundle.load import load_graph, load_predictor
 from mobilesam_export.bundle.staging import MANIFEST, PROJECT
-from mobilesam_export.checkpoint.load import Provenance
+from mobilesam_export.checkpoint.provenance import Provenance
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import BackendError, BundleError, TargetError, UsageError
 from mobilesam_export.files import file_sha256

@@ -13,7 +13,7 @@ from string import Template
 
 from mobilesam_export.backends import Backend, get_backend
 from mobilesam_export.bundle.contents import Contents
-from mobilesam_export.checkpoint.load import Provenance
+from mobilesam_export.checkpoint.provenance import Provenance
 from mobilesam_export.contract import GraphSpec
 from mobilesam_export.errors import BackendError
 from mobilesam_export.inspection.memory import find_peak

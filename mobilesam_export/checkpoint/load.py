@@ -8,7 +8,7 @@ for what it is.
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import cast
@@ -24,6 +24,7 @@ from mobilesam_export.checkpoint.identify import (
     compare_state_dict,
     why_refused,
 )
+from mobilesam_export.checkpoint.provenance import Provenance
 from mobilesam_export.checkpoint.relatives import recognize
 from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.checkpoint.state_dict import read_values, why_unreadable
@@ -45,31 +46,6 @@ SOURCES = (
 OFFICIAL_LICENSE = "Apache-2.0 (MobileSAM, https://github.com/ChaoningZhang/MobileSAM)"
 DEMO_LICENSE = "Apache-2.0 (mobilesam-export; trained on generated scenes, for demonstration)"
 SEEDED_LICENSE = "Apache-2.0 (mobilesam-export; not trained)"
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where weights come from; goes into the manifest and into every file.
-
-    Attributes:
-        source: "official", "demo", "seeded:SALT", or the name of a file (never its folder).
-        file_sha256: hash of the file; empty for weights that need none, from a rule or shipped.
-        weights_sha256: hash of names and float32 values, the same for every container.
-        license: of the weights, as far as known.
-        trained: whether masks can be expected to mean anything.
-        entry: where in the file they lie, like "ema.module"; empty at its top.
-    """
-
-    source: str
-    file_sha256: str
-    weights_sha256: str
-    license: str
-    trained: bool
-    entry: str = ""
-
-    def describe(self) -> dict[str, str]:
-        """The same as strings, for metadata fields of files; without an empty entry."""
-        return {k: str(v) for k, v in asdict(self).items() if k != "entry" or v}
 
 
 @dataclass(frozen=True)

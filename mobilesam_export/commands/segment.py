@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from mobilesam_export.prompts import Prompt
     from mobilesam_export.segment import Segmentation
 
+    NumbersBase = click.ParamType[tuple[float, ...]]
+else:
+    NumbersBase = click.ParamType  # generic since click 8.2 only
+
 
 @dataclass(frozen=True)
 class SegmentOptions:
@@ -43,7 +47,7 @@ class SegmentOptions:
         return Prompt(clicks, self.box)
 
 
-class NumbersType(click.ParamType[tuple[float, ...]]):
+class NumbersType(NumbersBase):
     """Comma-separated numbers, such as 320,240."""
 
     def __init__(self, form: str, counts: tuple[int, ...]) -> None:
