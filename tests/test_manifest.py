@@ -9,7 +9,8 @@ import pytest
 from mobilesam_export.backends import get_backend
 from mobilesam_export.bundle.contents import Contents
 from mobilesam_export.bundle.manifest import FileEntry, open_bundle, write_manifest
-from mobilesam_export.checkpoint.load import Checkpoint, Provenance
+from mobilesam_export.checkpoint.load import Checkpoint
+from mobilesam_export.checkpoint.provenance import Provenance
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import BackendError
 from mobilesam_export.target import GRAPHS, builtin_targets, load_target
