@@ -8,10 +8,12 @@ CHECKPOINT ?= demo
 
 setup: $(READY)
 
+# torch by itself and first: of the range in pyproject.toml pip may take a build with several GB of CUDA.
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable . --group dev
+	$(BIN)/python -m pip install --quiet "torch==2.13.*"
+	$(BIN)/python -m pip install --quiet --editable ".[all]" --group dev
 	touch $(READY)
 
 # The demo weights know generated scenes only, so that is what is segmented.

@@ -67,13 +67,14 @@ def measure(side: int) -> dict[str, Any]:
 def _ours(sam: Sam, side: int, folder: Path) -> dict[str, dict[str, Any]]:
     target = load_target("coreml")
     contract = Contract(side, SLOTS, target.graph)
-    recipe, options = target.recipes["float16"], coreml.parse_options(target.convert)
+    recipe = target.recipes["float16"]
+    settings = coreml.parse_recipe(recipe, target.graph, target.convert)
     keys = ("description", "author", "license", "version")
     figures = {}
     for graph in split_graphs(sam, contract):
         path = folder / f"{graph.spec.name}.mlpackage"
         metadata = dict.fromkeys(keys, "benchmark")
-        coreml.convert(graph, Conversion(options, recipe, contract, metadata), path)
+        coreml.convert(graph, Conversion(settings, recipe, contract, metadata), path)
         report = inspect_graph(coreml.describe(path))
         figures[graph.spec.name] = {**_figures(report), "text": render(report).splitlines()}
     return figures

@@ -80,15 +80,15 @@ def _convert(sam: Sam, name: str, side: int, folder: Path) -> list[Session]:
     target = load_target(name)
     backend = get_backend(target.backend)
     contract = Contract(side, SLOTS, target.graph)
-    options = backend.parse_options(target.convert)
+    recipe = target.recipes["float32"]
+    settings = backend.parse_recipe(recipe, target.graph, target.convert)
     metadata = dict.fromkeys(("description", "author", "license", "version"), "benchmark")
     sessions = []
     for graph in split_graphs(sam, contract):
-        path = folder / f"{graph.spec.name}{backend.SUFFIX}"
-        conversion = Conversion(options, target.recipes["float32"], contract, metadata)
+        path = folder / f"{graph.spec.name}{backend.suffix}"
+        conversion = Conversion(settings, recipe, contract, metadata)
         backend.convert(graph, conversion, path)
-        opened = name == "coreml"
-        sessions.append(backend.load_evaluator(path) if opened else backend.load(path, graph.spec))
+        sessions.append(backend.second_opinion(path) or backend.load(path, graph.spec))
     return sessions
 
 

@@ -36,11 +36,12 @@ def measure(folder: Path) -> dict[str, Any]:
     sam = build_sam(seeded_state_dict(0), SIDE)
     encoder, _ = split_graphs(sam, contract)
     path = folder / "encoder.mlpackage"
-    options, recipe = coreml.parse_options(target.convert), target.recipes["float16"]
+    recipe = target.recipes["float16"]
+    settings = coreml.parse_recipe(recipe, target.graph, target.convert)
     metadata = dict.fromkeys(("description", "author", "license", "version"), "benchmark")
-    coreml.convert(encoder, Conversion(options, recipe, contract, metadata), path)
+    coreml.convert(encoder, Conversion(settings, recipe, contract, metadata), path)
     sessions = {
-        "interpreter": coreml.load_evaluator(path),
+        "interpreter": coreml.second_opinion(path),
         "pytorch": reference.load(sam, contract)[0],
     }
     inputs = prompts.encoder_inputs(scene(1, 768, 1024), contract)

@@ -91,12 +91,13 @@ def compare(
 def _convert(sam: Sam, contract: Contract, folder: Path) -> list[Session]:
     folder.mkdir()
     target = load_target("onnx")
+    recipe = target.recipes["float32"]
     metadata = {"version": "0", "description": "parity"}
     sessions = []
     for graph in split_graphs(sam, contract):
         path = folder / f"{graph.spec.name}.onnx"
-        options = onnx.parse_options(target.convert)
-        conversion = Conversion(options, target.recipes["float32"], contract, metadata)
+        settings = onnx.parse_recipe(recipe, contract.form, target.convert)
+        conversion = Conversion(settings, recipe, contract, metadata)
         onnx.convert(graph, conversion, path)
         sessions.append(onnx.load(path, graph.spec))
     return sessions

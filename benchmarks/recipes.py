@@ -23,9 +23,10 @@ import click
 import numpy as np
 
 from benchmarks import readme, recipe_latency, tables
-from mobilesam_export import metrics, pipeline, prompts
+from mobilesam_export import metrics, prompts
 from mobilesam_export.backends import get_backend, reference
 from mobilesam_export.bundle import manifest, staging
+from mobilesam_export.bundle.sessions import load_files
 from mobilesam_export.checkpoint.load import load_checkpoint
 from mobilesam_export.contract import Array, Contract
 from mobilesam_export.model import Sam, build_sam
@@ -125,7 +126,7 @@ def exported(run: Run, target: Target, recipe: str) -> Path:
 def accuracy(run: Run, folder: Path) -> dict[str, Any]:
     """Mask IoU with PyTorch and the collapse guard of one bundle."""
     opened = manifest.open_bundle(folder)
-    sessions = pipeline.load_files(folder, get_backend(opened.backend), opened.contract)
+    sessions = load_files(folder, get_backend(opened.backend), opened.contract)
     ious: dict[str, list[float]] = {kind: [] for kind in KINDS}
     found: list[Array] = []
     expected: list[Array] = []
@@ -211,7 +212,7 @@ def measured(run: Run, target: Target, recipe: str) -> dict[str, Any]:
     kept = run.folder / f"{target.name}-{recipe}.json"
     if kept.exists() and (row := json.loads(kept.read_text()))["key"] == key:
         return dict(row)
-    why = get_backend(target.backend).unavailable()
+    why = get_backend(target.backend).why_unavailable()
     row = {
         "key": key,
         "default": recipe == target.default_recipe,

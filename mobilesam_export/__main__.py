@@ -36,6 +36,11 @@ def explain(exc: Exception) -> tuple[str, int]:
         return exc.format_message(), ERROR
     if isinstance(exc, MobileSamExportError):
         return str(exc), exc.exit_code
+    if isinstance(exc, ModuleNotFoundError):
+        from mobilesam_export.packages import why_not_importable
+
+        if reason := why_not_importable(exc):
+            return reason, ERROR
     if isinstance(exc, OSError):  # all others are mapped where they happen
         return f"cannot write the result: {exc.strerror or exc}", ERROR
     # The last resort: a bug, or a machine out of memory.

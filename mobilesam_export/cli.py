@@ -17,8 +17,8 @@ from mobilesam_export.commands.common import (
     FAILED,
     JSON,
     OK,
-    note_evaluator,
     print_json,
+    print_notes,
     styled,
 )
 from mobilesam_export.commands.compare import compare_command
@@ -164,7 +164,7 @@ def run_exports(targets: list[Target], options: dict[str, Any]) -> int:
         outcomes.append((job.target, outcome))
         if not options["as_json"]:
             print_outcome(job.target, outcome)
-            note_evaluator(outcome.report.runtime)
+            print_notes(outcome.report.note)
     if options["as_json"]:
         results = [outcome_dict(*item) for item in outcomes]
         print_json(results[0] if len(targets) == 1 else {"bundles": results})
@@ -200,7 +200,7 @@ def targets_command(as_json: bool) -> int:
     """List targets, their recipes, and whether their files can be run here."""
     from mobilesam_export.backends import get_backend
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in builtin_targets():
         target = load_target(name)
         rows.append(
@@ -209,7 +209,7 @@ def targets_command(as_json: bool) -> int:
                 "description": target.description,
                 "recipes": list(target.recipes),
                 "default_recipe": target.default_recipe,
-                "unavailable": get_backend(target.backend).unavailable(),
+                "unavailable": get_backend(target.backend).why_unavailable(),
                 "verified_by": get_backend(target.backend).runner(),
             }
         )
@@ -228,31 +228,31 @@ def targets_command(as_json: bool) -> int:
 @cli.command("verify")
 @BUNDLE
 @click.option("-c", "--checkpoint", help="What it was made of. [default: what it names]")
-@click.option("--evaluator", is_flag=True, help="Compare Core ML with the evaluator, too.")
+@click.option(
+    "--interpreter",
+    is_flag=True,
+    help="On a Mac: compare Core ML's answers with the MIL interpreter's, too.",
+)
 @JSON
-def verify_command(bundle: Path, checkpoint: str | None, evaluator: bool, as_json: bool) -> int:
+def verify_command(bundle: Path, checkpoint: str | None, interpreter: bool, as_json: bool) -> int:
     """Check a bundle's hashes, run its files, and compare them with PyTorch.
 
     \b
     Example:
       mobilesam-export verify build/onnx-float32
     """
-    from mobilesam_export.pipeline import verify_bundle
+    from mobilesam_export import pipeline
 
-    compared = None
-    if evaluator:
-        from mobilesam_export import cross_check
-
-        compared = cross_check.compare(bundle)
-    report = verify_bundle(bundle, checkpoint)
+    compared = pipeline.compare_with_interpreter(bundle) if interpreter else None
+    report = pipeline.verify_bundle(bundle, checkpoint)
     if as_json:
-        other = {} if compared is None else {"against_evaluator": compared.as_dict()}
+        other = {} if compared is None else {"against_interpreter": compared.as_dict()}
         print_json({"bundle": str(bundle), "verification": report.as_dict(), **other})
     else:
         click.echo(f"{bundle}: {styled(report.summary())}")
         if compared is not None:
-            click.echo(f"  against the evaluator: {styled(compared.summary())}")
-        note_evaluator(report.runtime)
+            click.echo(f"  against the interpreter: {styled(compared.summary())}")
+        print_notes(report.note)
     failed = compared is not None and compared.status == "failed"
     return OK if report.status == "passed" and not failed else FAILED
 

@@ -18,6 +18,9 @@ FILL = (124, 116, 104)
 # The windows of TinyViT need 64; the rest is what a machine of today can export.
 MIN_SIDE, MAX_SIDE = 256, 4096
 MIN_POINTS, MAX_POINTS = 2, 1024
+DEFAULT_POINTS = 6
+# What PyTorch is asked in where no file's form counts: the simplest that there is.
+PLAIN_FORM = GraphForm(layout="channel-last", pixels="uint8", prompt="slots")
 FOREGROUND, BACKGROUND, TOP_LEFT, BOTTOM_RIGHT, EMPTY = 1.0, 0.0, 2.0, 3.0, -1.0
 
 
@@ -162,3 +165,13 @@ class Contract:
             "the same logits at the picture's size",
         )
         return [full, iou, low_res]
+
+
+def plain_contract(image_size: int, points: int) -> Contract:
+    """The contract in which PyTorch answers beside bundles of any form.
+
+    Args:
+        image_size: of the bundles.
+        points: of their decoders; 0, as of decoders that take any number, for the default.
+    """
+    return Contract(image_size, points or DEFAULT_POINTS, PLAIN_FORM)

@@ -64,3 +64,14 @@ class VerificationError(MobileSamExportError):
     """A file does not compute what PyTorch computes."""
 
     exit_code = 3
+
+
+def first_line(exc: BaseException, most: int = 300) -> str:
+    """The first line of an exception's message, or its type where it has none.
+
+    Args:
+        exc: anyone's; messages of converters and runtimes can be pages long.
+        most: characters that are kept.
+    """
+    lines = str(exc).strip().splitlines() or [type(exc).__name__]
+    return lines[0][:most]

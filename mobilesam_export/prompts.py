@@ -183,16 +183,34 @@ def chosen_index(prompt: Prompt, iou_predictions: Array) -> int:
 
 def upscale(low_res_mask: Array, size: tuple[int, int], side: int) -> NDArray[np.float32]:
     """(S/4, S/4) logits -> (height, width) logits, bilinear by way of S x S, padding cropped."""
-    import torch
-    import torch.nn.functional as F
-
     height, width = resized_size(*size, side)
-    logits = torch.from_numpy(np.asarray(low_res_mask, np.float32))[None, None]
-    full = F.interpolate(logits, (side, side), mode="bilinear", align_corners=False)
-    cropped = full[:, :, :height, :width]
-    result: NDArray[np.float32] = F.interpolate(
-        cropped, size, mode="bilinear", align_corners=False
-    )[0, 0].numpy()
+    full = bilinear(np.asarray(low_res_mask, np.float32), (side, side))
+    return bilinear(full[:height, :width], size)
+
+
+def bilinear(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Resize (height, width) float32 as torch's interpolate does, by default and so in SAM.
+
+    Centers of pixels correspond (align_corners=False), and nothing is smoothed where the result is
+    smaller, unlike in Pillow. In numpy, because who only runs files has no torch.
+    """
+    height, width = size
+    columns = _resized_rows(np.ascontiguousarray(values.T), width)
+    return _resized_rows(np.ascontiguousarray(columns.T), height)
+
+
+def _resized_rows(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """(rows, n) -> (count, n), each between the two nearest rows."""
+    rows = len(values)
+    # In float32 like torch, which otherwise decides otherwise on logits near 0.
+    scale, half = np.float32(rows / count), np.float32(0.5)
+    place = np.clip((np.arange(count, dtype=np.float32) + half) * scale - half, 0, rows - 1)
+    first = place.astype(np.intp)
+    result: NDArray[np.float32] = values[first]
+    difference = values[np.minimum(first + 1, rows - 1)]
+    difference -= result
+    difference *= (place - first.astype(np.float32))[:, None]
+    result += difference
     return result
 
 

@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw
 from mobilesam_export import prompts
 from mobilesam_export.backends import get_backend
 from mobilesam_export.bundle.manifest import Bundle
+from mobilesam_export.bundle.sessions import load_files
 from mobilesam_export.errors import BackendError, PictureError, UsageError
-from mobilesam_export.pipeline import load_files
 from mobilesam_export.progress import step
 from mobilesam_export.prompts import Picture, Prompt
 
@@ -29,12 +29,12 @@ class Segmentation:
     Attributes:
         mask: (height, width) bool, of the picture's size.
         predicted_iou: what the model thinks of it.
-        runtime: what ran the files.
+        note: what must be known of what ran the files; see `Session`.
     """
 
     mask: NDArray[np.bool_]
     predicted_iou: float
-    runtime: str
+    note: str
 
 
 def segment(opened: Bundle, picture: Picture, prompt: Prompt) -> Segmentation:
@@ -47,7 +47,7 @@ def segment(opened: Bundle, picture: Picture, prompt: Prompt) -> Segmentation:
     size, contract = prompts.picture_size(picture), opened.contract
     prompts.check_prompt(prompt, size, contract)
     backend = get_backend(opened.backend)
-    if reason := backend.unavailable():
+    if reason := backend.why_unavailable():
         raise BackendError(f"cannot run {opened.folder}: {reason}")
     with step("Loading the bundle"):
         encoder, decoder = load_files(opened.folder, backend, contract)
@@ -58,7 +58,7 @@ def segment(opened: Bundle, picture: Picture, prompt: Prompt) -> Segmentation:
     iou = outputs["iou_predictions"][0]
     index = 0 if contract.dynamic else prompts.chosen_index(prompt, iou)
     mask = prompts.final_mask(prompt, outputs, size, contract)
-    return Segmentation(mask, float(iou[index]), encoder.runtime)
+    return Segmentation(mask, float(iou[index]), encoder.note)
 
 
 def overlay(picture: Picture, mask: NDArray[np.bool_], prompt: Prompt) -> Image.Image:

@@ -50,7 +50,7 @@ warm_processes.set_forkserver_preload(
     [
         *(
             "mobilesam_export.segment",
-            "mobilesam_export.backends.onnx.backend",
+            "mobilesam_export.backends.onnx.convert",
             "onnxruntime",
             "pooch",
         ),

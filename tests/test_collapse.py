@@ -151,10 +151,10 @@ def test_no_layer_of_a_right_file_looks_wrong(
 def test_core_ml_programs_are_looked_into_too(
     coreml_bundle: Path, cases: tuple[PictureCase, ...]
 ) -> None:
-    from mobilesam_export.backends.coreml.backend import load_evaluator
+    from mobilesam_export.backends.coreml import backend as coreml
 
     contract = open_bundle(coreml_bundle).contract
-    session = load_evaluator(coreml_bundle / "encoder.mlpackage")
+    session = coreml.second_opinion(coreml_bundle / "encoder.mlpackage")
     given = [prompts.encoder_inputs(case.picture, contract) for case in cases]
     assert session.observe is not None
     assert diagnosis.first_wrong(session.observe, given[0], given[1]) == ""

@@ -32,7 +32,7 @@ from mobilesam_export.mil import Program, read_program
 from mobilesam_export.model import Sam
 from mobilesam_export.scenes import scene
 from mobilesam_export.target import Recipe, load_target
-from tests.coreml_packages import opened, refused_before_conversion
+from tests.coreml_packages import opened
 
 TARGET = load_target("coreml")
 CONTRACT = Contract(256, 6, TARGET.graph)
@@ -45,9 +45,9 @@ def convert(sam: Sam, recipe: Recipe, path: Path, samples: int = 1) -> Path:
     pictures = [scene(seed, 192, 256) for seed in range(samples)]
     inputs = [prompts.encoder_inputs(picture, CONTRACT) for picture in pictures]
     metadata = dict.fromkeys(("description", "author", "license", "version"), "")
-    options = coreml.parse_options({**TARGET.convert, **recipe.convert})
+    settings = coreml.parse_recipe(recipe, TARGET.graph, {**TARGET.convert, **recipe.convert})
     path = path / "encoder.mlpackage"
-    coreml.convert(encoder, Conversion(options, recipe, CONTRACT, metadata, inputs), path)
+    coreml.convert(encoder, Conversion(settings, recipe, CONTRACT, metadata, inputs), path)
     return path
 
 
@@ -94,7 +94,7 @@ def test_convolutions_of_one_input_share_its_int8(int8_encoder: Path) -> None:
 
 def test_int8_activations_compute_nearly_the_same(sam: Sam, int8_encoder: Path) -> None:
     inputs = prompts.encoder_inputs(scene(9, 256, 200), CONTRACT)
-    found = coreml.load_evaluator(int8_encoder).run(inputs)["image_embeddings"]
+    found = coreml.second_opinion(int8_encoder).run(inputs)["image_embeddings"]
     expected = reference.load(sam, CONTRACT)[0].run(inputs)["image_embeddings"]
     assert psnr_db(found, expected) > 25  # random weights; 47 dB on trained ones
 
@@ -107,27 +107,22 @@ def test_int8_activations_compute_nearly_the_same(sam: Sam, int8_encoder: Path) 
         ({"float_inputs": {"encoder": "*"}}, "lists of names"),
     ],
 )
-def test_a_table_with_a_mistake_is_refused_before_the_conversion(
-    sam: Sam,
-    tmp_path: Path,
-    quantize: dict[str, Any],
-    message: str,
-) -> None:
-    with refused_before_conversion(message):
-        convert(sam, replace(W8A8, quantize=quantize), tmp_path)
+def test_a_table_with_a_mistake_is_refused(quantize: dict[str, Any], message: str) -> None:
+    recipe = replace(W8A8, quantize=quantize)
+    with pytest.raises(TargetError, match=message):
+        coreml.parse_recipe(recipe, TARGET.graph, {**TARGET.convert, **recipe.convert})
 
 
 @pytest.mark.parametrize(
-    ("quantize", "samples", "message"),
-    [({}, 0, "no samples"), ({"float_inputs": {"encoder": ["p_stm_*"]}}, 1, "p_stm_")],
+    ("patterns", "samples", "message"), [([], 0, "no samples"), (["p_stm_*"], 1, "p_stm_")]
 )
 def test_what_cannot_be_calibrated_so(
-    coreml_bundle: Path, quantize: dict[str, Any], samples: int, message: str
+    coreml_bundle: Path, patterns: list[str], samples: int, message: str
 ) -> None:
     model = opened(coreml_bundle / "encoder.mlpackage")
     inputs = [prompts.encoder_inputs(scene(0, 192, 256), CONTRACT)] * samples
     with pytest.raises(TargetError, match=message) as caught:
-        quantize_activations(model, replace(W8A8, quantize=quantize), "encoder", inputs)
+        quantize_activations(model, patterns, "encoder", inputs)
     assert "\n" not in str(caught.value)
 
 
@@ -199,7 +194,7 @@ def test_calibrated_palettes_are_nearer_to_the_model(
     nearest = convert(sam, replace(usual, calibrate_weights=False), tmp_path, samples=0)
     chosen = compressed("w4-palettized") / "encoder.mlpackage"
     found = [
-        psnr_db(coreml.load_evaluator(path).run(inputs)["image_embeddings"], expected)
+        psnr_db(coreml.second_opinion(path).run(inputs)["image_embeddings"], expected)
         for path in (nearest, chosen)
     ]
     assert found[1] > found[0] + 3

@@ -21,7 +21,7 @@ from mobilesam_export.errors import TargetError
 from mobilesam_export.graphs import split_graphs
 from mobilesam_export.model import Sam
 from mobilesam_export.target import Recipe, load_target, parse_target
-from tests.coreml_packages import compressed_spec, opened, refused_before_conversion
+from tests.coreml_packages import compressed_spec, opened
 from tests.test_coreml import operations, read_spec
 
 IOS16, IOS18 = 7, 9  # versions of Core ML's specification
@@ -46,8 +46,8 @@ def convert(sam: Sam, recipe: Recipe, path: Path, graph: str = "decoder") -> Non
     contract = Contract(256, 6, TARGET.graph)
     (found,) = (g for g in split_graphs(sam, contract) if g.spec.name == graph)
     metadata = dict.fromkeys(("description", "author", "license", "version"), "")
-    options = coreml.parse_options({**TARGET.convert, **recipe.convert})
-    coreml.convert(found, Conversion(options, recipe, contract, metadata), path)
+    settings = coreml.parse_recipe(recipe, TARGET.graph, {**TARGET.convert, **recipe.convert})
+    coreml.convert(found, Conversion(settings, recipe, contract, metadata), path)
 
 
 @pytest.mark.parametrize(
@@ -193,17 +193,22 @@ def test_an_exception_for_no_weight_is_refused(coreml_bundle: Path) -> None:
         ({"granularity": "per_grouped_channel", "group_size": 8}, "per_tensor or per_channel"),
         ({"weights": "palette6"}, "per_tensor or per_grouped_channel"),
         ({"activations": "float32"}, "int8 and float32"),
+        ({"weights": "int4"}, "int4 and float16"),
+        ({"keep_float32": ("sinn",)}, "'sinn', which is no operation"),
+        ({"calibrate_weights": True}, "for palettes"),
+        ({"quantize": {"float_inputs": {}}}, "for int8 activations"),
+        ({"activations": "int8"}, '"iOS17" or newer'),
+        (
+            {"weights": "palette4", "granularity": "per_grouped_channel", "group_size": 8}
+            | {"exceptions": {}},
+            '"iOS18" or newer',
+        ),
     ],
 )
-def test_what_cannot_be_compressed_so_is_refused_before_the_conversion(
-    sam: Sam,
-    tmp_path: Path,
-    changes: dict[str, Any],
-    message: str,
-) -> None:
+def test_what_cannot_be_compressed_so_is_refused(changes: dict[str, Any], message: str) -> None:
     recipe = replace(TARGET.recipes["w8"], **changes)
-    with refused_before_conversion(message):
-        convert(sam, recipe, tmp_path / "decoder.mlpackage")
+    with pytest.raises(TargetError, match=message):
+        coreml.parse_recipe(recipe, TARGET.graph, {**TARGET.convert, **recipe.convert})
 
 
 @pytest.mark.parametrize(
@@ -231,13 +236,11 @@ def test_a_recipe_cannot_name_another_system() -> None:
     text = TEXT.replace('"iOS18"', '"iOS9"')
     recipe = parse_target("mine", text).recipes["w4-palettized"]
     with pytest.raises(TargetError, match="iOS9"):
-        coreml.parse_options({**TARGET.convert, **recipe.convert})
+        coreml.parse_recipe(recipe, TARGET.graph, {**TARGET.convert, **recipe.convert})
 
 
-def test_the_onnx_backend_refuses_a_recipe_that_it_does_not_have(sam: Sam, tmp_path: Path) -> None:
-    contract = Contract(256, 6, load_target("onnx").graph)
-    graph = split_graphs(sam, contract)[1]
-    conversion = Conversion(onnx.Options(20), TARGET.recipes["w8"], contract, {})
+def test_the_onnx_backend_refuses_a_recipe_that_it_does_not_have() -> None:
+    target, recipe = load_target("onnx"), replace(TARGET.recipes["w8"], keep_float32=())
     with pytest.raises(TargetError, match="found int8 and float16") as caught:
-        onnx.convert(graph, conversion, tmp_path / "decoder.onnx")
+        onnx.parse_recipe(recipe, target.graph, target.convert)
     assert "\n" not in str(caught.value)

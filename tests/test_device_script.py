@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mobilesam_export.backends.device import fill_template
+from mobilesam_export.backends.tflite import android
 from mobilesam_export.benchmark.device_results import import_rows
 from mobilesam_export.errors import BudgetError
 from tests.cli_runner import ERROR, USAGE, refused, warm
@@ -138,8 +140,6 @@ def test_an_apple_package_is_whole(coreml_bundle: Path, tmp_path: Path) -> None:
 
 def test_the_android_script_runs_against_a_made_up_adb(onnx_bundle: Path, tmp_path: Path) -> None:
     """With an adb that prints what benchmark_model prints; no phone is needed for the script."""
-    from mobilesam_export.benchmark.device_script import _fill
-
     bin_folder = tmp_path / "bin"
     bin_folder.mkdir()
     (tmp_path / "log.txt").write_text(ENCODER)
@@ -148,7 +148,8 @@ def test_the_android_script_runs_against_a_made_up_adb(onnx_bundle: Path, tmp_pa
         "*) :;; esac\n"
     )
     (bin_folder / "adb").chmod(0o755)
-    _fill("android-run.sh", {"SUBJECT": "tflite-float32"}, tmp_path / "run.sh")
+    subject = {"SUBJECT": "tflite-float32"}
+    fill_template(android.TEMPLATES / "run.sh", subject, tmp_path / "run.sh")
     for name in ("encoder.tflite", "decoder.tflite", "benchmark_model"):
         (tmp_path / name).write_bytes(b"")
     subprocess.run(
@@ -171,7 +172,7 @@ def test_the_android_script_runs_against_a_made_up_adb(onnx_bundle: Path, tmp_pa
 def test_a_bundle_that_no_device_times_this_way_is_refused(
     onnx_bundle: Path, tmp_path: Path
 ) -> None:
-    phrases = ["is an onnx bundle", "tflite or coreml"]
+    phrases = ["is an onnx bundle", "for bundles of coreml, tflite"]
     refused(tmp_path, ["device-script", onnx_bundle, "-o", "x"], USAGE, phrases)
 
 

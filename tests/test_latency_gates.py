@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from mobilesam_export.benchmark.roofline import Peak, gpu_peak, measured_cpu_peak, roofline
-from mobilesam_export.bundle.describe import describe_path
+from mobilesam_export.bundle.describe import inspect_path
 from mobilesam_export.compare.gates import (
     LIMITS,
     Gate,
@@ -22,7 +22,7 @@ from mobilesam_export.compare.gates import (
 )
 from mobilesam_export.compare.run import parse_limits
 from mobilesam_export.errors import BudgetError, UsageError
-from mobilesam_export.inspection.report import OpReport, ResidencyReport, inspect_graph
+from mobilesam_export.inspection.report import OpReport, ResidencyReport
 
 MASKS = st.dictionaries(
     st.text(max_size=8), arrays(bool, array_shapes(min_dims=2, max_dims=2)), max_size=3
@@ -33,7 +33,7 @@ def residency(verdicts: str) -> ResidencyReport:
     """R resident, A at risk, N not resident."""
     words = {"R": "resident", "A": "at risk", "N": "not resident"}
     ops = tuple(OpReport(str(i), "k", words[v], ()) for i, v in enumerate(verdicts))
-    return ResidencyReport("", {}, {}, ops)
+    return ResidencyReport("", "", {}, {}, ops)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_damaged_masks_are_one_line(packed: dict[str, object]) -> None:
 
 
 def test_the_figures_of_a_file_are_those_of_inspect(onnx_bundle: Path) -> None:
-    report = inspect_graph(describe_path(onnx_bundle / "encoder.onnx")[0])
+    report = inspect_path(onnx_bundle / "encoder.onnx")[0]
     found = file_figures(report)
     assert set(found) == set(LIMITS)
     assert found["macs"] == sum(report.macs.values())
@@ -118,7 +118,7 @@ def test_the_figures_of_a_file_are_those_of_inspect(onnx_bundle: Path) -> None:
 
 
 def test_a_roofline_is_the_longer_of_computing_and_moving(onnx_bundle: Path) -> None:
-    report = inspect_graph(describe_path(onnx_bundle / "encoder.onnx")[0])
+    report = inspect_path(onnx_bundle / "encoder.onnx")[0]
     macs = sum(report.macs.values())
     moved = sum(report.weights_bytes.values()) + 256 * 256 * 3 + 256 * 16 * 16 * 4
     where = ("b", "encoder", "cpu")

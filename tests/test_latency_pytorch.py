@@ -6,12 +6,12 @@ import torch
 
 from benchmarks import gpu
 from mobilesam_export.backends import reference
-from mobilesam_export.benchmark.pytorch import FORM, KEEP_FLOAT32, Way, in_precision, open_graph
+from mobilesam_export.benchmark.pytorch import KEEP_FLOAT32, Way, in_precision, open_graph
 from mobilesam_export.benchmark.pytorch_subjects import parse_ways
 from mobilesam_export.benchmark.results import Row
 from mobilesam_export.benchmark.statistics import summarize
 from mobilesam_export.benchmark.subject import Loaded
-from mobilesam_export.contract import Array, Contract
+from mobilesam_export.contract import Array, plain_contract
 from mobilesam_export.errors import BackendError, UsageError
 from mobilesam_export.graphs import split_graphs
 from mobilesam_export.metrics import psnr_db
@@ -21,7 +21,7 @@ from mobilesam_export.verification import cases
 from mobilesam_export.verification.cases import PictureCase
 from tests.conftest import SIZE
 
-CONTRACT = Contract(SIZE, 6, FORM)
+CONTRACT = plain_contract(SIZE, 6)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_compiled_is_the_reference(sam: Sam, case: PictureCase) -> None:
 
 
 def test_what_is_not_here_is_said(sam: Sam) -> None:
-    assert Way("cuda-graph", "float16", "cpu").unavailable() == "CUDA graphs need --device cuda"
+    assert Way("cuda-graph", "float16", "cpu").why_unavailable() == "CUDA graphs need --device cuda"
     if not torch.cuda.is_available():
         with pytest.raises(BackendError, match="on cuda: no GPU here"):
             open_graph(sam, CONTRACT, "encoder", Way("eager", "float16", "cuda"))

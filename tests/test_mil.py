@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mobilesam_export.errors import BackendError
-from mobilesam_export.mil import Evaluator, load_program, read_program
+from mobilesam_export.mil import Interpreter, load_program, read_program
 from tests.mil_programs import Array, Var, convert, ct, mb, one_line, random, run, save
 
 # --- modes
@@ -68,7 +68,7 @@ def test_tensors_are_freed_after_their_last_use(tmp_path: Path) -> None:
         return x
 
     program = read_program(save(tmp_path / "m.mlpackage", build, {"x": random(2)}))
-    freed = [step.last_uses for step in Evaluator(program)._steps]
+    freed = [step.last_uses for step in Interpreter(program)._steps]
     names = [op.outputs[0].name for op in program.operations]
     assert freed == [("x",), (names[0],), (names[1],)]
 

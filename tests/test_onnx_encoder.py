@@ -38,9 +38,10 @@ def samples() -> list[Sample]:
 def float32(sam: Sam, tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
     """The encoder of seeded weights as torch exports it, for the opset that has Attention."""
     path = tmp_path_factory.mktemp("float32") / "encoder.onnx"
-    options = backend.parse_options({"opset": 23})
+    recipe = TARGET.recipes["float32"]
+    settings = backend.parse_recipe(recipe, TARGET.graph, {"opset": 23})
     metadata = {"version": "0", "description": "test"}
-    conversion = Conversion(options, TARGET.recipes["float32"], CONTRACT, metadata)
+    conversion = Conversion(settings, recipe, CONTRACT, metadata)
     backend.convert(split_graphs(sam, CONTRACT)[0], conversion, path)
     return onnx.load(path)
 
@@ -57,7 +58,8 @@ def made(
     @cache
     def make(name: str) -> Path:
         recipe = TARGET.recipes[name]
-        model = quantize.quantize(float32, "encoder", recipe, samples, samples)
+        settings = quantize.check_recipe(recipe)
+        model = quantize.quantize(float32, "encoder", recipe, settings, samples, samples)
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, folder / f"{name}.onnx")
         return folder / f"{name}.onnx"

@@ -180,8 +180,9 @@ def test_recipes_are_checked(change: dict[str, Any], message: str) -> None:
 
 
 def test_convert_takes_no_options() -> None:
+    target = load_target("tflite")
     with pytest.raises(TargetError, match="takes no keys"):
-        backend.parse_options({"opset": 20})
+        backend.parse_recipe(target.recipes["float32"], target.graph, {"opset": 20})
 
 
 @pytest.mark.parametrize("content", [b"", b"not tflite", b"\x1c\0\0\0TFL3" + bytes(40)])

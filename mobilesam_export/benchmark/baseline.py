@@ -25,10 +25,10 @@ from mobilesam_export.benchmark.roofline import (
 )
 from mobilesam_export.benchmark.subject import GRAPHS
 from mobilesam_export.bundle.manifest import Bundle
+from mobilesam_export.bundle.sessions import load_files
 from mobilesam_export.compare.gates import bundle_masks, bundle_reports, file_figures, pack_masks
 from mobilesam_export.errors import InterruptedMeasurement
 from mobilesam_export.inspection.report import GraphReport
-from mobilesam_export.pipeline import load_files
 from mobilesam_export.progress import step
 
 __all__ = ["complete", "import_rows", "publish"]
@@ -111,7 +111,7 @@ def add_masks(results: Results, opened: Sequence[Bundle]) -> Results:
     bundles = dict(results.sections.get("bundles", {}))
     for item in opened:
         name, backend = item.folder.resolve().name, get_backend(item.backend)
-        if name in bundles and not backend.unavailable():
+        if name in bundles and not backend.why_unavailable():
             sessions = load_files(item.folder, backend, item.contract)
             masks = pack_masks(bundle_masks(sessions, item.contract))
             bundles[name] = {**bundles[name], "masks": masks}

@@ -92,9 +92,8 @@ def bundle_subjects(opened: Bundle, device: str | None, threads: int) -> list[Su
     def open_on(name: str) -> Callable[[str], Session]:
         def open_graph(graph: str) -> Session:
             spec = getattr(opened.contract, graph)
-            path = opened.folder / f"{graph}{backend.SUFFIX}"
-            session: Session = backend.load(path, spec, name, threads)
-            return session
+            path = opened.folder / f"{graph}{backend.suffix}"
+            return backend.load(path, spec, name, threads)
 
         return open_graph
 

@@ -8,20 +8,23 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mobilesam_export import __version__
 from mobilesam_export.backends import get_backend
 from mobilesam_export.bundle import golden, readme
 from mobilesam_export.bundle.staging import MANIFEST, PROJECT
 from mobilesam_export.calibration import Calibration
-from mobilesam_export.checkpoint.load import Checkpoint, Provenance
+from mobilesam_export.checkpoint.provenance import Provenance
 from mobilesam_export.contract import Contract, GraphSpec
 from mobilesam_export.errors import BundleError, TargetError, UsageError
 from mobilesam_export.files import file_sha256
 from mobilesam_export.target import GraphForm, Recipe, Target, Tolerance
 from mobilesam_export.verification.cases import PictureCase
 from mobilesam_export.verification.verify import Report
+
+if TYPE_CHECKING:  # it imports torch
+    from mobilesam_export.checkpoint.load import Checkpoint
 
 SCHEMA_VERSION = 1
 
@@ -33,7 +36,7 @@ class Contents:
     target: Target
     recipe_name: str
     contract: Contract
-    checkpoint: Checkpoint
+    checkpoint: "Checkpoint"
     versions: Mapping[str, str]
     report: Report
     calibration: Calibration | None = None
@@ -54,7 +57,7 @@ class Bundle:
 
 
 def file_metadata(
-    spec: GraphSpec, target: Target, recipe_name: str, checkpoint: Checkpoint
+    spec: GraphSpec, target: Target, recipe_name: str, checkpoint: "Checkpoint"
 ) -> dict[str, str]:
     """What is written inside each file, so that a lone file can be identified."""
     provenance = checkpoint.provenance

@@ -1,25 +1,46 @@
 """The README of a bundle: everything an app developer needs who has only that folder.
 
-Text comes from `templates/`: `README.md` for all bundles, `<backend>-<prompt>.md` for the code,
-with `-gpu` behind that where the form of the graphs is for GPUs. The first paragraph of the code's
-template says what the files need, and stands at the top.
+What all bundles say is in `templates/`; the code for one format, by the form of its graphs, is in
+the backend's own folder (`Backend.templates`). Its first paragraph says what the files need, and
+stands at the top.
 """
 
+import textwrap
 from importlib import resources
 from pathlib import Path
 from string import Template
 from typing import Any
 
-from mobilesam_export.backends import get_backend
+from mobilesam_export.backends import Backend, get_backend
+from mobilesam_export.errors import BackendError
 from mobilesam_export.inspection.memory import find_peak
+from mobilesam_export.target import GraphForm
 
 SIZE_UNITS = 1e6  # MB as disks and app stores count
+WIDTH = 100
+
+
+def find_template(backend: Backend, form: GraphForm) -> Path:
+    """The backend's text for graphs of this form: PROMPT-LAYOUT.md, else PROMPT.md.
+
+    Raises:
+        BackendError: it has neither.
+    """
+    folder = backend.templates()
+    names = (f"{form.prompt}-{form.layout}.md", f"{form.prompt}.md")
+    found = next((folder / name for name in names if (folder / name).is_file()), None)
+    if found is None:
+        raise BackendError(
+            f"there is no text for the README of a bundle with prompt = {form.prompt!r}: expected "
+            f"{' or '.join(names)} in {folder}"
+        )
+    return found
 
 
 def readme(folder: Path, manifest: dict[str, Any]) -> str:
     """Fill the template from the manifest and the files that lie in `folder`."""
     contract, checkpoint = manifest["contract"], manifest["checkpoint"]
-    form = contract["form"]
+    backend, form = get_backend(manifest["backend"]), GraphForm(**contract["form"])
     values = {
         "target": manifest["target"],
         "recipe": manifest["recipe"]["name"],
@@ -27,7 +48,7 @@ def readme(folder: Path, manifest: dict[str, Any]) -> str:
         "side": str(contract["image_size"]),
         "quarter": str(contract["image_size"] // 4),
         "points": str(contract["points"]),
-        "files": _files(folder, manifest["backend"]),
+        "files": _files(folder, backend),
         "encoder": _table(contract["encoder"]),
         "decoder": _table(contract["decoder"]),
         "verification": _verification(manifest["verification"]),
@@ -37,12 +58,9 @@ def readme(folder: Path, manifest: dict[str, Any]) -> str:
         **{key: str(value) for key, value in manifest["convert"].items()},
         "warning": _warning(checkpoint),
     }
-    code = f"{manifest['backend']}-{form['prompt']}"
-    if manifest["backend"] == "tflite" and form["pixels"] == "float32":  # what GPU delegates take
-        code += "-gpu"
-    text = Template(_template(f"{code}.md")).substitute(values)
-    values["requirements"], _, values["code"] = text.partition("\n\n")
-    values["prompting"] = Template(_template(f"prompting-{form['prompt']}.md")).substitute(values)
+    code = Template(find_template(backend, form).read_text(encoding="utf-8")).substitute(values)
+    values["requirements"], _, values["code"] = code.partition("\n\n")
+    values["prompting"] = Template(_template(f"prompting-{form.prompt}.md")).substitute(values)
     return Template(_template("README.md")).substitute(values)
 
 
@@ -67,7 +85,7 @@ def _template(name: str) -> str:
     return (folder / name).read_text(encoding="utf-8")
 
 
-def _files(folder: Path, backend: str) -> str:
+def _files(folder: Path, backend: Backend) -> str:
     rows = [
         f"| `{name}` | {size / SIZE_UNITS:.1f} MB | {_peak_memory(folder / name, backend)} |"
         for name, size in artifact_sizes(folder).items()
@@ -80,8 +98,8 @@ def _files(folder: Path, backend: str) -> str:
     return "\n".join([*head, *rows, "", note])
 
 
-def _peak_memory(path: Path, backend: str) -> str:
-    peak = find_peak(get_backend(backend).describe(path))
+def _peak_memory(path: Path, backend: Backend) -> str:
+    peak = find_peak(backend.describe(path))
     return (
         f"{peak.bytes / SIZE_UNITS:.1f} MB" if not peak.unknown else "depends on the input's size"
     )
@@ -101,22 +119,24 @@ def _table(spec: dict[str, Any]) -> str:
 
 def _verification(report: dict[str, Any]) -> str:
     if report["status"] == "unverified":
-        return (
-            f"**Unverified**: {report['reason']}.\nThese files have not been run; check them with "
+        return _lines(
+            f"**Unverified**: {report['reason']}. These files have not been run; check them with "
             "`golden/` before you rely on them."
         )
     worst = min(item["mask_iou"] for item in report["prompts"])
     logits = max(item["logits_max_abs_error"] for item in report["prompts"])
-    limits = ""
-    if report["runtime"].startswith("evaluator"):
-        limits = (
-            "\nNo chip has run these files. This project's MIL interpreter ran the saved program "
-            "op\nby op, rounded to the types that it declares. It is not bit-exact with any device "
-            "and\nsays nothing about speed: compare a device with `golden/`."
-        )
-    return (
-        f"**{report['status'].capitalize()}** with {report['runtime']} against PyTorch in float32\n"
+    text = _lines(
+        f"**{report['status'].capitalize()}** with {report['runtime']} against PyTorch in float32 "
         f"on {len(report['embeddings'])} images and {len(report['prompts'])} prompts: mask IoU at "
-        f"least {worst:.4f}, mask logits at most {logits:.1e} apart.\nEvery figure is in "
-        f"`manifest.json`.{limits}"
+        f"least {worst:.4f}, mask logits at most {logits:.1e} apart. Every figure is in "
+        "`manifest.json`."
     )
+    if not report["note"]:
+        return text
+    note = str(report["note"])
+    return f"{text}\n{_lines(f'{note[0].upper()}{note[1:]}. Compare a device with `golden/`.')}"
+
+
+def _lines(text: str) -> str:
+    """One sentence or more in lines of a readable width."""
+    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)

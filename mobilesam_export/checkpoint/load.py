@@ -7,7 +7,7 @@ before anything else happens, so that a wrong file is named for what it is.
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from mobilesam_export import files
 from mobilesam_export.checkpoint import download
 from mobilesam_export.checkpoint.identify import Inspection, compare_state_dict, recognize
+from mobilesam_export.checkpoint.provenance import Provenance
 from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.checkpoint.state_dict import no_file, read_state_dict
 from mobilesam_export.errors import CheckpointError
@@ -24,29 +25,6 @@ SOURCES = "official, demo, seeded, seeded:SALT or the path of a .pt, .pth or .sa
 OFFICIAL_LICENSE = "Apache-2.0 (MobileSAM, https://github.com/ChaoningZhang/MobileSAM)"
 DEMO_LICENSE = "Apache-2.0 (mobilesam-export; trained on generated scenes, for demonstration)"
 SEEDED_LICENSE = "Apache-2.0 (mobilesam-export; not trained)"
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where weights come from; goes into the manifest and into every file.
-
-    Attributes:
-        source: "official", "demo", "seeded:SALT", or the name of a file (never its folder).
-        file_sha256: hash of the file; empty for weights that need none, from a rule or shipped.
-        weights_sha256: hash of names and float32 values, the same for every container.
-        license: of the weights, as far as known.
-        trained: whether masks can be expected to mean anything.
-    """
-
-    source: str
-    file_sha256: str
-    weights_sha256: str
-    license: str
-    trained: bool
-
-    def describe(self) -> dict[str, str]:
-        """The same as strings, for metadata fields of files."""
-        return {key: str(value) for key, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,10 @@ def styled(summary: str) -> str:
     return click.style(summary, fg=colors.get(summary.partition(" ")[0], "yellow"))
 
 
-def note_evaluator(*runtimes: str) -> None:
-    """Say on stderr what results of the evaluator of ML Programs do not say; see `Session`."""
-    if any(runtime.startswith("evaluator") for runtime in runtimes):
-        click.echo(
-            "note: the evaluator computes the saved program, in the number formats that it "
-            "declares, without a claim about any one chip's kernels or speed",
-            err=True,
-        )
+def print_notes(*notes: str) -> None:
+    """Say on stderr what must be known of the runtimes that computed; see `Session.note`."""
+    for note in dict.fromkeys(filter(None, notes)):
+        click.echo(f"note: {note}", err=True)
 
 
 def print_json(value: dict[str, Any]) -> None:

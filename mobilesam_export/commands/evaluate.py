@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mobilesam_export.commands.common import JSON, OK, note_evaluator, print_json
+from mobilesam_export.commands.common import JSON, OK, print_json, print_notes
 from mobilesam_export.errors import MobileSamExportError, UsageError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def evaluate_command(bundles: tuple[Path, ...], as_json: bool, **options: Any) -
         print_json(as_dict(evaluation, sizes, dataset))
     else:
         print_table(dataset, evaluation, figures_table(evaluation, sizes))
-        note_evaluator(*(candidate.sessions[0].runtime for candidate in candidates))
+        print_notes(*(candidate.sessions[0].note for candidate in candidates))
     return OK
 
 
@@ -84,9 +84,9 @@ def load_candidates(
     """Bundles opened and ready to run, and the float32 model where it is needed."""
     from mobilesam_export.backends import get_backend
     from mobilesam_export.bundle.manifest import open_bundle
+    from mobilesam_export.bundle.sessions import load_files
     from mobilesam_export.errors import BackendError
     from mobilesam_export.evaluation.scores import Candidate
-    from mobilesam_export.pipeline import load_files
     from mobilesam_export.progress import step
 
     names = [str(path) for path in bundles]
@@ -98,7 +98,7 @@ def load_candidates(
     candidates = []
     for path, item in zip(bundles, opened, strict=True):
         backend = get_backend(item.backend)
-        if reason := backend.unavailable():
+        if reason := backend.why_unavailable():
             raise BackendError(f"cannot run {path}: {reason}")
         with step("Loading the bundle"):
             sessions = load_files(path, backend, item.contract)
@@ -117,17 +117,16 @@ def load_candidates(
 def pytorch_candidate(opened: Sequence["Bundle"], checkpoint: str | None) -> "Candidate":
     """The float32 model that the bundles were made of."""
     from mobilesam_export.backends import reference
-    from mobilesam_export.contract import Contract
+    from mobilesam_export.contract import plain_contract
     from mobilesam_export.evaluation.scores import Candidate
     from mobilesam_export.model import build_sam
     from mobilesam_export.pipeline import reference_checkpoint
-    from mobilesam_export.target import load_target
 
     if len({item.provenance.weights_sha256 for item in opened}) > 1:
         raise UsageError("bundles of different weights have no PyTorch model in common")
     weights = reference_checkpoint(opened[0], checkpoint)
     side = opened[0].contract.image_size
-    contract = Contract(side, opened[0].contract.points or 6, load_target("onnx").graph)
+    contract = plain_contract(side, opened[0].contract.points)
     sessions = reference.load(build_sam(weights.state_dict, side), contract)
     return Candidate(PYTORCH, weights.provenance.weights_sha256, contract, sessions, 0)
 

@@ -44,11 +44,10 @@ def inspect_command(
     import json
     from dataclasses import asdict
 
-    from mobilesam_export.bundle.describe import describe_path
-    from mobilesam_export.inspection.report import inspect_graph
+    from mobilesam_export.bundle.describe import inspect_path
     from mobilesam_export.inspection.text import render
 
-    reports = [inspect_graph(graph) for graph in describe_path(path)]
+    reports = inspect_path(path)
     if as_json:
         result = {"path": str(path), "graphs": [asdict(report) for report in reports]}
         click.echo(json.dumps(result, indent=2, allow_nan=False))

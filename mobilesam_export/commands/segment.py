@@ -1,14 +1,19 @@
 """`segment`: clicks or a box on a picture to a mask, with a bundle's files."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mobilesam_export.commands.common import BUNDLE, JSON, OK, note_evaluator, print_json
+from mobilesam_export.commands.common import BUNDLE, JSON, OK, print_json, print_notes
+
+if TYPE_CHECKING:
+    NumbersBase = click.ParamType[tuple[float, ...]]
+else:
+    NumbersBase = click.ParamType  # generic since click 8.2 only
 
 
-class NumbersType(click.ParamType[tuple[float, ...]]):
+class NumbersType(NumbersBase):
     """Comma-separated numbers, such as 320,240."""
 
     def __init__(self, form: str, counts: tuple[int, ...]) -> None:
@@ -88,7 +93,7 @@ def segment_command(
     else:
         written = ", ".join(str(path) for path in paths)
         click.echo(f"{written}: {share:.1%} of it, predicted IoU {result.predicted_iou:.2f}")
-        note_evaluator(result.runtime)
+        print_notes(result.note)
     if not opened.provenance.trained:
         click.echo(f"note: weights {opened.provenance.source} are not trained", err=True)
     elif opened.provenance.source == "demo":

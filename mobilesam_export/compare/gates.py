@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from mobilesam_export import prompts
 from mobilesam_export.benchmark.subject import GRAPHS
-from mobilesam_export.bundle.describe import describe_path
+from mobilesam_export.bundle.describe import inspect_path
 from mobilesam_export.bundle.manifest import Bundle
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import BudgetError
 from mobilesam_export.inspection.placement import Verdict
-from mobilesam_export.inspection.report import GraphReport, ResidencyReport, inspect_graph
+from mobilesam_export.inspection.report import GraphReport, ResidencyReport
 from mobilesam_export.metrics import mask_iou
 from mobilesam_export.session import Session
 from mobilesam_export.verification.cases import object_prompts, verification_scenes
@@ -71,7 +71,7 @@ def bundle_figures(opened: Bundle) -> dict[str, Figures]:
     """What there is to gate in both files of a bundle.
 
     Raises:
-        BundleError, BackendError: see `describe_path`.
+        BundleError, BackendError: see `inspect_path`.
     """
     reports = bundle_reports(opened)
     return {graph: file_figures(report) for graph, report in reports.items()}
@@ -79,11 +79,7 @@ def bundle_figures(opened: Bundle) -> dict[str, Figures]:
 
 def bundle_reports(opened: Bundle) -> dict[str, GraphReport]:
     """Both files of a bundle, inspected."""
-    descriptions = describe_path(opened.folder)
-    return {
-        graph: inspect_graph(description)
-        for graph, description in zip(GRAPHS, descriptions, strict=True)
-    }
+    return dict(zip(GRAPHS, inspect_path(opened.folder), strict=True))
 
 
 def file_figures(report: GraphReport) -> dict[str, int | None]:

@@ -114,7 +114,7 @@ def opener(opened: Bundle, graph: str, device: str, threads: int) -> Open:
     """A function that loads a file of a bundle afresh."""
     backend = get_backend(opened.backend)
     spec = getattr(opened.contract, graph)
-    path = opened.folder / f"{graph}{backend.SUFFIX}"
+    path = opened.folder / f"{graph}{backend.suffix}"
     return lambda: backend.load(path, spec, device, threads)
 
 

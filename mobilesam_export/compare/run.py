@@ -16,6 +16,7 @@ from mobilesam_export.benchmark.results import check_output, read_results, write
 from mobilesam_export.benchmark.subject import GRAPHS
 from mobilesam_export.benchmark.timing import keep_freed_memory
 from mobilesam_export.bundle.manifest import Bundle, open_bundle
+from mobilesam_export.bundle.sessions import load_files
 from mobilesam_export.compare import text
 from mobilesam_export.compare.decision import Decision, Rule, Verdict
 from mobilesam_export.compare.gates import (
@@ -43,7 +44,6 @@ from mobilesam_export.compare.pairs import (
     opener,
 )
 from mobilesam_export.errors import BudgetError, InterruptedMeasurement, UsageError
-from mobilesam_export.pipeline import load_files
 from mobilesam_export.progress import step
 
 TIME = "time"
@@ -167,7 +167,7 @@ def _stored(path: Path, candidate: Bundle) -> Base:
 
 
 def _gate_masks(base: Base, candidate: Bundle, limit: float) -> Gate:
-    reason = get_backend(candidate.backend).unavailable()
+    reason = get_backend(candidate.backend).why_unavailable()
     if reason:
         return Gate("bundle", MASK_IOU, None, None, limit, "unverified", reason)
     found = _masks(candidate)

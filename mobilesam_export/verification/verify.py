@@ -67,6 +67,7 @@ class Report:
         status: one of three.
         reason: why it is unverified; empty otherwise.
         runtime: what ran the files.
+        note: what must be known of that runtime; see `Session`.
         failures: every limit that was broken, in words.
         embeddings: by picture.
         prompts: by picture and prompt.
@@ -78,6 +79,7 @@ class Report:
     status: Status
     reason: str = ""
     runtime: str = ""
+    note: str = ""
     failures: tuple[str, ...] = ()
     embeddings: tuple[EmbeddingError, ...] = ()
     prompts: tuple[PromptError, ...] = ()
@@ -145,6 +147,7 @@ def verify(
     return Report(
         status=Status.FAILED if failures else Status.PASSED,
         runtime=sessions[0].runtime,
+        note=sessions[0].note,
         failures=failures,
         embeddings=tuple(findings.embeddings),
         prompts=tuple(findings.prompts),

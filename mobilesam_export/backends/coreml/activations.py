@@ -1,8 +1,8 @@
-"""int8 activations for a Core ML program, their ranges from sample inputs run by the evaluator.
+"""int8 activations for a Core ML program, their ranges from samples run by the MIL interpreter.
 
-Core ML's own calibration needs a Mac. Here the float program runs in the evaluator, so the ranges
-are those of the very values that are quantised. Only inputs of convolutions that are not depthwise
-are: attention's products, softmax, normalisation, GELU and residual sums stay float16.
+Core ML's own calibration needs a Mac. Here the float program runs in the interpreter, so the
+ranges are those of the very values that are quantised. Only inputs of convolutions that are not
+depthwise are: attention's products, softmax, normalisation, GELU and residual sums stay float16.
 """
 
 import fnmatch
@@ -20,7 +20,6 @@ from mobilesam_export.backends.coreml.compensation import is_dense
 from mobilesam_export.contract import Array
 from mobilesam_export.errors import TargetError
 from mobilesam_export.mil import Operation, Program, Value, load_program
-from mobilesam_export.target import GRAPHS, Recipe
 
 Samples = Sequence[Mapping[str, Array]]
 
@@ -67,25 +66,23 @@ def quantized(values: Tensor, affine: Affine) -> Tensor:
     return (steps.clamp(LOWEST, HIGHEST) - affine.zero_point) * affine.scale
 
 
-def quantize_activations(model: Any, recipe: Recipe, graph: str, samples: Samples) -> Any:
+def quantize_activations(model: Any, patterns: Sequence[str], graph: str, samples: Samples) -> Any:
     """Let convolutions take int8.
 
     Args:
         model: an MLModel in float16 for iOS 17 or newer; it is not changed.
-        recipe: its `quantize` table has `float_inputs`: for a graph, patterns of the names of
-            weights whose convolutions still take float16.
+        patterns: names of weights whose convolutions still take float16.
         graph: "encoder" or "decoder".
         samples: inputs of the graph, in the contract's form.
 
     Raises:
-        TargetError: the table is wrong, or there are no samples.
+        TargetError: a pattern names no weight of a convolution, or there are no samples.
     """
-    patterns = parse(recipe.quantize).get(graph, ())
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / f"{graph}.mlpackage"
         model.save(str(package))
-        evaluator = load_program(package)
-        inputs = _quantizable(evaluator.program, patterns, graph)
+        interpreter = load_program(package)
+        inputs = _quantizable(interpreter.program, patterns, graph)
         if not inputs:
             return model
         if not samples:
@@ -97,31 +94,12 @@ def quantize_activations(model: Any, recipe: Recipe, graph: str, samples: Sample
                 observed[value.name].add(tensor)
 
         for sample in samples:
-            evaluator.run(sample, observe)
+            interpreter.run(sample, observe)
     affines = {name: seen.best() for name, seen in observed.items()}
     by_weight = {weight: affines[value] for weight, value in inputs.items()}
     from mobilesam_export.backends.coreml import passes
 
     return passes.applied(model, passes.quantize_inputs(by_weight))
-
-
-def parse(table: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
-    """By graph, patterns of the weights whose convolutions still take float16.
-
-    Raises:
-        TargetError: a recipe's `quantize` table has other keys or values.
-    """
-    unknown = set(table) - {"float_inputs"}
-    chosen = table.get("float_inputs", {})
-    if unknown or not isinstance(chosen, Mapping) or not set(chosen) <= set(GRAPHS):
-        raise TargetError(
-            "quantize of a coreml recipe takes float_inputs.encoder and float_inputs.decoder, "
-            f"found {dict(table)}"
-        )
-    for patterns in chosen.values():
-        if not isinstance(patterns, list | tuple) or not all(isinstance(p, str) for p in patterns):
-            raise TargetError(f"quantize, float_inputs: expected lists of names, found {chosen}")
-    return chosen
 
 
 def _affine(low: float, high: float) -> Affine:

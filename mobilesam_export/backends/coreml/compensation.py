@@ -81,7 +81,7 @@ def compensate(
     Args:
         model: an MLModel in float16; it is not changed.
         grids: by the name of a weight; weights of other operations are left alone.
-        samples: inputs of the program, which the evaluator runs to see what convolutions take.
+        samples: inputs of the program; the MIL interpreter runs it to see what convolutions take.
 
     Raises:
         TargetError: there are no samples.
@@ -89,11 +89,11 @@ def compensate(
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "model.mlpackage"
         model.save(str(package))
-        evaluator = load_program(package)
+        interpreter = load_program(package)
         convolutions = {
             op.inputs["weight"][0]: op
-            for op in evaluator.program.operations
-            if is_dense(op, evaluator.program) and op.inputs["weight"][0] in grids
+            for op in interpreter.program.operations
+            if is_dense(op, interpreter.program) and op.inputs["weight"][0] in grids
         }
         if not convolutions:
             return model
@@ -102,7 +102,7 @@ def compensate(
         seen = {}
         takers: dict[str, dict[object, Inputs]] = {}
         for weight, op in convolutions.items():  # convolutions of one input share its moments
-            inputs = _inputs(op, evaluator.program)
+            inputs = _inputs(op, interpreter.program)
             alike = takers.setdefault(op.inputs["x"][0], {})
             seen[weight] = alike.setdefault((inputs.kernel, inputs.stride), inputs)
 
@@ -111,9 +111,9 @@ def compensate(
                 taken.add(tensor)
 
         for sample in samples:
-            evaluator.run(sample, observe)
+            interpreter.run(sample, observe)
         made = {
-            weight: compensated(_array(evaluator.program, weight), grids[weight], inputs)
+            weight: compensated(_array(interpreter.program, weight), grids[weight], inputs)
             for weight, inputs in seen.items()
         }
     return replace_weights(model, made)

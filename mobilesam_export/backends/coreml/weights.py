@@ -28,7 +28,7 @@ def compress(model: Any, recipe: Recipe, graph: str) -> Any:
         An MLModel that decompresses its weights when it is loaded.
 
     Raises:
-        TargetError: an exception is for no weight of the graph, or cannot be made.
+        TargetError: an exception is for no weight of the graph.
     """
     with quiet():
         import coremltools.optimize.coreml as cto
@@ -46,22 +46,8 @@ def compress(model: Any, recipe: Recipe, graph: str) -> Any:
         return run(model, config)
 
 
-def check(recipe: Recipe) -> None:
-    """Find what `compress` cannot do, as far as that shows without a program.
-
-    Raises:
-        TargetError: the weights and their granularity, or the weights of an exception.
-    """
-    _usual(recipe)
-    for table in recipe.exceptions.values():
-        for weights in table.values():
-            _other(recipe, weights)
-
-
 def grids(model: Any, recipe: Recipe, graph: str) -> dict[str, Grid]:
     """What each weight that gets a palette may be; see `compress`."""
-    if not recipe.weights.startswith("palette"):
-        raise TargetError(f"calibrate_weights is for palettes, not for {recipe.weights}")
     sizes = _weight_sizes(model)
     names = [*sizes]
     kinds = dict.fromkeys(names, (recipe.weights, recipe.group_size))
@@ -96,16 +82,12 @@ def _usual(recipe: Recipe) -> Any:
     import coremltools.optimize.coreml as cto
 
     if recipe.weights == "int8":
-        if recipe.granularity == "per_grouped_channel":
-            raise TargetError("int8 weights are per_tensor or per_channel in a coreml recipe")
         return cto.OpLinearQuantizerConfig(
             mode="linear_symmetric",
             dtype="int8",
             granularity=recipe.granularity,
             weight_threshold=recipe.weight_threshold,
         )
-    if recipe.granularity == "per_channel":
-        raise TargetError("palettes are per_tensor or per_grouped_channel in a coreml recipe")
     groups = {"group_size": recipe.group_size} if recipe.group_size else {}
     return _palettizer(recipe, recipe.weights, granularity=recipe.granularity, **groups)
 
@@ -114,10 +96,6 @@ def _other(recipe: Recipe, weights: str) -> Any:
     """Settings of coremltools for an exception; None leaves a weight as it is."""
     if weights == "float16":
         return None
-    if weights in ("float32", "int8"):
-        raise TargetError(f"exceptions of a coreml recipe are float16 or a palette, not {weights}")
-    if recipe.weights == "int8":
-        raise TargetError(f"exceptions of int8 weights can be float16 only, not {weights}")
     return _palettizer(recipe, weights, granularity="per_tensor")
 
 

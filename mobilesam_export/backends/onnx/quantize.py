@@ -82,8 +82,8 @@ def parse_settings(table: Mapping[str, Any]) -> Settings:
     return settings
 
 
-def check_recipe(recipe: Recipe) -> None:
-    """Refuse a recipe that no ONNX file can have, before any work is done.
+def check_recipe(recipe: Recipe) -> Settings:
+    """Read a recipe with compressed weights, or refuse one that no ONNX file can have.
 
     Raises:
         TargetError: with what it should be.
@@ -116,17 +116,24 @@ def check_recipe(recipe: Recipe) -> None:
                 raise TargetError(
                     f"exceptions of an onnx recipe are float32, float16 or int8, not {kind}"
                 )
+    return settings
 
 
 def quantize(
-    model: Node, name: str, recipe: Recipe, samples: Sequence[Sample], examples: Sequence[Sample]
+    model: Node,
+    name: str,
+    recipe: Recipe,
+    settings: Settings,
+    samples: Sequence[Sample],
+    examples: Sequence[Sample],
 ) -> Node:
     """Write a model's weights, and its products if so said, in the recipe's numbers.
 
     Args:
         model: float32, as exported; not changed.
         name: "encoder" or "decoder".
-        recipe: with compressed weights, checked by `check_recipe`.
+        recipe: with compressed weights.
+        settings: what `check_recipe` has read from it.
         samples: to calibrate on; needed by static recipes.
         examples: inputs to compare on where there are no samples.
 
@@ -139,7 +146,6 @@ def quantize(
     """
     if recipe.calibrated and not samples:
         raise TargetError("this recipe fixes ranges of activations and was given no samples")
-    settings = parse_settings(recipe.quantize)
     steps: list[tuple[str, Callable[[Node], Node], float]] = []
     if settings.rewrite and name == "encoder":
         steps += [

@@ -1,4 +1,4 @@
-"""`verify --evaluator`: Core ML against the evaluator, with a stand-in for Core ML."""
+"""`verify --interpreter`: Core ML against the MIL interpreter, with a stand-in for Core ML."""
 
 import platform
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mobilesam_export import cross_check
+from mobilesam_export import pipeline
 from mobilesam_export.backends.coreml import backend as coreml
 from mobilesam_export.contract import Array, GraphSpec
 from mobilesam_export.errors import UsageError
@@ -23,15 +23,14 @@ Outputs = dict[str, Array]
 def compare_on_a_mac(
     folder: Path, patch: pytest.MonkeyPatch, fault: Callable[[Outputs], Outputs]
 ) -> Report:
-    """As on a Mac whose Core ML computes what the evaluator does, and then `fault`."""
+    """As on a Mac whose Core ML computes what the interpreter does, and then `fault`."""
 
     def load(path: Path, _: GraphSpec) -> Session:
-        session = coreml.load_evaluator(path)
+        session = coreml.second_opinion(path)
         return Session(lambda inputs: fault(session.run(inputs)), "Core ML on macOS 99")
 
     patch.setattr(coreml, "load", load)
-    patch.setattr(coreml, "evaluated", lambda: "")
-    return cross_check.compare(folder)
+    return pipeline.compare_with_interpreter(folder)
 
 
 def test_a_core_ml_that_agrees_passes(coreml_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,16 +51,16 @@ def test_a_core_ml_that_computes_something_else_fails(
 
 
 @NEEDS_NO_MAC
-def test_elsewhere_it_says_what_the_evaluator_is(coreml_bundle: Path) -> None:
+def test_elsewhere_there_is_nothing_to_compare_with(coreml_bundle: Path) -> None:
     command = [sys.executable, "-m", "mobilesam_export", "verify", str(coreml_bundle)]
-    done = subprocess.run([*command, "--evaluator"], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, "--interpreter"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     verified, compared = done.stdout.splitlines()
-    assert ": verified (evaluator, float16): " in verified
-    assert compared.startswith("  against the evaluator: unverified: Core ML is part of")
-    assert "note: the evaluator computes the saved program" in done.stderr
+    assert ": verified (MIL interpreter, float16): " in verified
+    assert compared.startswith("  against the interpreter: unverified: the MIL interpreter")
+    assert "note: no chip has run these files: the MIL interpreter computes" in done.stderr
 
 
-def test_other_bundles_have_no_core_ml(onnx_bundle: Path) -> None:
-    with pytest.raises(UsageError, match="is for onnx"):
-        cross_check.compare(onnx_bundle)
+def test_other_bundles_have_no_interpreter(onnx_bundle: Path) -> None:
+    with pytest.raises(UsageError, match="no interpreter for the files of"):
+        pipeline.compare_with_interpreter(onnx_bundle)

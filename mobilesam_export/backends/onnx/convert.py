@@ -1,14 +1,10 @@
-"""ONNX files, by torch's exporter, run by ONNX Runtime.
+"""A graph -> an ONNX file, by torch's exporter.
 
 torch writes a clean graph of the export form as it is: nothing is simplified or fused here,
 because offline optimizers have been seen to change what MobileSAM computes (see README).
 """
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +13,16 @@ import torch
 from torch import nn
 
 from mobilesam_export.backends.conversion import Conversion
-from mobilesam_export.backends.onnx import observe, quantize
+from mobilesam_export.backends.onnx import quantize
+from mobilesam_export.backends.onnx.settings import OnnxSettings
 from mobilesam_export.contract import Array, Contract, GraphSpec, TensorSpec
-from mobilesam_export.errors import BackendError, ConversionError, TargetError
+from mobilesam_export.errors import ConversionError, TargetError, first_line
 from mobilesam_export.graphs import Graph
-from mobilesam_export.inspection.graph import GraphDescription
 from mobilesam_export.quiet import quiet
-from mobilesam_export.session import Session
 from mobilesam_export.target import Recipe
 
-SUFFIX = ".onnx"
 IR_VERSION = 10  # what ONNX Runtime 1.18 and newer read
 IR_OF_OPSET = {23: 11}  # ONNX Runtime 1.23 and newer
-# Execution providers by our name. The GPU's computes what it cannot run on the CPU.
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-}
-LABELS = {"cpu": "CPU", "cuda": "CUDA", "tensorrt": "TensorRT"}
-DTYPES = {"float32": 1, "uint8": 2}  # onnx.TensorProto's numbers
 
 # SAM's post-processing: to S x S, crop the padding, to the picture's size. `{side}` is S.
 UPSCALE = """
@@ -57,56 +43,13 @@ upscale (float[1,1,L,L] low_res_masks, float[2] orig_im_size) => (float[1,1,heig
 """
 
 
-@dataclass(frozen=True)
-class Options:
-    """The [convert] table of a target of this backend."""
-
-    opset: int
-
-
-def parse_options(table: Mapping[str, Any]) -> Options:
-    """Check the [convert] table.
-
-    Raises:
-        TargetError: an unknown key, or an opset that torch cannot write.
-    """
-    if set(table) != {"opset"} or not isinstance(table["opset"], int):
-        raise TargetError(f"[convert] of an onnx target takes opset = NUMBER, found {dict(table)}")
-    if not 18 <= table["opset"] <= 23:
-        raise TargetError(f"opset is {table['opset']}; torch's exporter writes 18 to 23")
-    return Options(table["opset"])
-
-
-def unavailable() -> str:
-    """ONNX Runtime is a dependency: files can always be run."""
-    return ""
-
-
-def runner() -> str:
-    """What runs files here."""
-    return "ONNX Runtime"
-
-
-def versions() -> dict[str, str]:
-    """Tools that decide the bytes of a file."""
-    return {name: version(name) for name in ("torch", "onnx", "onnxscript")}
-
-
 def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
-    """Write one graph as an ONNX file.
-
-    Raises:
-        ConversionError: torch's exporter or onnx's checker refused the graph.
-        TargetError: `keep_float32` names no module of the graph.
-    """
+    """Write one graph as an ONNX file; see `Backend.convert`."""
     import onnx
 
-    contract, recipe = conversion.contract, conversion.recipe
-    if contract.form.pixels == "image":
-        raise TargetError('an onnx target has pixels = "uint8", "float32" or "sam", not "image"')
-    if recipe.compressed:
-        quantize.check_recipe(recipe)
-    module = graph.module if recipe.compressed else _in_precision(graph, recipe)
+    settings, contract, recipe = conversion.settings, conversion.contract, conversion.recipe
+    assert isinstance(settings, OnnxSettings)
+    module = _in_float16(graph, recipe) if recipe.weights == "float16" else graph.module
     # Outputs that only ONNX can compute are added below.
     added = {"masks", "orig_im_size"}
     inputs = [spec.name for spec in graph.spec.inputs if spec.name not in added]
@@ -119,7 +62,7 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
                 module,
                 graph.example_inputs(),
                 dynamo=True,
-                opset_version=conversion.options.opset,
+                opset_version=settings.opset,
                 input_names=inputs,
                 output_names=outputs,
                 dynamic_shapes=_dynamic_shapes(graph.spec, contract, added),
@@ -129,15 +72,17 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
             model = program.model_proto
     except torch.onnx.errors.OnnxExporterError as exc:
         raise ConversionError(
-            f"torch.onnx could not export the {graph.spec.name}: {_first_line(exc)}"
+            f"torch.onnx could not export the {graph.spec.name}: {first_line(exc)}"
         ) from exc
     if contract.dynamic and graph.spec.name == "decoder":
         _add_upscaling(model, contract.image_size)
     _name_weights(model, graph.module)
-    if recipe.compressed:
+    if settings.quantization is not None:
+        samples, examples = conversion.samples, [_example(graph, inputs)]
         model = quantize.quantize(
-            model, graph.spec.name, recipe, conversion.samples, [_example(graph, inputs)]
+            model, graph.spec.name, recipe, settings.quantization, samples, examples
         )
+    model.ir_version = IR_OF_OPSET.get(settings.opset, IR_VERSION)
     _describe(model, graph.spec, conversion)
     try:
         onnx.checker.check_model(model, full_check=True)
@@ -146,79 +91,8 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def devices() -> dict[str, str]:
-    """ONNX Runtime's execution providers that this package knows."""
-    import onnxruntime
-
-    here = onnxruntime.get_available_providers()
-    return {
-        name: "" if provider in here else f"this ONNX Runtime has no {provider}"
-        for name, provider in PROVIDERS.items()
-    }
-
-
-def load(path: Path, spec: GraphSpec, device: str = "", threads: int = 0) -> Session:
-    """Open a file with one of ONNX Runtime's providers, the CPU's unless told otherwise.
-
-    Raises:
-        BackendError: ONNX Runtime does not load it, its interface is not `spec`, or there is no
-            such device here.
-    """
-    import onnxruntime
-
-    device = device or "cpu"
-    if reason := devices().get(device, "no such device"):
-        raise BackendError(f"cannot run {path.name} on {device}: {reason}")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
-    options.intra_op_num_threads = threads
-    providers = list(dict.fromkeys([PROVIDERS[device], PROVIDERS["cpu"]]))
-    try:
-        session = onnxruntime.InferenceSession(path, options, providers=providers)
-    except Exception as exc:  # onnxruntime's errors share no public base class
-        raise BackendError(f"ONNX Runtime cannot load {path}: {_first_line(exc)}") from exc
-    if session.get_providers()[0] != PROVIDERS[device]:  # its libraries are not there: only a log
-        raise BackendError(f"ONNX Runtime cannot start {PROVIDERS[device]} here")
-    found = {item.name for item in (*session.get_inputs(), *session.get_outputs())}
-    expected = {item.name for item in (*spec.inputs, *spec.outputs)}
-    if found != expected:
-        raise BackendError(f"{path} is not the {spec.name}: its tensors are {sorted(found)}")
-
-    def run(inputs: dict[str, Array]) -> dict[str, Array]:
-        names = [item.name for item in session.get_outputs()]
-        try:
-            return dict(zip(names, session.run(names, inputs), strict=True))
-        except Exception as exc:  # as above
-            raise BackendError(f"ONNX Runtime failed on {path.name}: {_first_line(exc)}") from exc
-
-    return Session(
-        run,
-        f"ONNX Runtime {onnxruntime.__version__}, {LABELS[device]}",
-        largest=partial(observe.largest_activation, path),
-        observe=partial(observe.observe, path),
-    )
-
-
-def describe(path: Path) -> GraphDescription:
-    """What is in a file.
-
-    Raises:
-        BundleError: it is damaged. BackendError: it has control flow.
-    """
-    from mobilesam_export.backends.onnx.describe import describe_onnx
-
-    return describe_onnx(path)
-
-
-def _in_precision(graph: Graph, recipe: Recipe) -> nn.Module:
-    """The module in the recipe's type, but for the classes that stay float32."""
-    if (recipe.weights, recipe.activations) == ("float32", "float32"):
-        return graph.module
-    if (recipe.weights, recipe.activations) != ("float16", "float16"):
-        raise TargetError(
-            "an onnx recipe has float32 or float16 for both weights and activations, "
-            f"found {recipe.weights} and {recipe.activations}"
-        )
+def _in_float16(graph: Graph, recipe: Recipe) -> nn.Module:
+    """The module in float16, but for the classes that stay float32."""
     module = copy.deepcopy(graph.module).half()
     classes = {type(part).__name__ for part in module.modules()}
     for part in module.modules():
@@ -295,7 +169,6 @@ def _name_weights(model: Any, module: nn.Module) -> None:
 def _describe(model: Any, spec: GraphSpec, conversion: Conversion) -> None:
     """Say what the file is, and remove the exporter's notes on this machine's source files."""
     graph, metadata = model.graph, conversion.metadata
-    model.ir_version = IR_OF_OPSET.get(conversion.options.opset, IR_VERSION)
     model.producer_name = "mobilesam-export"
     model.producer_version = metadata["version"]
     model.doc_string = metadata["description"]
@@ -311,7 +184,3 @@ def _describe(model: Any, spec: GraphSpec, conversion: Conversion) -> None:
     for key, value in sorted(metadata.items()):
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value
-
-
-def _first_line(exc: Exception) -> str:
-    return str(exc).strip().splitlines()[0][:300]

@@ -1,0 +1,26 @@
+"""What a bundle remembers of its checkpoint. No torch: who only runs files reads it, too."""
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where weights come from; goes into the manifest and into every file.
+
+    Attributes:
+        source: "official", "demo", "seeded:SALT", or the name of a file (never its folder).
+        file_sha256: hash of the file; empty for weights that need none, from a rule or shipped.
+        weights_sha256: hash of names and float32 values, the same for every container.
+        license: of the weights, as far as known.
+        trained: whether masks can be expected to mean anything.
+    """
+
+    source: str
+    file_sha256: str
+    weights_sha256: str
+    license: str
+    trained: bool
+
+    def describe(self) -> dict[str, str]:
+        """The same as strings, for metadata fields of files."""
+        return {key: str(value) for key, value in asdict(self).items()}
