@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from mobilesam_export import backends
 from mobilesam_export.images import MAX_PIXELS
 from tests.cli_runner import environment
 
@@ -24,9 +23,6 @@ for arguments in json.loads(sys.argv[1]):
     code = cli.main(arguments, standalone_mode=False)
     assert code == 0, (arguments, code)
 """
-pytestmark = pytest.mark.skipif(
-    not hasattr(backends, "Backend"), reason="describes backends found through entry points"
-)
 
 
 def toy_files() -> dict[str, str]:

@@ -65,6 +65,13 @@ def test_figures_in_sentences_are_the_code_s() -> None:
     assert f"(`--points`, default {points.default})" in README
 
 
+def test_every_extra_is_named_and_no_other() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    shared = {"torch"}  # part of the others, for nobody to ask for
+    named = set(re.findall(r"\[(\w+)\]`", README)) | set(re.findall(r'"\.\[(\w+)\]"', README))
+    assert named == set(project["optional-dependencies"]) - shared
+
+
 def test_every_file_of_a_bundle_is_in_the_tree(coreml_bundle: Path) -> None:
     tree = README.partition("build/coreml-float16/\n")[2].partition("```")[0]
     named = {line.split()[0].rstrip("/") for line in tree.splitlines()}

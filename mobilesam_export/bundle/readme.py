@@ -1,10 +1,11 @@
 """The README of a bundle: everything an app developer needs who has only that folder.
 
 What all bundles say is in `templates/`; the code for one format, by the form of its graphs, is in
-the backend's own folder (`Backend.templates`). The first paragraph of that text says what the files
-need, and stands at the top.
+the backend's own folder (`Backend.templates`). Its first paragraph says what the files need, and
+stands at the top.
 """
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -22,6 +23,7 @@ from mobilesam_export.verification.status import Status
 from mobilesam_export.verification.verify import Report
 
 SIZE_UNITS = 1e6  # MB as disks and app stores count
+WIDTH = 100
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,9 @@ def readme(contents: Contents, graphs: Sequence[GraphFile]) -> str:
         **{key: str(value) for key, value in contents.convert.items()},
         "warning": _warning(provenance),
     }
-    code = find_template(get_backend(target.backend), form).read_text(encoding="utf-8")
-    text = Template(code).substitute(values)
-    values["requirements"], _, values["code"] = text.partition("\n\n")
+    template = find_template(get_backend(target.backend), form)
+    code = Template(template.read_text(encoding="utf-8")).substitute(values)
+    values["requirements"], _, values["code"] = code.partition("\n\n")
     values["prompting"] = Template(_template(f"prompting-{form.prompt}.md")).substitute(values)
     return Template(_template("README.md")).substitute(values)
 
@@ -152,18 +154,24 @@ def _table(spec: GraphSpec) -> str:
 
 def _verification(report: Report) -> str:
     if report.status is Status.UNVERIFIED:
-        return (
-            f"**Unverified**: {report.reason}.\nThese files have not been run; check them with "
+        return _lines(
+            f"**Unverified**: {report.reason}. These files have not been run; check them with "
             "`golden/` before you rely on them."
         )
     worst = min(item.mask_iou for item in report.prompts)
     logits = max(item.logits_max_abs_error for item in report.prompts)
-    note = report.note
-    if note:
-        note = f"\n{note[0].upper()}{note[1:]}. Check them on a device with `golden/`."
-    return (
-        f"**{report.status.capitalize()}** with {report.runtime} against PyTorch in float32\n"
+    text = _lines(
+        f"**{report.status.capitalize()}** with {report.runtime} against PyTorch in float32 "
         f"on {len(report.embeddings)} images and {len(report.prompts)} prompts: mask IoU at "
-        f"least {worst:.4f}, mask logits at most {logits:.1e} apart.\nEvery figure is in "
-        f"`manifest.json`.{note}"
+        f"least {worst:.4f}, mask logits at most {logits:.1e} apart. Every figure is in "
+        "`manifest.json`."
     )
+    if not report.note:
+        return text
+    note = report.note
+    return f"{text}\n{_lines(f'{note[0].upper()}{note[1:]}. Compare a device with `golden/`.')}"
+
+
+def _lines(text: str) -> str:
+    """One sentence or more in lines of a readable width."""
+    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
