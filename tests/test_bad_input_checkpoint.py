@@ -160,6 +160,7 @@ DIFFERENT = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
 @pytest.mark.parametrize("name", DIFFERENT)
 def test_other_weights_are_refused_before_work_is_done(
     name: str, tmp_path: Path, state_dict: StateDict
