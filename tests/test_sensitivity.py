@@ -98,6 +98,18 @@ def test_the_model_is_afterwards_what_it_was() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
 
 
+def test_what_layers_on_rows_take_is_rounded_too() -> None:
+    """They take rows beside a map."""
+    target = load_target("tflite")
+    contract = Contract(256, 6, target.graph)
+    encoder, _ = split_graphs(build_sam(seeded_state_dict(0), 256), contract)
+    with torch.inference_mode():
+        exact = encoder.module(*encoder.example_inputs())
+        with sensitivity.rounded(encoder.module, "stem", [], target.recipes["w8a8"]):
+            rounded = encoder.module(*encoder.example_inputs())
+    assert 0 < (rounded - exact).abs().max() < 1
+
+
 @pytest.mark.parametrize(
     ("weights", "steps"), [("int8", 254), ("int4", 15), ("float16", 4096), ("palette8", 200)]
 )
