@@ -1,17 +1,19 @@
-# The commands of the README and of CI. Everything happens in .venv and build/.
+# Everything happens in .venv and build/.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup demo check test bench bench-quality bench-speed wheel clean
+.PHONY: setup demo check test readme bench bench-quality bench-speed wheel clean
 CHECKPOINT ?= demo
 
 setup: $(READY)
 
+# torch by itself and first: of the range in pyproject.toml pip may take a build with several GB of CUDA.
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable . --group dev
+	$(BIN)/python -m pip install --quiet "torch==2.13.*"
+	$(BIN)/python -m pip install --quiet --editable ".[all]" --group dev
 	touch $(READY)
 
 # The demo weights know generated scenes only, so that is what is segmented.
@@ -27,25 +29,30 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
+# Generated blocks of the READMEs, from benchmarks/results/ and targets/; nothing is measured.
+readme: $(READY)
+	$(BIN)/python -m benchmarks.readme
+
 bench: $(READY)
 	$(BIN)/python -m benchmarks.coreml_graph
-	$(BIN)/python -m benchmarks.evaluator_parity
-	$(BIN)/python -m benchmarks.evaluator_time
+	$(BIN)/python -m benchmarks.interpreter_parity
+	$(BIN)/python -m benchmarks.interpreter_time
 	$(BIN)/python -m benchmarks.export_cost
 	$(BIN)/python -m benchmarks.parity
 	$(BIN)/python -m benchmarks.samexporter_client
+	$(BIN)/python -m benchmarks.readme
 
-# What the demo weights find, and what each recipe loses of it: about an hour.
+# Masks of the demo weights, and what each recipe costs them: about an hour.
 bench-quality: $(READY)
 	$(BIN)/python -m benchmarks.demo_quality build/demo-quality
 	$(BIN)/python -m benchmarks.recipes --no-latency
 
-# The speed figures of the README: tens of minutes, and a quiet machine. Pairs are appended to those
-# that are there.
+# Latency: tens of minutes, and a quiet machine. Pairs are appended to those that are there.
 SPEED := build/speed
 bench-speed: $(READY)
 	$(BIN)/python -m pip install --quiet --group paper
@@ -66,7 +73,7 @@ bench-speed: $(READY)
 	$(BIN)/python -m benchmarks.gpu $(SPEED)/onnx-float32
 	$(BIN)/python -m benchmarks.tflite_cpu --prepare
 	$(BIN)/python -m benchmarks.tflite_cpu
-	$(BIN)/python -m benchmarks.speed_tables
+	$(BIN)/python -m benchmarks.readme
 
 wheel: $(READY)
 	$(BIN)/python -m build --wheel

@@ -1,1 +1,1 @@
-"""What produces the numbers of the README: scripts here, their results in `results/`."""
+"""Scripts that measure, their results, and the tables made of those: see README.md."""

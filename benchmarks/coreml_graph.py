@@ -23,9 +23,11 @@ from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.backends.coreml import backend as coreml
 from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.contract import Contract
+from mobilesam_export.errors import first_line
 from mobilesam_export.graphs import split_graphs
 from mobilesam_export.inspection.placement import Verdict
 from mobilesam_export.inspection.report import GraphReport, inspect_graph
+from mobilesam_export.inspection.text import render
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.quiet import quiet
 from mobilesam_export.target import load_target
@@ -66,14 +68,16 @@ def measure(side: int) -> dict[str, Any]:
 def _ours(sam: Sam, side: int, folder: Path) -> dict[str, dict[str, Any]]:
     target = load_target("coreml")
     contract = Contract(side, SLOTS, target.graph)
-    recipe, options = target.recipes["float16"], coreml.parse_options(target.convert)
+    recipe = target.recipes["float16"]
+    settings = coreml.parse_recipe(recipe, target.graph, target.convert)
     keys = ("description", "author", "license", "version")
     figures = {}
     for graph in split_graphs(sam, contract):
         path = folder / f"{graph.spec.name}.mlpackage"
         metadata = dict.fromkeys(keys, "benchmark")
-        coreml.convert(graph, Conversion(options, recipe, contract, metadata), path)
-        figures[graph.spec.name] = _figures(inspect_graph(coreml.describe(path)))
+        coreml.convert(graph, Conversion(settings, recipe, contract, metadata), path)
+        report = inspect_graph(coreml.describe(path))
+        figures[graph.spec.name] = {**_figures(report), "text": render(report).splitlines()}
     return figures
 
 
@@ -89,7 +93,7 @@ def _official(sam: Sam, side: int, folder: Path) -> dict[str, dict[str, Any]]:
         try:
             _convert_official(module, inputs, path)
         except (RuntimeError, ValueError, TypeError, NotImplementedError) as exc:
-            figures[name] = {"does_not_convert": str(exc).strip().splitlines()[0]}
+            figures[name] = {"does_not_convert": first_line(exc)}
         else:
             figures[name] = _figures(inspect_graph(coreml.describe(path)))
     return figures

@@ -3,7 +3,7 @@
     python -m benchmarks.demo_quality build/demo-quality
 
 exports from `-c demo` and runs `evaluate`: 200 scenes at 1024 through the quick files, the first 10
-of them through PyTorch and Core ML's evaluator as well, and 100 at 512. Takes about 20 minutes on
+of them through PyTorch and the MIL interpreter as well, and 100 at 512. Takes about 20 minutes on
 2 free cores; interrupted, the same command goes on where it was.
 """
 

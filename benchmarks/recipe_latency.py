@@ -33,7 +33,7 @@ def can_time(target: Target, recipe: str) -> bool:
     """Whether a recipe's files have a runtime here that is made for them."""
     # LiteRT has reference kernels only for 16-bit activations: 20 times slower, meant for NPUs.
     unfit = target.backend == "coreml" or target.recipes[recipe].activations == "int16"
-    return not unfit and not get_backend(target.backend).unavailable()
+    return not unfit and not get_backend(target.backend).why_unavailable()
 
 
 def measure(
@@ -92,9 +92,7 @@ def interleaved(encoders: Mapping[str, Encode], rounds: int) -> dict[str, list[f
 
 def _encoder(folder: Path) -> Encode:
     opened = manifest.open_bundle(folder)
-    backend = get_backend(opened.backend)
-    path = folder / f"encoder{backend.SUFFIX}"
-    session = backend.load(path, opened.contract.encoder, threads=THREADS)
+    session = opened.session("encoder", threads=THREADS)
     side = opened.contract.image_size
     inputs = prompts.encoder_inputs(scene(SEED, side, side), opened.contract)
     return lambda: session.run(inputs)

@@ -2,7 +2,7 @@
 
 `python -m benchmarks.recipes [-c CHECKPOINT]` exports each recipe at 1024, asks its files and the
 float32 PyTorch model about every object of ten scenes by a click and by a box, times the encoders
-that have a runtime here, writes `benchmarks/results/recipes.json` and the README's table. It is
+that have a runtime here, writes `benchmarks/results/recipes.json` and the READMEs' tables. It is
 slow and can be stopped: what is done lies under build/recipes/ and is not done again, unless the
 weights, the recipe or the scenes are others (remove the folder after a change of the code).
 
@@ -12,7 +12,6 @@ wants a quiet machine.
 
 import hashlib
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,16 +22,16 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks import recipe_latency
-from mobilesam_export import metrics, pipeline, prompts
+from benchmarks import readme, recipe_latency, tables
+from mobilesam_export import metrics, prompts
 from mobilesam_export.backends import get_backend, reference
 from mobilesam_export.bundle import manifest, staging
 from mobilesam_export.checkpoint.load import load_checkpoint
 from mobilesam_export.contract import Array, Contract
 from mobilesam_export.model import Sam, build_sam
+from mobilesam_export.predictor import Predictor
 from mobilesam_export.prompts import Picture, Prompt
 from mobilesam_export.scenes import masked_scene
-from mobilesam_export.session import Session
 from mobilesam_export.target import Target, builtin_targets, load_target
 from mobilesam_export.verification import verify
 from mobilesam_export.verification.cases import object_prompts
@@ -42,7 +41,7 @@ RESULT = ROOT / "benchmarks" / "results" / "recipes.json"
 WORK = ROOT / "build" / "recipes"
 FIRST_SEED, SCENES, LEAST_PROMPTS = 30_000, 10, 50  # seeds that nothing is trained or tuned on
 KINDS = ("click", "box")
-NO_RUNTIME = "no Core ML here: its programs are run by our evaluator, whose time says nothing"
+NO_RUNTIME = "no Core ML here: the MIL interpreter runs its programs, and its time says nothing"
 
 
 @dataclass(frozen=True)
@@ -85,20 +84,17 @@ def scene_prompts(number: int, side: int) -> tuple[Picture, list[tuple[str, Prom
 
 def reference_answers(run: Run, contract: Contract) -> Iterator[Asked]:
     """PyTorch's answers, kept on disk per form of the pictures."""
-    encoder, decoder = reference.load(run.sam, contract)
+    predictor = reference.load(run.sam, contract)
     for number in range(run.scenes):
         picture, asked = scene_prompts(number, run.side)
         size = prompts.picture_size(picture)
         path = run.folder / "reference" / f"{contract.form.prompt}-{number}.npz"
         if not path.exists():
-            embeddings = encoder.run(prompts.encoder_inputs(picture, contract))["image_embeddings"]
-            masks = []
-            for _, prompt in asked:
-                given = prompts.decoder_inputs(prompt, embeddings, size, contract)
-                masks.append(prompts.final_mask(prompt, decoder.run(given), size, contract))
+            image = predictor.embed(picture)
+            masks = np.array([predictor.predict(prompt, image).mask for _, prompt in asked])
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(".part.npz")
-            np.savez(part, embeddings=embeddings, masks=np.packbits(np.array(masks), axis=None))
+            np.savez(part, embeddings=image.embeddings, masks=np.packbits(masks, axis=None))
             part.rename(path)
         with np.load(path) as kept:
             count = len(asked) * size[0] * size[1]
@@ -126,17 +122,17 @@ def exported(run: Run, target: Target, recipe: str) -> Path:
 def accuracy(run: Run, folder: Path) -> dict[str, Any]:
     """Mask IoU with PyTorch and the collapse guard of one bundle."""
     opened = manifest.open_bundle(folder)
-    sessions = pipeline.load_files(folder, get_backend(opened.backend), opened.contract)
+    predictor = opened.predictor()
     ious: dict[str, list[float]] = {kind: [] for kind in KINDS}
     found: list[Array] = []
     expected: list[Array] = []
     for asked in reference_answers(run, opened.contract):
-        embeddings = ask(sessions, asked, opened.contract, ious)
+        embeddings = ask(predictor, asked, ious)
         found.append(np.asarray(embeddings, np.float32))
         expected.append(asked.embeddings)
     psnr = [metrics.psnr_db(a, b) for a, b in zip(found, expected, strict=True)]
     return {
-        "runtime": sessions[0].runtime,
+        "runtime": predictor.encoder.runtime,
         "prompts": sum(len(values) for values in ious.values()),
         "scenes": len(found),
         "embedding_psnr_db_min": min(round(min(psnr), 2), 999.0),
@@ -145,18 +141,13 @@ def accuracy(run: Run, folder: Path) -> dict[str, Any]:
     }
 
 
-def ask(
-    sessions: list[Session], asked: Asked, contract: Contract, ious: dict[str, list[float]]
-) -> Array:
+def ask(predictor: Predictor, asked: Asked, ious: dict[str, list[float]]) -> Array:
     """Put every question; the embedding."""
-    encoder, decoder = sessions
-    size = prompts.picture_size(asked.picture)
-    embeddings = encoder.run(prompts.encoder_inputs(asked.picture, contract))["image_embeddings"]
+    image = predictor.embed(asked.picture)
     for question in asked.questions:
-        given = prompts.decoder_inputs(question.prompt, embeddings, size, contract)
-        mask = prompts.final_mask(question.prompt, decoder.run(given), size, contract)
+        mask = predictor.predict(question.prompt, image).mask
         ious[question.kind].append(metrics.mask_iou(mask, question.mask.astype(bool)))
-    return embeddings
+    return image.embeddings
 
 
 def summary(values: list[float]) -> dict[str, float]:
@@ -212,7 +203,7 @@ def measured(run: Run, target: Target, recipe: str) -> dict[str, Any]:
     kept = run.folder / f"{target.name}-{recipe}.json"
     if kept.exists() and (row := json.loads(kept.read_text()))["key"] == key:
         return dict(row)
-    why = get_backend(target.backend).unavailable()
+    why = get_backend(target.backend).why_unavailable()
     row = {
         "key": key,
         "default": recipe == target.default_recipe,
@@ -223,38 +214,6 @@ def measured(run: Run, target: Target, recipe: str) -> dict[str, Any]:
     return row
 
 
-def table(result: dict[str, Any]) -> list[str]:
-    """The README's rows."""
-    lines = [
-        "| target | recipe | encoder | decoder | encoder's latency | mask IoU, click | box "
-        "| collapse guard |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for label, row in result["recipes"].items():
-        target, recipe = label.split(":")
-        name = f"`{recipe}` (default)" if row["default"] else f"`{recipe}`"
-        sizes = [f"{row['bytes'][part] / 1e6:.1f} MB" for part in ("encoder", "decoder")]
-        ratio = result["latency"].get(label)
-        latency = "not measured" if ratio is None else f"{ratio['ratio']:.2f}"
-        if load_target(target).backend == "coreml":
-            latency = "no runtime here"
-        ious = ["unverified"] * 3
-        if "mask_iou" in row:
-            ious = [f"{row['mask_iou'][k]['mean']:.3f}" for k in KINDS] + [row["collapse_guard"]]
-        lines.append(f"| `{target}` | {name} | {' | '.join([*sizes, latency, *ious])} |")
-    return lines
-
-
-def write_readme(lines: list[str]) -> None:
-    """Put the table between its marks."""
-    path = ROOT / "README.md"
-    text = path.read_text()
-    found = re.search("(<!-- recipes -->\n).*?(\n<!-- /recipes -->)", text, re.DOTALL)
-    if found:
-        middle = found.group(1) + "\n".join(lines) + found.group(2)
-        path.write_text(text[: found.start()] + middle + text[found.end() :])
-
-
 @click.command()
 @click.option("-c", "--checkpoint", default="demo", show_default=True)
 @click.option("--only", default="", help="target or target:recipe; what is kept stays.")
@@ -263,7 +222,7 @@ def write_readme(lines: list[str]) -> None:
 @click.option("--latency/--no-latency", default=True, help="Time encoders that can run here.")
 @click.option("--accuracy/--no-accuracy", "accurate", default=True)
 def main(checkpoint: str, only: str, side: int, scenes: int, latency: bool, accurate: bool) -> None:
-    """Measure, write the JSON and the README's table, print it."""
+    """Measure, write the JSON, render the READMEs again, print the table."""
     loaded = load_checkpoint(checkpoint)
     weights = loaded.provenance.weights_sha256
     folder = WORK / f"{weights[:12]}-{side}"
@@ -296,9 +255,8 @@ def main(checkpoint: str, only: str, side: int, scenes: int, latency: bool, accu
     part = RESULT.with_suffix(".part")
     part.write_text(json.dumps(result, indent=2) + "\n")
     part.rename(RESULT)
-    lines = table(result)
-    write_readme(lines)
-    click.echo("\n".join(lines))
+    readme.main()
+    click.echo(tables.recipes())
 
 
 if __name__ == "__main__":

@@ -1,23 +1,11 @@
-"""The README's tables of speed, made from `benchmarks/results/`.
+"""Tables of latency, the gate's error rates and memory, rendered from `benchmarks/results/`."""
 
-`python -m benchmarks.speed_tables` writes them into README.md; a test holds the two together.
-"""
-
-import json
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
 from typing import Any
 
+from benchmarks.tables import read
 from mobilesam_export.tables import markdown
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
 KINDS = {"a_a": "A/A", "slowdown_15": "15 % slower"}
-
-
-def read(name: str) -> Any:  # noqa: ANN401 what a file of results holds
-    return json.loads((RESULTS / f"{name}.json").read_text())
 
 
 def speed() -> str:
@@ -95,7 +83,7 @@ def paper() -> str:
 
 def tflite(graph: str) -> str:
     """One line for each file of a graph: the naive conversion first, then our recipes."""
-    head = ["", "size", "median", "of naive", "by rounds", "of float32"]
+    head = ["", "size", "median", "to naive", "to naive, per round", "to float32"]
     head += ["memory: live", "arena", "process", "worst error"]
     lines = []
     for name, row in read("tflite_cpu")[graph].items():
@@ -106,27 +94,3 @@ def tflite(graph: str) -> str:
         size, median = f"{row['bytes'] / 1e6:.2f} MB", f"{_ms(row['median_ms'])} ms"
         lines.append([f"{graph}, {name}", size, median, *ratios, *memory, error])
     return markdown((head, lines))
-
-
-TABLES: dict[str, Callable[[], str]] = {
-    "speed": speed,
-    "gate": gate,
-    "paper": paper,
-    "tflite-encoder": partial(tflite, "encoder"),
-    "tflite-decoder": partial(tflite, "decoder"),
-}
-
-
-def main() -> None:
-    """Put every table in its place."""
-    readme = ROOT / "README.md"
-    text = readme.read_text()
-    for name, table in TABLES.items():
-        before, start, rest = text.partition(f"<!-- {name} -->\n")
-        _, end, after = rest.partition(f"<!-- /{name} -->")
-        text = f"{before}{start}{table()}\n{end}{after}"
-    readme.write_text(text)
-
-
-if __name__ == "__main__":
-    main()

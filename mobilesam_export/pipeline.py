@@ -2,22 +2,28 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING
 
-from mobilesam_export import __version__, calibration
-from mobilesam_export.backends import get_backend, reference
-from mobilesam_export.backends.conversion import Conversion
-from mobilesam_export.bundle import manifest, readme, staging
-from mobilesam_export.checkpoint.load import Checkpoint, load_checkpoint
+from mobilesam_export import __version__, calibration, packages
+from mobilesam_export.backends import Backend, Conversion, Settings, get_backend
+from mobilesam_export.bundle import readme, staging
+from mobilesam_export.bundle.contents import Contents, file_metadata
+from mobilesam_export.bundle.load import load_predictor
+from mobilesam_export.bundle.manifest import Bundle, open_bundle
+from mobilesam_export.bundle.write import write_contents
 from mobilesam_export.contract import Contract
-from mobilesam_export.errors import UsageError
-from mobilesam_export.graphs import split_graphs
-from mobilesam_export.model import Sam, build_sam
-from mobilesam_export.progress import step
-from mobilesam_export.session import Session
+from mobilesam_export.errors import BackendError, UsageError
+from mobilesam_export.predictor import Predictor
+from mobilesam_export.progress import note, step
 from mobilesam_export.target import Recipe, Target
 from mobilesam_export.verification import cases, verify
+from mobilesam_export.verification.status import Status
+
+if TYPE_CHECKING:  # torch is imported in functions: hashes are checked without it
+    from mobilesam_export.model import Sam
+
+# What PyTorch's answers are computed with.
+REFERENCE = ("torch", "safetensors", "scipy", "platformdirs")
 
 
 @dataclass(frozen=True)
@@ -62,13 +68,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Plan:
-    """A job with every name looked up and every number checked."""
+    """A job with every name looked up and every value checked."""
 
     recipe_name: str
     recipe: Recipe
     contract: Contract
-    backend: ModuleType
-    options: Any
+    backend: Backend
+    settings: Settings
     folder: Path
 
 
@@ -76,23 +82,31 @@ def check(job: Job) -> Plan:
     """Find what is wrong with a job before any work is done.
 
     Raises:
-        MobileSamExportError: there is no such recipe or backend, a number is out of range, or
-            the folder may not be replaced.
+        MobileSamExportError: there is no such recipe or backend, a converter is not installed, a
+            word or number of the target is wrong, or the folder may not be replaced.
     """
     name, recipe = job.target.recipe(job.recipe)
-    backend = get_backend(job.target.backend)
+    with job.target.locating("backend"):
+        backend = get_backend(job.target.backend)
+    if reason := backend.why_cannot_convert():
+        raise BackendError(f"cannot export {job.target.name}: {reason}")
+    contract = Contract(job.image_size, job.points, job.target.graph)
     folder = job.out or Path("build") / f"{job.target.name}-{name}"
     staging.check_replaceable(folder)
     if recipe.calibrated and job.calibration is not None:
         calibration.find_pictures(job.calibration)
-    return Plan(
-        recipe_name=name,
-        recipe=recipe,
-        contract=Contract(job.image_size, job.points, job.target.graph),
-        backend=backend,
-        options=backend.parse_options({**job.target.convert, **recipe.convert}),
-        folder=folder,
-    )
+    with job.target.locating("recipe", name):
+        convert = {**job.target.convert, **recipe.convert}
+        settings = backend.parse_recipe(recipe, job.target.graph, convert)
+        _check_patterns(recipe, contract)
+    readme.find_template(backend, job.target.graph)
+    return Plan(name, recipe, contract, backend, settings, folder)
+
+
+def _check_patterns(recipe: Recipe, contract: Contract) -> None:
+    from mobilesam_export.graphs import names
+
+    names.check_patterns(recipe, contract)
 
 
 def export(job: Job) -> Outcome:
@@ -104,30 +118,38 @@ def export(job: Job) -> Outcome:
     Raises:
         MobileSamExportError: of the stage that cannot go on; nothing is left behind then.
     """
+    from mobilesam_export.backends import reference
+    from mobilesam_export.checkpoint.load import load_checkpoint
+    from mobilesam_export.graphs import split_graphs
+    from mobilesam_export.model import build_sam
+
     plan = check(job)
     name, recipe, contract, backend = plan.recipe_name, plan.recipe, plan.contract, plan.backend
     folder = plan.folder
     with step(f"Loading the checkpoint ({job.checkpoint})"):
         checkpoint = load_checkpoint(job.checkpoint)
         sam = build_sam(checkpoint.state_dict, job.image_size)
+    for text in checkpoint.notes:
+        note(text)
     calibrated = collect_samples(job, plan, sam)
     with staging.staging(folder) as stage:
         for graph in split_graphs(sam, contract):
             with step(f"Converting the {graph.spec.name}"):
-                path = stage / f"{graph.spec.name}{backend.SUFFIX}"
-                metadata = manifest.file_metadata(graph.spec, job.target, name, checkpoint)
+                path = stage / f"{graph.spec.name}{backend.suffix}"
+                metadata = file_metadata(graph.spec, job.target, name, checkpoint)
                 samples = calibrated.samples[graph.spec.name] if calibrated else ()
-                conversion = Conversion(plan.options, recipe, contract, metadata, samples)
-                backend.convert(graph, conversion, path)
+                conversion = Conversion(plan.settings, recipe, contract, metadata, samples)
+                with job.target.locating("recipe", name):
+                    backend.convert(graph, conversion, path)
         with step("Asking PyTorch for the expected answers"):
-            expected = cases.reference_cases(reference.load(sam, contract), contract)
-        if reason := backend.unavailable() if job.verify else "--no-verify was given":
+            expected = cases.reference_cases(reference.load(sam, contract))
+        if reason := backend.why_unavailable() if job.verify else "--no-verify was given":
             report = verify.unverified(reason)
         else:
             with step("Verifying the files against PyTorch"):
-                sessions = load_files(stage, backend, contract)
-                report = verify.verify(sessions, expected, contract, recipe.tolerance)
-        contents = manifest.Contents(
+                predictor = load_predictor(stage, backend, contract)
+                report = verify.verify(predictor, expected, recipe.tolerance)
+        contents = Contents(
             target=job.target,
             recipe_name=name,
             contract=contract,
@@ -136,29 +158,22 @@ def export(job: Job) -> Outcome:
             report=report,
             calibration=calibrated,
         )
-        if report.status is not verify.Status.FAILED:
-            manifest.write_contents(stage, contents, expected)
+        if report.status is not Status.FAILED:
+            write_contents(stage, contents, expected)
             sizes = readme.artifact_sizes(stage)
             staging.publish(stage, folder)
             return Outcome(folder, sizes, report)
     return Outcome(None, {}, report)
 
 
-def collect_samples(job: Job, plan: Plan, sam: Sam) -> calibration.Calibration | None:
+def collect_samples(job: Job, plan: Plan, sam: "Sam") -> calibration.Calibration | None:
     """What a static recipe is calibrated on; None for a recipe that needs nothing."""
     if not plan.recipe.calibrated:
         return None
+    from mobilesam_export.backends import reference
+
     with step("Collecting calibration samples"):
-        sessions = reference.load(sam, plan.contract)
-        return calibration.collect(job.calibration, sessions, plan.contract)
-
-
-def load_files(folder: Path, backend: ModuleType, contract: Contract) -> list[Session]:
-    """Encoder and decoder of a bundle's folder, ready to run."""
-    return [
-        backend.load(folder / f"{spec.name}{backend.SUFFIX}", spec)
-        for spec in (contract.encoder, contract.decoder)
-    ]
+        return calibration.collect(job.calibration, reference.load(sam, plan.contract))
 
 
 def verify_bundle(folder: Path, checkpoint: str | None = None) -> verify.Report:
@@ -172,37 +187,53 @@ def verify_bundle(folder: Path, checkpoint: str | None = None) -> verify.Report:
         BundleError: it is damaged or no bundle. UsageError: that is another checkpoint.
     """
     with step("Checking the bundle's hashes"):
-        opened = manifest.open_bundle(folder)
+        opened = open_bundle(folder)
     backend = get_backend(opened.backend)
-    if reason := backend.unavailable():
+    if reason := backend.why_unavailable() or packages.why_missing(*REFERENCE, extra="torch"):
         return verify.unverified(f"hashes are right, but {reason}")
     with step("Asking PyTorch for the expected answers"):
-        weights = reference_checkpoint(opened, checkpoint)
-        sam = build_sam(weights.state_dict, opened.contract.image_size)
-        expected = cases.reference_cases(reference.load(sam, opened.contract), opened.contract)
+        expected = _reference_cases(opened, checkpoint)
     with step("Verifying the files against PyTorch"):
-        sessions = load_files(folder, backend, opened.contract)
-        return verify.verify(sessions, expected, opened.contract, opened.tolerance)
+        return verify.verify(opened.predictor(), expected, opened.recipe.tolerance)
 
 
-def reference_checkpoint(opened: manifest.Bundle, source: str | None) -> Checkpoint:
-    """The checkpoint that a bundle was made of, to verify it again.
+def _reference_cases(opened: Bundle, checkpoint: str | None) -> tuple[cases.PictureCase, ...]:
+    from mobilesam_export.backends import reference
+    from mobilesam_export.checkpoint.load import load_matching_checkpoint
+    from mobilesam_export.model import build_sam
 
-    Args:
-        opened: the bundle.
-        source: where to find it, or None to take what the manifest names.
+    weights = load_matching_checkpoint(opened.provenance, checkpoint)
+    sam = build_sam(weights.state_dict, opened.contract.image_size)
+    return cases.reference_cases(reference.load(sam, opened.contract))
+
+
+def compare_with_interpreter(folder: Path) -> verify.Report:
+    """Hold the runtime's answers to those of a second program that reads the same files.
+
+    Returns:
+        A report with that program in the place of PyTorch; unverified where it is all that can
+        run the files here, so that there is nothing to compare it with.
 
     Raises:
-        UsageError: it came from a file and `source` is None, or `source` holds other weights.
+        UsageError: there is no second program for files of this backend.
+        MobileSamExportError: the bundle is damaged, or its files cannot be run.
     """
-    made_of = opened.provenance
-    if source is None:
-        source = made_of.source
-        if made_of.file_sha256 and source != "official":  # a manifest has names, never paths
-            raise UsageError(f"this bundle was made of the file {source}; give its path with -c")
-    checkpoint = load_checkpoint(source)
-    if checkpoint.provenance.weights_sha256 != made_of.weights_sha256:
+    opened = open_bundle(folder)
+    backend = get_backend(opened.backend)
+    paths = [folder / f"{name}{backend.suffix}" for name in ("encoder", "decoder")]
+    encoder, decoder = (backend.second_opinion(path) for path in paths)
+    if encoder is None or decoder is None:
         raise UsageError(
-            f"this bundle was made of other weights ({made_of.source}) than {source} holds"
+            f"--interpreter: there is no interpreter for the files of {folder}, a bundle of the "
+            f"target {opened.target}"
         )
-    return checkpoint
+    with step("Loading the bundle"):
+        predictor = opened.predictor()
+    if predictor.encoder.runtime == encoder.runtime:
+        return verify.unverified(
+            f"the {encoder.runtime}, is all that runs these files here; {encoder.note}"
+        )
+    with step("Asking the interpreter for the expected answers"):
+        expected = cases.reference_cases(Predictor(encoder, decoder, opened.contract))
+    with step("Comparing with the interpreter"):
+        return verify.verify(predictor, expected, opened.recipe.tolerance)

@@ -18,6 +18,8 @@ class Session:
     Attributes:
         run: input arrays by name -> output arrays by name. Raises BackendError.
         runtime: what runs it, with its version, for reports.
+        note: what a reader of its results must know of this runtime, in one sentence without a
+            capital or a full stop; "" if nothing.
         largest: input arrays -> name and absolute value of the largest float16 activation, for
             runtimes that can tell.
         resident: input arrays -> a call that runs the file on them where they lie in a device's
@@ -30,6 +32,7 @@ class Session:
 
     run: Callable[[dict[str, Array]], dict[str, Array]]
     runtime: str
+    note: str = ""
     largest: Callable[[dict[str, Array]], tuple[str, float]] | None = None
     resident: (
         Callable[[dict[str, Array]], tuple[Callable[[], None], Callable[[], dict[str, Array]]]]

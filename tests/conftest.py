@@ -14,7 +14,9 @@ from filelock import FileLock
 from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.target import builtin_targets, load_target
+from tests.cli_runner import warm
 
+ROOT = Path(__file__).parents[1]
 PROGRAM = str(Path(sys.executable).with_name("mobilesam-export"))  # as pip installed it
 SIZE = 256  # the smallest: the same code as 1024 at a twentieth of the time
 DEFAULT = ("-c", "seeded", "--image-size", str(SIZE))  # of most exports, after the target
@@ -70,12 +72,27 @@ def export(shared: Path) -> Callable[..., Path]:
         folder = shared / "-".join(arguments).replace("/", "_")
         with FileLock(f"{folder}.lock"):
             if not folder.exists():  # a bundle is there as a whole or not at all
-                command = [PROGRAM, *arguments, "-o", str(folder)]
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
-                folder.with_suffix(".stderr").write_text(done.stderr)
+                result = warm(shared, [*arguments, "-o", folder])
+                assert result.code == 0, result.stderr
+                folder.with_suffix(".stderr").write_text(result.stderr)
         return folder
 
     return run
+
+
+@pytest.fixture(scope="session")
+def wheel(shared: Path) -> Path:
+    """The wheel of this checkout, built once per session."""
+    folder = shared / "wheel"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            part = shared / "wheel.part"
+            build = [sys.executable, "-m", "build", "--wheel", "--no-isolation"]
+            command = [*build, "--outdir", str(part), str(ROOT)]
+            subprocess.run(command, check=True, capture_output=True)
+            part.rename(folder)
+    (made,) = folder.glob("*.whl")
+    return made
 
 
 def made_by_all(shared: Path, arguments: tuple[str, ...]) -> Path | None:
@@ -118,12 +135,18 @@ def coreml_bundle(export: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tflite_bundle(export: Callable[..., Path]) -> Path:
+    """A `tflite` w8-dynamic bundle of seeded weights at SIZE."""
+    return export("tflite", *DEFAULT)
+
+
+@pytest.fixture(scope="session")
 def compressed(shared: Path, export: Callable[..., Path]) -> Callable[[str], Path]:
     """A bundle of seeded weights at 256 by the name of its recipe, not verified.
 
     Where the recipe makes palettes, those of the decoder are left out: to find them takes a minute.
     """
-    text = (Path(__file__).parents[1] / "targets" / "coreml.toml").read_text()
+    text = (ROOT / "targets" / "coreml.toml").read_text()
     table = r'(\[recipe\.w\d-palettized\.exceptions\.decoder\]\n)(?:".*\n)+'
     text, count = re.subn(table, r'\1"*" = "float16"\n', text)
     assert count == 2

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mobilesam_export import pipeline
 from mobilesam_export.backends.onnx import backend as onnx
 from mobilesam_export.bundle import manifest, staging, swap
+from mobilesam_export.checkpoint.load import load_matching_checkpoint
 from mobilesam_export.contract import Array
 from mobilesam_export.errors import BundleError, UsageError
 from mobilesam_export.metrics import mask_iou
@@ -56,7 +57,7 @@ def test_a_bundle_that_no_chip_has_run_says_so(coreml_bundle: Path) -> None:
     if sys.platform == "darwin":
         pytest.skip("Core ML is here")
     readme = (coreml_bundle / "README.md").read_text()
-    assert "**Passed** with evaluator, float16" in readme
+    assert "**Passed** with MIL interpreter, float16" in readme
     assert "No chip has run these files" in readme
 
 
@@ -108,6 +109,22 @@ def test_the_readme_is_filled_in(name: str, request: pytest.FixtureRequest) -> N
     assert "not trained" in text
     for item in ("image_embeddings", "point_coords", "low_res_masks"):
         assert f"`{item}`" in text
+
+
+@pytest.mark.parametrize("name", ["onnx_bundle", "onnx_sam_bundle", "coreml_bundle"])
+def test_the_readme_says_first_what_the_files_need(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    folder: Path = request.getfixturevalue(name)
+    text = (folder / "README.md").read_text()
+    assert text.index("**Needs ") < text.index("`encoder.") < text.index("`decoder.")
+
+
+@pytest.mark.parametrize("name", ["onnx_bundle", "onnx_sam_bundle", "coreml_bundle"])
+def test_prose_of_the_readme_is_short_lines(name: str, request: pytest.FixtureRequest) -> None:
+    folder: Path = request.getfixturevalue(name)
+    text = re.sub(r"^```.*?^```", "", (folder / "README.md").read_text(), flags=re.M | re.S)
+    assert not [line for line in text.splitlines() if len(line) > 100 and line[0] != "|"]
 
 
 def test_the_same_export_gives_the_same_bytes(coreml_bundle: Path, tmp_path: Path) -> None:
@@ -175,10 +192,9 @@ def test_a_file_may_be_named_as_the_manifest_names_it(
     torch.save(state_dict, "mine.pt")
     opened = manifest.open_bundle(onnx_bundle)
     made_of = replace(opened.provenance, source="mine.pt", file_sha256="of the file")
-    opened = replace(opened, provenance=made_of)
-    assert pipeline.reference_checkpoint(opened, "mine.pt").provenance.source == "mine.pt"
+    assert load_matching_checkpoint(made_of, "mine.pt").provenance.source == "mine.pt"
     with pytest.raises(UsageError, match="give its path with -c"):
-        pipeline.reference_checkpoint(opened, None)
+        load_matching_checkpoint(made_of, None)
 
 
 def test_masks_of_golden_vectors_differ_between_prompts(onnx_bundle: Path) -> None:

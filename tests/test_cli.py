@@ -35,8 +35,8 @@ def test_help_does_not_import_what_is_heavy() -> None:
 def test_only_core_ml_packages_need_coremltools_to_be_inspected() -> None:
     code = (
         "import sys, pathlib\n"
-        "from mobilesam_export.bundle.describe import describe_path\n"
-        "try: describe_path(pathlib.Path('gone.onnx'))\n"
+        "from mobilesam_export.bundle.describe import inspect_path\n"
+        "try: inspect_path(pathlib.Path('gone.onnx'))\n"
         "except Exception as exc: print(exc)\n"
         "print('coremltools' in sys.modules)"
     )

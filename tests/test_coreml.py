@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import evaluator_parity
+from benchmarks import interpreter_parity
 from mobilesam_export import prompts
 from mobilesam_export.backends import reference
 from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.backends.coreml import backend as coreml
-from mobilesam_export.backends.onnx import backend as onnx
 from mobilesam_export.bundle.manifest import open_bundle
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import BackendError, MobileSamExportError, TargetError
@@ -26,6 +25,7 @@ from mobilesam_export.inspection.memory import find_peak
 from mobilesam_export.inspection.placement import Verdict
 from mobilesam_export.mil import read_program
 from mobilesam_export.model import PIXEL_MEAN, Sam
+from mobilesam_export.predictor import Predictor
 from mobilesam_export.quiet import quiet
 from mobilesam_export.scenes import scene
 from mobilesam_export.target import load_target
@@ -139,14 +139,11 @@ def test_the_readme_tells_what_activations_take(coreml_bundle: Path) -> None:
     assert row in (coreml_bundle / "README.md").read_text()
 
 
-def test_fused_attention_needs_ios_18(sam: Sam, tmp_path: Path) -> None:
+def test_fused_attention_needs_ios_18() -> None:
     target = load_target("coreml")
-    contract = Contract(256, 6, replace(target.graph, attention="sdpa"))
-    encoder, _ = split_graphs(sam, contract)
-    options = coreml.parse_options(target.convert)
-    conversion = Conversion(options, target.recipes["float16"], contract, {})
+    form = replace(target.graph, attention="sdpa")
     with pytest.raises(TargetError, match="iOS18"):
-        coreml.convert(encoder, conversion, tmp_path / "encoder.mlpackage")
+        coreml.parse_recipe(target.recipes["float16"], form, target.convert)
 
 
 @pytest.mark.parametrize(
@@ -164,16 +161,17 @@ def test_other_forms_of_attention_compute_the_same_and_what_is_said_of_them(
     target = load_target("coreml")
     contract = Contract(256, 6, replace(target.graph, attention=attention))
     encoder, _ = split_graphs(sam, contract)
-    options = coreml.parse_options({"minimum_deployment_target": ios})
+    recipe, convert = target.recipes["float32"], {"minimum_deployment_target": ios}
+    settings = coreml.parse_recipe(recipe, contract.form, convert)
     metadata = dict.fromkeys(("description", "author", "license", "version"), "")
     path = tmp_path / "encoder.mlpackage"
-    conversion = Conversion(options, target.recipes["float32"], contract, metadata)
+    conversion = Conversion(settings, recipe, contract, metadata)
     coreml.convert(encoder, conversion, path)
     kinds = [op.type for op in operations(read_spec(tmp_path, "encoder"))]
     assert kinds.count(kind) == count
     inputs = prompts.encoder_inputs(scene(0, 200, 256), contract)
-    found = coreml.load_evaluator(path).run(inputs)["image_embeddings"]
-    expected = reference.load(sam, contract)[0].run(inputs)["image_embeddings"]
+    found = coreml.second_opinion(path).run(inputs)["image_embeddings"]
+    expected = reference.load(sam, contract).encoder.run(inputs)["image_embeddings"]
     assert np.abs(found - expected).max() <= 1e-3
     described = coreml.describe(path)
     assert described.residency is not None
@@ -193,8 +191,8 @@ def test_a_package_is_verified_by_the_evaluator_in_its_own_precision(
 ) -> None:
     float32 = export("coreml", "-c", "seeded", "--image-size", "256", "-r", "float32")
     for folder, runtime, most in (
-        (coreml_bundle, "evaluator, float16", 0.2),
-        (float32, "evaluator, float32", 1e-3),
+        (coreml_bundle, "MIL interpreter, float16", 0.2),
+        (float32, "MIL interpreter, float32", 1e-3),
     ):
         report = json.loads((folder / "manifest.json").read_text())["verification"]
         assert (report["status"], report["runtime"]) == ("passed", runtime)
@@ -206,13 +204,9 @@ def test_the_evaluator_and_onnx_runtime_agree_in_float32(
 ) -> None:
     """Two converters, two layouts, two ways to compute; benchmarks has the figures at 1024."""
     folder = export("coreml", "-c", "seeded", "--image-size", "256", "-r", "float32")
-    evaluated = [coreml.load_evaluator(folder / f"{name}.mlpackage") for name in GRAPHS]
-    contract = open_bundle(onnx_bundle).contract
-    expected = [
-        onnx.load(onnx_bundle / f"{spec.name}.onnx", spec)
-        for spec in (contract.encoder, contract.decoder)
-    ]
-    found = evaluator_parity.compare(evaluated, expected, 256)
+    encoder, decoder = (coreml.second_opinion(folder / f"{name}.mlpackage") for name in GRAPHS)
+    interpreted = Predictor(encoder, decoder, open_bundle(folder).contract)
+    found = interpreter_parity.compare(interpreted, open_bundle(onnx_bundle).predictor())
     assert found.embedding_max_abs_error <= 1e-3
     assert found.logits_max_abs_error <= 1e-3
     assert found.mask_iou >= 0.999
@@ -220,7 +214,7 @@ def test_the_evaluator_and_onnx_runtime_agree_in_float32(
 
 def test_the_evaluator_tells_the_largest_float16_activation(coreml_bundle: Path) -> None:
     contract = Contract(256, 6, load_target("coreml").graph)
-    session = coreml.load_evaluator(coreml_bundle / "encoder.mlpackage")
+    session = coreml.second_opinion(coreml_bundle / "encoder.mlpackage")
     assert session.largest is not None
     name, value = session.largest(prompts.encoder_inputs(scene(0, 50, 50), contract))
     assert name
@@ -234,14 +228,15 @@ def test_a_package_without_weights_is_an_error_in_one_line(
     shutil.copytree(coreml_bundle / "encoder.mlpackage", package)
     (package / "Data" / "com.apple.CoreML" / "weights" / "weight.bin").unlink()
     with pytest.raises(MobileSamExportError, match=r"weight\.bin") as caught:
-        coreml.load_evaluator(package)
+        coreml.second_opinion(package)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("table", [{}, {"minimum_deployment_target": "iOS9"}, {"opset": 20}])
 def test_options_are_checked(table: dict[str, object]) -> None:
+    target = load_target("coreml")
     with pytest.raises(TargetError, match="minimum_deployment_target"):
-        coreml.parse_options(table)
+        coreml.parse_recipe(target.recipes["float32"], target.graph, table)
 
 
 @NEEDS_NO_MAC

@@ -18,7 +18,7 @@ from mobilesam_export.inspection.report import GraphReport, inspect_graph
 from mobilesam_export.inspection.text import render
 from mobilesam_export.quiet import quiet
 from tests.cli_runner import ERROR, USAGE, refused, warm
-from tests.evaluator_programs import save
+from tests.mil_programs import save
 
 with quiet():
     from coremltools.converters.mil import Builder as mb

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from mobilesam_export.backends.tflite.xnnpack import Partitions, find_partitions
+from mobilesam_export.backends.tflite.xnnpack import find_partitions
+from mobilesam_export.inspection.graph import Partitions
 from tests.cli_runner import ERROR, refused, warm
 from tests.tflite_files import Op, Options, make_file
 
@@ -36,12 +37,12 @@ def split_file(path: Path) -> Path:
 
 
 def test_a_file_that_is_taken_whole(tmp_path: Path) -> None:
-    assert find_partitions(whole_file(tmp_path / "a.tflite")) == Partitions(1, ())
+    assert find_partitions(whole_file(tmp_path / "a.tflite")) == Partitions("XNNPACK", 1, ())
 
 
 def test_a_file_that_falls_in_two(tmp_path: Path) -> None:
     found = find_partitions(split_file(tmp_path / "a.tflite"))
-    assert found == Partitions(2, (("GATHER_ND", "picked"),))
+    assert found == Partitions("XNNPACK", 2, (("GATHER_ND", "picked"),))
 
 
 def test_a_damaged_file_is_no_partition(tmp_path: Path) -> None:
@@ -54,10 +55,14 @@ def test_inspect_prints_partitions_and_residency(tmp_path: Path) -> None:
     split_file(tmp_path / "a.tflite")
     result = warm(tmp_path, ["inspect", "a.tflite"])
     assert result.code == 0
-    assert "2 partitions, measured; left to LiteRT: GATHER_ND" in result.stdout
+    assert "2 partitions, measured; left to the runtime: GATHER_ND" in result.stdout
     assert "0 resident, 2 at risk, 1 not resident" in result.stdout
     (graph,) = json.loads(warm(tmp_path, ["inspect", "a.tflite", "--json"]).stdout)["graphs"]
-    assert graph["xnnpack"] == {"count": 2, "left": [["GATHER_ND", "picked"]]}
+    assert graph["partitions"] == {
+        "delegate": "XNNPACK",
+        "count": 2,
+        "left": [["GATHER_ND", "picked"]],
+    }
     assert [op["verdict"] for op in graph["residency"]["ops"]] == [
         "at risk",  # rows stand where a delegate has its batch
         "not resident",

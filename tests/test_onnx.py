@@ -162,8 +162,9 @@ def test_the_number_of_threads_changes_no_answer(onnx_bundle: Path) -> None:
 
 @pytest.mark.parametrize("table", [{}, {"opset": 17}, {"opset": "20"}, {"opset": 20, "x": 1}])
 def test_options_are_checked(table: dict[str, object]) -> None:
+    target = load_target("onnx")
     with pytest.raises(TargetError, match="opset"):
-        backend.parse_options(table)
+        backend.parse_recipe(target.recipes["float32"], target.graph, table)
 
 
 @pytest.mark.slow

@@ -278,7 +278,7 @@ def test_recipes_that_no_file_can_have_are_refused(change: dict[str, object], me
 def test_a_static_recipe_without_samples_is_refused() -> None:
     model = linear_model(np.eye(4, dtype=np.float32), None)
     with pytest.raises(TargetError, match="was given no samples"):
-        quantize.quantize(model, "encoder", W8A8, [], [])
+        quantize.quantize(model, "encoder", W8A8, quantize.check_recipe(W8A8), [], [])
 
 
 def test_a_pattern_that_fits_no_weight_is_refused() -> None:
@@ -286,5 +286,5 @@ def test_a_pattern_that_fits_no_weight_is_refused() -> None:
     recipe: Recipe = replace(W8A8, quantize={"integer": {"encoder": ["nothing"]}})
     sample = {"x": np.ones((5, 4), np.float32)}
     model.graph.output[0].name = model.graph.node[0].output[0] = "image_embeddings"
-    with pytest.raises(TargetError, match="'nothing' is no weight of the encoder"):
-        quantize.quantize(model, "encoder", recipe, [sample], [])
+    with pytest.raises(TargetError, match="'nothing' fits no weight of the encoder"):
+        quantize.quantize(model, "encoder", recipe, quantize.check_recipe(recipe), [sample], [])

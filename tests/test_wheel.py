@@ -9,24 +9,14 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
 EXPORT = ["onnx", "-c", "seeded", "--image-size", "256", "-o", "bundle"]
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
-    subprocess.run([*command, str(ROOT)], check=True, capture_output=True)
-    (made,) = folder.glob("*.whl")
-    return made
 
 
 def test_wheel_has_targets_and_templates_and_no_tests(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "mobilesam_export/targets/coreml.toml" in names
     assert "mobilesam_export/bundle/templates/README.md" in names
-    assert "mobilesam_export/benchmark/templates/apple-LatencyTests.swift" in names
+    assert "mobilesam_export/backends/coreml/device/LatencyTests.swift" in names
     assert "mobilesam_export/checkpoint/demo.safetensors" in names
     assert wheel.stat().st_size <= 25e6
     assert any(name.endswith("licenses/LICENSE") for name in names)

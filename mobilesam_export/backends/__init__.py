@@ -1,39 +1,60 @@
-"""One module for each runtime; the file's name is the name that targets use.
+"""Backends by name, found through the entry-point group GROUP; ours come in by the same door.
 
-Every backend has the same members:
+A package of anyone's adds one with, in its pyproject.toml:
 
-    SUFFIX                              of its files, with the dot
-    unavailable() -> str                why files cannot be run here; "" if they can
-    runner() -> str                     what runs files here
-    versions() -> dict                  of the tools that write the files
-    parse_options(table) -> Options     the target's [convert] table, checked
-    convert(graph, conversion, path)    write one file
-    devices() -> dict                   what can run files, the default first -> why not here, or ""
-    load(path, spec, device="", threads=0) -> Session   make a file ready to run
-    describe(path) -> GraphDescription  what is in a file, for `inspect`
+    [project.entry-points."mobilesam_export.backends"]
+    mine = "my_package:backend"     # an instance of a class derived from Backend
 
-`device` is a key of `devices()`, or "" for the default; `threads` is how many CPU threads one run
-may use, or 0 for the runtime's own choice. A device that is not here raises BackendError.
-
-`reference` is PyTorch itself: it has no files, only `load`.
+`reference` is PyTorch itself: it has no files and is no backend.
 """
 
-import importlib
-import importlib.util
-from types import ModuleType
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 
-from mobilesam_export.errors import TargetError
+from mobilesam_export.backends.conversion import Conversion, Settings
+from mobilesam_export.backends.protocol import Backend
+from mobilesam_export.errors import BackendError, TargetError, first_line
+
+__all__ = ["GROUP", "Backend", "Conversion", "Settings", "backend_names", "get_backend"]
+
+GROUP = "mobilesam_export.backends"
+MEMBERS = tuple(
+    name for name in (*Backend.__annotations__, *vars(Backend)) if not name.startswith("_")
+)
 
 
-def get_backend(name: str) -> ModuleType:
+def backend_names() -> list[str]:
+    """Names of all backends that are installed, sorted."""
+    return sorted({entry.name for entry in entry_points(group=GROUP)})
+
+
+@cache
+def get_backend(name: str) -> Backend:
     """The backend of this name.
 
     Raises:
-        TargetError: there is no such backend.
+        TargetError: there is none, or two packages provide one.
+        BackendError: it cannot be imported, or is no backend.
     """
-    if not name.isidentifier() or not importlib.util.find_spec(f"{__name__}.{name}.backend"):
-        raise TargetError(f"no backend {name!r}; a backend is a module of {__name__}")
-    module = importlib.import_module(f"{__name__}.{name}.backend")
-    if not hasattr(module, "convert"):
-        raise TargetError(f"backend {name!r} writes no files")
-    return module
+    found = [entry for entry in entry_points(group=GROUP) if entry.name == name]
+    if not found:
+        known = ", ".join(backend_names()) or "none (install mobilesam-export with pip)"
+        raise TargetError(f"no backend {name!r}; known: {known}")
+    if len(found) > 1:
+        packages = ", ".join(entry.dist.name if entry.dist else "?" for entry in found)
+        raise TargetError(f"backend {name!r} comes from several packages: {packages}; keep one")
+    return _load(found[0])
+
+
+def _load(entry: EntryPoint) -> Backend:
+    where = f"backend {entry.name!r} ({entry.value})"
+    try:
+        backend: Backend = entry.load()
+    except Exception as exc:  # whatever importing it raises
+        reason = f"{type(exc).__name__}: {first_line(exc)}"
+        raise BackendError(f"{where} cannot be imported: {reason}; mend or uninstall it") from exc
+    missing = [member for member in MEMBERS if not hasattr(backend, member)]
+    if missing or isinstance(backend, type):
+        lacks = f"lacks {', '.join(missing)}" if missing else "is a class, not an instance of one"
+        raise BackendError(f"{where} {lacks}; derive it from {__name__}.Backend")
+    return backend

@@ -17,15 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from mobilesam_export.contract import Array, Contract
-from mobilesam_export.errors import BackendError
+from mobilesam_export.errors import BackendError, first_line
 from mobilesam_export.graphs import Graph, split_graphs
 from mobilesam_export.graphs.decoder import PointTokens
 from mobilesam_export.graphs.encoder import PixelsInput, SamPixelsInput
 from mobilesam_export.model import Sam
 from mobilesam_export.session import Session
-from mobilesam_export.target import GraphForm
 
-FORM = GraphForm(layout="channel-last", pixels="uint8", prompt="slots")
 KEEP_FLOAT32 = (PointTokens, PixelsInput, SamPixelsInput)
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 MODES = ("eager", "compiled", "cuda-graph")
@@ -51,7 +49,7 @@ class Way:
         """Mode and precision, as on the command line."""
         return f"{self.mode}:{self.precision}"
 
-    def unavailable(self) -> str:
+    def why_unavailable(self) -> str:
         """Why it cannot be run here; "" if it can."""
         if self.device == "cuda" and not torch.cuda.is_available():
             return "no GPU here"
@@ -65,14 +63,14 @@ def open_graph(sam: Sam, contract: Contract, name: str, way: Way) -> Session:
 
     Args:
         sam: with its weights; it is not changed.
-        contract: of FORM.
+        contract: see `contract.plain_contract`.
         name: "encoder" or "decoder".
         way: how to run it.
 
     Raises:
         BackendError: it cannot be run here, or torch fails.
     """
-    if reason := way.unavailable():
+    if reason := way.why_unavailable():
         raise BackendError(f"cannot run PyTorch on {way.device}: {reason}")
     graph = next(g for g in split_graphs(sam, contract) if g.spec.name == name)
     return _Runner(graph, way).session()
@@ -143,8 +141,9 @@ class _Runner:
             else:
                 self.outputs = _as_tuple(self.call(*self.buffers))
         except RuntimeError as exc:
-            line = str(exc).strip().splitlines()[0]
-            raise BackendError(f"PyTorch failed on the {self.spec.name}: {line}") from exc
+            raise BackendError(
+                f"PyTorch failed on the {self.spec.name}: {first_line(exc)}"
+            ) from exc
 
     def capture(self) -> Callable[[], None]:
         """Record one run on a stream of its own, as torch.cuda.graph asks for."""

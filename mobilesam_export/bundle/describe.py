@@ -1,39 +1,37 @@
-"""A path -> the graphs in it: a bundle's encoder and decoder, or the one graph of a lone file."""
+"""A path -> what is in its graphs: a bundle's encoder and decoder, or those of a lone file."""
 
 from pathlib import Path
-from types import ModuleType
 
-from mobilesam_export import backends
+from mobilesam_export.backends import Backend, backend_names, get_backend
 from mobilesam_export.bundle.manifest import open_bundle
 from mobilesam_export.errors import BundleError
-from mobilesam_export.inspection.graph import GraphDescription
-from mobilesam_export.target import builtin_targets, load_target
+from mobilesam_export.inspection.report import GraphReport, inspect_graph
 
 
-def describe_path(path: Path) -> tuple[GraphDescription, ...]:
-    """Describe a bundle, whose hashes are checked first, or one file.
+def inspect_path(path: Path) -> tuple[GraphReport, ...]:
+    """Inspect a bundle, whose hashes are checked first, or one file.
 
     Raises:
         BundleError: it does not exist, is damaged, or neither a bundle nor such a file.
         BackendError: it holds what its backend does not read.
     """
-    by_suffix = _backends_by_suffix()
+    backend, files = _files(path)
+    return tuple(inspect_graph(backend.describe(f), backend.partitions(f)) for f in files)
+
+
+def _files(path: Path) -> tuple[Backend, list[Path]]:
+    """Who reads the file or files of a path."""
+    by_suffix = {backend.suffix: backend for backend in map(get_backend, backend_names())}
     if path.suffix in by_suffix:
         if not path.exists():
             raise BundleError(f"{path} does not exist")
-        return (by_suffix[path.suffix].describe(path),)
+        return by_suffix[path.suffix], [path]
     if path.is_file():
         raise BundleError(
             f"{path} is neither a bundle nor a file that can be inspected; "
             f"expected a folder or {', '.join(sorted(by_suffix))}"
         )
     opened = open_bundle(path)
-    backend = backends.get_backend(opened.backend)
-    names = (opened.contract.encoder.name, opened.contract.decoder.name)
-    return tuple(backend.describe(path / f"{name}{backend.SUFFIX}") for name in names)
-
-
-def _backends_by_suffix() -> dict[str, ModuleType]:
-    """Every backend that writes files, by the suffix of these."""
-    names = {load_target(name).backend for name in builtin_targets()}
-    return {backend.SUFFIX: backend for backend in map(backends.get_backend, names)}
+    backend = get_backend(opened.backend)
+    specs = (opened.contract.encoder, opened.contract.decoder)
+    return backend, [path / f"{spec.name}{backend.suffix}" for spec in specs]

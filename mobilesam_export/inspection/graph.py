@@ -2,27 +2,13 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mobilesam_export.inspection.placement import Placement
 
 Attribute = str | int | float | bool | tuple[float, ...]
-
-# Kinds of ops that move data and compute nothing, in ML Programs, ONNX and TFLite.
-DATA_MOVEMENT = frozenset(
-    """
-    batch_to_space concat crop depth_to_space expand_dims flatten2d gather gather_along_axis
-    gather_nd pad pixel_shuffle pixel_unshuffle reshape reshape_like reverse scatter
-    scatter_along_axis scatter_nd slice_by_index slice_by_size slice_update sliding_windows
-    space_to_batch space_to_depth split squeeze stack tile transpose
-    Concat DepthToSpace Expand Flatten Gather GatherElements GatherND Pad Reshape Scatter
-    ScatterElements ScatterND Slice SpaceToDepth Split Squeeze Tile Transpose Unsqueeze
-    BROADCAST_TO CONCATENATION DEPTH_TO_SPACE EXPAND_DIMS GATHER GATHER_ND PACK PAD PADV2 RESHAPE
-    SCATTER_ND SLICE SPACE_TO_DEPTH SPLIT SPLIT_V SQUEEZE STRIDED_SLICE TILE TRANSPOSE UNPACK
-    """.split()  # noqa: SIM905 - a list would take 45 lines
-)
 
 
 @dataclass(frozen=True)
@@ -94,6 +80,40 @@ class Node:
         return tensors[0] if len(tensors) == 1 else None
 
 
+# An op -> its multiply-accumulates; None where a size is not known.
+MacRule = Callable[[Node], int | None]
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What the kinds of ops of one file format mean to those who count them.
+
+    Attributes:
+        data_movement: kinds that move data and compute nothing.
+        macs: kinds that multiply -> how their products are counted; see `macs`.
+        uncounted: kinds that multiply, but for which there is no rule.
+    """
+
+    data_movement: frozenset[str]
+    macs: Mapping[str, MacRule]
+    uncounted: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Partitions:
+    """How a runtime's delegate cuts a file, as the delegate itself tells.
+
+    Attributes:
+        delegate: its name, for people.
+        count: partitions that it takes.
+        left: kind and first output of each op that stays with the runtime.
+    """
+
+    delegate: str
+    count: int
+    left: tuple[tuple[str, str], ...]
+
+
 @dataclass(frozen=True)
 class GraphDescription:
     """A graph of one file.
@@ -101,20 +121,24 @@ class GraphDescription:
     Attributes:
         path: the file.
         form: what kind of file it is, for people.
+        dialect: what the kinds of its ops mean.
         inputs, outputs: the graph's.
         nodes: in the order in which they run; unpacking of compressed weights is not among them.
         constants: as stored.
         residency: where a delegate of this format would place each node, in their order; None
             where there are no rules.
+        delegate: whose rules those are, for people.
     """
 
     path: Path
     form: str
+    dialect: Dialect
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     nodes: tuple[Node, ...]
     constants: tuple[Tensor, ...]
     residency: tuple[Placement, ...] | None = None
+    delegate: str = ""
 
     def activations(self) -> tuple[Tensor, ...]:
         """Inputs and everything that the nodes make."""

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobilesam_export.backends.tflite.xnnpack import Partitions, find_partitions
-from mobilesam_export.inspection.graph import DATA_MOVEMENT, GraphDescription, Tensor
+from mobilesam_export.inspection.graph import GraphDescription, Partitions, Tensor
 from mobilesam_export.inspection.macs import count_macs
 from mobilesam_export.inspection.memory import find_peak
 from mobilesam_export.inspection.placement import SEVERITY, Placement
@@ -47,8 +46,9 @@ class RuleReport:
 
 @dataclass(frozen=True)
 class ResidencyReport:
-    """Placement by rules; `how` says that nothing was measured."""
+    """Placement on a delegate by rules; `how` says that nothing was measured."""
 
+    delegate: str
     how: str
     counts: Mapping[str, int]
     rules: Mapping[str, RuleReport]
@@ -74,8 +74,8 @@ class GraphReport:
         peak_tensors: what is held then, the largest first.
         peak_unknown: number of tensors that are not in it because their size is dynamic.
         residency: None where there are no rules for files of this form.
-        xnnpack: how LiteRT's CPU delegate cuts the file, measured; None for other forms, or if
-            the interpreter could not prepare it.
+        partitions: how the runtime's delegate cuts the file, measured; None where there is no
+            delegate to ask, or it could not prepare the file.
     """
 
     file: str
@@ -97,15 +97,15 @@ class GraphReport:
     peak_tensors: tuple[TensorReport, ...]
     peak_unknown: int
     residency: ResidencyReport | None
-    xnnpack: Partitions | None = None
+    partitions: Partitions | None = None
 
 
-def inspect_graph(graph: GraphDescription) -> GraphReport:
-    """Count and look; nothing is run, but XNNPACK is asked how it would cut a TFLite file."""
+def inspect_graph(graph: GraphDescription, partitions: Partitions | None = None) -> GraphReport:
+    """Count what is in a graph, and add how a delegate cuts its file; nothing is run."""
     kinds = Counter(node.kind for node in graph.nodes)
     ops = dict(kinds.most_common())
     tensors = graph.activations()
-    macs, peak = count_macs(graph.nodes), find_peak(graph)
+    macs, peak = count_macs(graph.nodes, graph.dialect), find_peak(graph)
     return GraphReport(
         file=graph.path.name,
         form=graph.form,
@@ -113,7 +113,7 @@ def inspect_graph(graph: GraphDescription) -> GraphReport:
         inputs=_tensors(graph.inputs),
         outputs=_tensors(graph.outputs),
         ops=ops,
-        data_movement={kind: count for kind, count in ops.items() if kind in DATA_MOVEMENT},
+        data_movement={k: count for k, count in ops.items() if k in graph.dialect.data_movement},
         largest_rank=_largest(tensors, {t.name: len(t.shape or ()) for t in tensors}),
         largest_axis=_largest(tensors, {t.name: longest_axis(t.shape) for t in tensors}),
         dynamic=_tensors(tuple(t for t in tensors if t.shape is None or None in t.shape)),
@@ -126,7 +126,7 @@ def inspect_graph(graph: GraphDescription) -> GraphReport:
         peak_tensors=_tensors(peak.live),
         peak_unknown=peak.unknown,
         residency=None if graph.residency is None else _residency(graph, graph.residency),
-        xnnpack=find_partitions(graph.path) if graph.path.suffix == ".tflite" else None,
+        partitions=partitions,
     )
 
 
@@ -171,4 +171,5 @@ def _residency(graph: GraphDescription, placements: tuple[Placement, ...]) -> Re
         OpReport(node.name, node.kind, str(p.verdict), tuple(s.name for s in p.statements))
         for node, p in pairs
     )
-    return ResidencyReport(DISCLAIMER, {str(v): counts[v] for v in SEVERITY}, rules, ops)
+    by_verdict = {str(verdict): counts[verdict] for verdict in SEVERITY}
+    return ResidencyReport(graph.delegate, DISCLAIMER, by_verdict, rules, ops)

@@ -37,13 +37,13 @@ def _rows(report: GraphReport) -> Iterator[tuple[str, str]]:
     yield "weights", f"{_size(sum(report.weights_bytes.values()))}: {weights}"
     yield "MACs", _macs(report)
     yield "peak memory", _peak(report)
-    if report.xnnpack is not None:
-        left = ", ".join(kind for kind, _ in report.xnnpack.left) or "nothing"
-        count = f"{report.xnnpack.count} partition{'s' * (report.xnnpack.count != 1)}"
-        yield "XNNPACK", f"{count}, measured; left to LiteRT: {left}"
+    if report.partitions is not None:
+        cut = report.partitions
+        left = ", ".join(kind for kind, _ in cut.left) or "nothing"
+        count = f"{cut.count} partition{'s' * (cut.count != 1)}"
+        yield cut.delegate, f"{count}, measured; left to the runtime: {left}"
     if report.residency is not None:
-        delegate = "GPU delegates" if report.form.startswith("TFLite") else "Neural Engine"
-        yield from _residency(report.residency, delegate)
+        yield from _residency(report.residency)
 
 
 def _macs(report: GraphReport) -> str:
@@ -64,9 +64,9 @@ def _peak(report: GraphReport) -> str:
     return text + " (views, computing in place and fusion are not modelled)"
 
 
-def _residency(report: ResidencyReport, delegate: str) -> Iterator[tuple[str, str]]:
+def _residency(report: ResidencyReport) -> Iterator[tuple[str, str]]:
     counts = ", ".join(f"{count} {verdict}" for verdict, count in report.counts.items())
-    yield delegate, f"{counts}; {report.how}"
+    yield report.delegate, f"{counts}; {report.how}"
     for name, rule in report.rules.items():
         remark = rule.verdict == "resident"
         ops = f"{sum(rule.ops.values())} ops" if remark else _counts(rule.ops)

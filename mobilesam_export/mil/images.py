@@ -31,7 +31,7 @@ def image_tensor(array: Array, color: str, label: str) -> Tensor:
     """
     if color not in _ORDERS:
         raise BackendError(
-            f"{label} is a {color} picture; the evaluator knows {', '.join(_ORDERS)}"
+            f"{label} is a {color} picture; the MIL interpreter knows {', '.join(_ORDERS)}"
         )
     order = _ORDERS[color]
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != len(order):

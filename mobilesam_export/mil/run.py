@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mobilesam_export.contract import Array
-from mobilesam_export.errors import BackendError
+from mobilesam_export.errors import BackendError, first_line
 from mobilesam_export.mil.images import image_tensor
 from mobilesam_export.mil.kernels import Argument, Kernel
 from mobilesam_export.mil.ops import KERNELS
@@ -48,7 +48,7 @@ class Step:
     last_uses: tuple[str, ...]
 
 
-class Evaluator:
+class Interpreter:
     """A program with its weights decompressed, ready to run.
 
     Attributes:
@@ -63,7 +63,9 @@ class Evaluator:
             BackendError: there is no such mode, or an operation is unknown.
         """
         if mode not in MODES:
-            raise BackendError(f"mode {mode!r} is none of the evaluator's: {', '.join(MODES)}")
+            raise BackendError(
+                f"mode {mode!r} is none of the MIL interpreter's: {', '.join(MODES)}"
+            )
         self.program = program
         self.mode = mode
         self._check_kinds()
@@ -108,7 +110,7 @@ class Evaluator:
         unknown = {op.kind for op in self.program.operations} - set(KERNELS)
         if unknown:
             raise BackendError(
-                f"{self.program.path} has ops that the evaluator does not know: "
+                f"{self.program.path} has ops that the MIL interpreter does not know: "
                 f"{', '.join(sorted(unknown))}; run it with Core ML on a Mac"
             )
         for operation in self.program.operations:
@@ -152,8 +154,7 @@ class Evaluator:
             arguments = {key: self._argument(ns, values) for key, ns in operation.inputs.items()}
             results = kernel(arguments)
         except (ValueError, TypeError, IndexError, RuntimeError, NotImplementedError) as exc:
-            reason = (str(exc) or type(exc).__name__).splitlines()[0]
-            raise BackendError(f"{label} cannot be computed: {reason}") from exc
+            raise BackendError(f"{label} cannot be computed: {first_line(exc)}") from exc
         if len(results) != len(operation.outputs):
             count = len(operation.outputs)
             raise BackendError(f"{label} gives {len(results)} outputs, the program expects {count}")
@@ -206,7 +207,7 @@ class Evaluator:
         return next(value for value in every if value.name == name)
 
 
-def load_program(path: Path, mode: str = "float32") -> Evaluator:
+def load_program(path: Path, mode: str = "float32") -> Interpreter:
     """Read an .mlpackage and make it ready to run.
 
     Args:
@@ -217,7 +218,7 @@ def load_program(path: Path, mode: str = "float32") -> Evaluator:
         BundleError: the package is damaged.
         BackendError: it holds no ML Program, one of another system, or unknown operations.
     """
-    return Evaluator(read_program(path), mode)
+    return Interpreter(read_program(path), mode)
 
 
 def _constant_tensor(array: Array, declared: Value) -> Tensor:
@@ -229,7 +230,7 @@ def _constant_tensor(array: Array, declared: Value) -> Tensor:
     if declared.dtype in INTEGERS:
         return torch.from_numpy(np.array(array, np.int64 if declared.dtype in WIDE else np.int32))
     raise BackendError(
-        f"constant {declared.name} is {declared.dtype}; the evaluator knows "
+        f"constant {declared.name} is {declared.dtype}; the MIL interpreter knows "
         f"{', '.join((*FLOATS, *INTEGERS))} and bool"
     )
 

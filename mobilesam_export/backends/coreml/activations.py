@@ -1,11 +1,10 @@
-"""int8 activations for a Core ML program, their ranges from sample inputs run by the evaluator.
+"""int8 activations for a Core ML program, their ranges from samples run by the MIL interpreter.
 
-Core ML's own calibration needs a Mac. Here the float program runs in the evaluator, so the ranges
-are those of the very values that are quantised. Only inputs of convolutions that are not depthwise
-are: attention's products, softmax, normalisation, GELU and residual sums stay float16.
+Core ML's own calibration needs a Mac. Here the float program runs in the interpreter, so the
+ranges are those of the very values that are quantised. Only inputs of convolutions that are not
+depthwise are: attention's products, softmax, normalisation, GELU and residual sums stay float16.
 """
 
-import fnmatch
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,11 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mobilesam_export.backends.coreml import names
 from mobilesam_export.backends.coreml.compensation import is_dense
 from mobilesam_export.contract import Array
 from mobilesam_export.errors import TargetError
+from mobilesam_export.graphs import Graph
 from mobilesam_export.mil import Operation, Program, Value, load_program
-from mobilesam_export.target import GRAPHS, Recipe
+from mobilesam_export.target import patterns
 
 Samples = Sequence[Mapping[str, Array]]
 
@@ -67,25 +68,23 @@ def quantized(values: Tensor, affine: Affine) -> Tensor:
     return (steps.clamp(LOWEST, HIGHEST) - affine.zero_point) * affine.scale
 
 
-def quantize_activations(model: Any, recipe: Recipe, graph: str, samples: Samples) -> Any:
+def quantize_activations(model: Any, floats: Sequence[str], graph: Graph, samples: Samples) -> Any:
     """Let convolutions take int8.
 
     Args:
         model: an MLModel in float16 for iOS 17 or newer; it is not changed.
-        recipe: its `quantize` table has `float_inputs`: for a graph, patterns of the names of
-            weights whose convolutions still take float16.
-        graph: "encoder" or "decoder".
+        floats: patterns of weights whose convolutions still take float16.
+        graph: what the program was converted from.
         samples: inputs of the graph, in the contract's form.
 
     Raises:
-        TargetError: the table is wrong, or there are no samples.
+        TargetError: a pattern fits no weight of a convolution, or there are no samples.
     """
-    patterns = parse(recipe.quantize).get(graph, ())
     with tempfile.TemporaryDirectory() as folder:
-        package = Path(folder) / f"{graph}.mlpackage"
+        package = Path(folder) / f"{graph.spec.name}.mlpackage"
         model.save(str(package))
-        evaluator = load_program(package)
-        inputs = _quantizable(evaluator.program, patterns, graph)
+        interpreter = load_program(package)
+        inputs = _quantizable(interpreter.program, floats, graph)
         if not inputs:
             return model
         if not samples:
@@ -97,7 +96,7 @@ def quantize_activations(model: Any, recipe: Recipe, graph: str, samples: Sample
                 observed[value.name].add(tensor)
 
         for sample in samples:
-            evaluator.run(sample, observe)
+            interpreter.run(sample, observe)
     affines = {name: seen.best() for name, seen in observed.items()}
     by_weight = {weight: affines[value] for weight, value in inputs.items()}
     from mobilesam_export.backends.coreml import passes
@@ -105,45 +104,25 @@ def quantize_activations(model: Any, recipe: Recipe, graph: str, samples: Sample
     return passes.applied(model, passes.quantize_inputs(by_weight))
 
 
-def parse(table: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
-    """By graph, patterns of the weights whose convolutions still take float16.
-
-    Raises:
-        TargetError: a recipe's `quantize` table has other keys or values.
-    """
-    unknown = set(table) - {"float_inputs"}
-    chosen = table.get("float_inputs", {})
-    if unknown or not isinstance(chosen, Mapping) or not set(chosen) <= set(GRAPHS):
-        raise TargetError(
-            "quantize of a coreml recipe takes float_inputs.encoder and float_inputs.decoder, "
-            f"found {dict(table)}"
-        )
-    for patterns in chosen.values():
-        if not isinstance(patterns, list | tuple) or not all(isinstance(p, str) for p in patterns):
-            raise TargetError(f"quantize, float_inputs: expected lists of names, found {chosen}")
-    return chosen
-
-
 def _affine(low: float, high: float) -> Affine:
     scale = float(np.float16(max(high - low, 1e-4) / (HIGHEST - LOWEST)))  # as the program has it
     return Affine(scale, int(np.clip(round(LOWEST - low / scale), LOWEST, HIGHEST)))
 
 
-def _quantizable(program: Program, patterns: Iterable[str], graph: str) -> dict[str, str]:
+def _quantizable(program: Program, floats: Iterable[str], graph: Graph) -> dict[str, str]:
     """Weight -> input of every convolution that is to take int8."""
-    found = {
+    inputs = {
         op.inputs["weight"][0]: op.inputs["x"][0]
         for op in program.operations
         if is_dense(op, program)
     }
-    for pattern in patterns:
-        matching = fnmatch.filter(found, pattern)
-        if not matching and pattern != "*":
-            raise TargetError(
-                f"quantize, float_inputs, {graph}: {pattern!r} is no weight of a convolution; "
-                f"there are {', '.join([*found][:3])}, ..."
-            )
-        for name in matching:
-            del found[name]
-    made = {value.name for op in program.operations for value in op.outputs}
-    return {weight: value for weight, value in found.items() if value in made}
+    paths, name = names.weight_paths(inputs, graph.module), graph.spec.name
+    for pattern in floats:
+        if pattern != "*":
+            keys = ("quantize", "float_inputs", name, pattern)
+            patterns.check(paths.values(), pattern, name, *keys)
+        for weight in [*inputs]:
+            if pattern == "*" or patterns.fits(paths.get(weight, ""), pattern):
+                del inputs[weight]
+    results = {value.name for op in program.operations for value in op.outputs}
+    return {weight: value for weight, value in inputs.items() if value in results}

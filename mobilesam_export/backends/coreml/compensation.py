@@ -81,7 +81,7 @@ def compensate(
     Args:
         model: an MLModel in float16; it is not changed.
         grids: by the name of a weight; weights of other operations are left alone.
-        samples: inputs of the program, which the evaluator runs to see what convolutions take.
+        samples: inputs of the program; the MIL interpreter runs it to see what convolutions take.
 
     Raises:
         TargetError: there are no samples.
@@ -89,31 +89,31 @@ def compensate(
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "model.mlpackage"
         model.save(str(package))
-        evaluator = load_program(package)
+        interpreter = load_program(package)
         convolutions = {
             op.inputs["weight"][0]: op
-            for op in evaluator.program.operations
-            if is_dense(op, evaluator.program) and op.inputs["weight"][0] in grids
+            for op in interpreter.program.operations
+            if is_dense(op, interpreter.program) and op.inputs["weight"][0] in grids
         }
         if not convolutions:
             return model
         if not samples:
             raise TargetError("weights chosen by their effect need calibration: no samples")
         seen = {}
-        takers: dict[str, dict[object, Inputs]] = {}
+        consumers: dict[str, dict[object, Inputs]] = {}
         for weight, op in convolutions.items():  # convolutions of one input share its moments
-            inputs = _inputs(op, evaluator.program)
-            alike = takers.setdefault(op.inputs["x"][0], {})
+            inputs = _inputs(op, interpreter.program)
+            alike = consumers.setdefault(op.inputs["x"][0], {})
             seen[weight] = alike.setdefault((inputs.kernel, inputs.stride), inputs)
 
         def observe(_: Operation, value: Value, tensor: Tensor) -> None:
-            for taken in takers.get(value.name, {}).values():
+            for taken in consumers.get(value.name, {}).values():
                 taken.add(tensor)
 
         for sample in samples:
-            evaluator.run(sample, observe)
+            interpreter.run(sample, observe)
         made = {
-            weight: compensated(_array(evaluator.program, weight), grids[weight], inputs)
+            weight: compensated(_array(interpreter.program, weight), grids[weight], inputs)
             for weight, inputs in seen.items()
         }
     return replace_weights(model, made)
@@ -193,11 +193,3 @@ def _choose(weights: Tensor, palettes: Tensor, moments: Tensor) -> Tensor:
         error = (left[:, index] - entry) / spread[index, index]
         left[:, index + 1 :] -= error[:, None] * spread[index, index + 1 :]
     return chosen[:, order.argsort()]
-
-
-def relative_error(weight: Array, made: Array, inputs: Inputs) -> float:
-    """Mean square of the change of the output, relative to the output's."""
-    moments = inputs.moments()
-    before = torch.from_numpy(np.asarray(weight, np.float64)).flatten(1)
-    change = torch.from_numpy(np.asarray(made, np.float64)).flatten(1) - before
-    return float((change @ moments * change).sum() / (before @ moments * before).sum())

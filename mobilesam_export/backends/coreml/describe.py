@@ -1,10 +1,11 @@
-"""A Core ML package -> its description, by the evaluator's reader, with Neural Engine verdicts."""
+"""A Core ML package -> its description with Neural Engine verdicts, by `mil`'s reader."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from mobilesam_export.backends.coreml.dialect import DIALECT
 from mobilesam_export.backends.coreml.neural_engine import place
 from mobilesam_export.inspection.graph import Attribute, GraphDescription, Node, Tensor
 from mobilesam_export.mil.constants import Constant
@@ -30,11 +31,13 @@ def describe_package(path: Path) -> GraphDescription:
     return GraphDescription(
         path=path,
         form=f"ML Program for {OPSETS[program.opset]}",
+        dialect=DIALECT,
         inputs=tuple(tensors[value.name] for value in program.inputs),
         outputs=tuple(tensors[name] for name in program.outputs),
         nodes=nodes,
         constants=tuple(_tensor(value, constant=True) for value, _ in program.constants.values()),
         residency=tuple(place(node) for node in nodes),
+        delegate="Neural Engine",
     )
 
 

@@ -1,16 +1,16 @@
-"""What is inside a Core ML program while the evaluator runs it."""
+"""What is inside a Core ML program while the MIL interpreter runs it."""
 
 import torch
 
 from mobilesam_export.contract import Array
-from mobilesam_export.mil import Evaluator, Operation, Value
+from mobilesam_export.mil import Interpreter, Operation, Value
 from mobilesam_export.session import Visit
 
 # What the encoder sees of a picture, or the decoder of its embedding; else same for all pictures.
 PICTURES = ("image", "image_embeddings")
 
 
-def largest_activation(evaluator: Evaluator, inputs: dict[str, Array]) -> tuple[str, float]:
+def largest_activation(interpreter: Interpreter, inputs: dict[str, Array]) -> tuple[str, float]:
     """Name and absolute value of the largest float16 value, before rounding; NaN is largest."""
     peak = ("", 0.0)
 
@@ -21,11 +21,11 @@ def largest_activation(evaluator: Evaluator, inputs: dict[str, Array]) -> tuple[
             if not magnitude <= peak[1]:
                 peak = (value.name, magnitude)
 
-    evaluator.run(inputs, look)
+    interpreter.run(inputs, look)
     return peak
 
 
-def observe(evaluator: Evaluator, inputs: dict[str, Array], visit: Visit) -> None:
+def observe(interpreter: Interpreter, inputs: dict[str, Array], visit: Visit) -> None:
     """Show every float value that depends on the picture, in order, named with its operation."""
     reached = {*PICTURES}
 
@@ -38,4 +38,4 @@ def observe(evaluator: Evaluator, inputs: dict[str, Array], visit: Visit) -> Non
             rounded = tensor.half() if value.dtype == "float16" else tensor
             visit(f"{value.name} ({operation.kind})", rounded.numpy())
 
-    evaluator.run(inputs, show)
+    interpreter.run(inputs, show)

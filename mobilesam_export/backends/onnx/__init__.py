@@ -1,1 +1,64 @@
 """ONNX files, by torch's exporter, run by ONNX Runtime."""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mobilesam_export import packages
+from mobilesam_export.backends.conversion import Conversion
+from mobilesam_export.backends.onnx import settings
+from mobilesam_export.backends.protocol import Backend
+from mobilesam_export.contract import GraphSpec
+from mobilesam_export.inspection.graph import GraphDescription
+from mobilesam_export.session import Session
+from mobilesam_export.target import GraphForm, Recipe
+
+if TYPE_CHECKING:
+    from mobilesam_export.graphs import Graph
+
+
+class OnnxBackend(Backend):
+    """`.onnx` files; see `Backend` for every member."""
+
+    suffix = ".onnx"
+
+    def parse_recipe(
+        self, recipe: Recipe, form: GraphForm, convert: Mapping[str, Any]
+    ) -> settings.OnnxSettings:
+        return settings.parse(recipe, form, convert)
+
+    def why_cannot_convert(self) -> str:
+        return packages.why_missing("torch", "onnx", "onnxscript", "onnxruntime", extra="onnx")
+
+    def convert(self, graph: "Graph", conversion: Conversion, path: Path) -> None:
+        from mobilesam_export.backends.onnx.convert import convert
+
+        convert(graph, conversion, path)
+
+    def versions(self) -> dict[str, str]:
+        return {name: version(name) for name in ("torch", "onnx", "onnxscript")}
+
+    def runner(self) -> str:
+        return "ONNX Runtime"
+
+    def why_unavailable(self) -> str:
+        return packages.why_missing("onnxruntime", extra="run")
+
+    def devices(self) -> dict[str, str]:
+        from mobilesam_export.backends.onnx import runtime
+
+        return runtime.devices(self.why_unavailable())
+
+    def load(self, path: Path, spec: GraphSpec, device: str = "", threads: int = 0) -> Session:
+        from mobilesam_export.backends.onnx import runtime
+
+        return runtime.load(path, spec, device, threads)
+
+    def describe(self, path: Path) -> GraphDescription:
+        from mobilesam_export.backends.onnx.describe import describe_onnx
+
+        return describe_onnx(path)
+
+
+backend = OnnxBackend()

@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mobilesam_export.errors import BackendError, BundleError
+from mobilesam_export.backends.onnx.dialect import DIALECT
+from mobilesam_export.errors import BackendError, BundleError, first_line
 from mobilesam_export.inspection.graph import GraphDescription, Node, Tensor
 from mobilesam_export.quiet import quiet
 
@@ -38,6 +39,7 @@ def describe_onnx(path: Path) -> GraphDescription:
     return GraphDescription(
         path=path,
         form=f"ONNX opset {opsets.get('', 0)}",
+        dialect=DIALECT,
         inputs=tuple(tensors[i.name] for i in graph.input if not tensors[i.name].constant),
         outputs=tuple(tensors[item.name] for item in graph.output),
         nodes=tuple(nodes),
@@ -65,8 +67,9 @@ def _load(path: Path) -> Message:
         onnx.checker.ValidationError,
         onnx.shape_inference.InferenceError,
     ) as exc:
-        line = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
-        raise BundleError(f"{path} is damaged or no ONNX file: {line}; export it again") from exc
+        raise BundleError(
+            f"{path} is damaged or no ONNX file: {first_line(exc)}; export it again"
+        ) from exc
 
 
 def _tensors(graph: Message) -> Mapping[str, Tensor]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilesam_export.backends.tflite import gpu_delegate
+from mobilesam_export.backends.tflite.dialect import DIALECT
 from mobilesam_export.errors import BackendError, BundleError
 from mobilesam_export.inspection.graph import Attribute, GraphDescription, Node, Tensor
 from mobilesam_export.quiet import quiet
@@ -43,11 +44,13 @@ def describe_tflite(path: Path) -> GraphDescription:
         return GraphDescription(
             path=path,
             form=f"TFLite schema {model.version}",
+            dialect=DIALECT,
             inputs=tuple(tensors[index] for index in graph.inputs),
             outputs=tuple(tensors[index] for index in graph.outputs),
             nodes=nodes,
             constants=stored,
             residency=tuple(gpu_delegate.place(node) for node in nodes),
+            delegate="GPU delegates",
         )
     except (IndexError, TypeError, AttributeError, ValueError) as exc:
         raise BundleError(f"{path} is damaged: {exc}; export it again") from exc

@@ -3,30 +3,18 @@
 The interpreter prepares the file, which is enough to partition it; nothing is run. Native code that
 a damaged file brings down takes only that process with it.
 
-    python -m mobilesam_export.inspection.xnnpack FILE     prints {"partitions": 1, "left": [...]}
+    python -m mobilesam_export.backends.tflite.xnnpack FILE prints {"partitions": 1, "left": [...]}
 """
 
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mobilesam_export.inspection.graph import Partitions
+
 TIMEOUT_S = 300
-
-
-@dataclass(frozen=True)
-class Partitions:
-    """How XNNPACK cuts a file.
-
-    Attributes:
-        count: partitions that it takes.
-        left: kind and first output of each op that stays with the interpreter.
-    """
-
-    count: int
-    left: tuple[tuple[str, str], ...]
 
 
 def find_partitions(path: Path) -> Partitions | None:
@@ -37,7 +25,8 @@ def find_partitions(path: Path) -> Partitions | None:
             command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True
         )
         found = json.loads(done.stdout)
-        return Partitions(found["partitions"], tuple((k, n) for k, n in found["left"]))
+        left = tuple((kind, name) for kind, name in found["left"])
+        return Partitions("XNNPACK", found["partitions"], left)
     except (OSError, subprocess.SubprocessError, ValueError, KeyError):
         return None
 

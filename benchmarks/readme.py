@@ -1,0 +1,58 @@
+"""Every generated block of the three READMEs, between `<!-- NAME -->` and `<!-- /NAME -->`.
+
+`make readme` renders all of them from `benchmarks/results/*.json` and `targets/*.toml`; nothing is
+measured. A test holds each block to its rendering.
+"""
+
+import re
+from collections.abc import Callable
+from functools import partial
+
+from benchmarks import speed_tables, tables
+
+READMES = tuple(
+    tables.ROOT / name for name in ("README.md", "benchmarks/README.md", "targets/README.md")
+)
+BLOCK = re.compile(r"(<!-- (?P<name>[\w-]+) -->\n)(?P<body>.*?)(?=<!-- /(?P=name) -->)", re.DOTALL)
+TABLES: dict[str, Callable[[], str]] = {
+    "choices": tables.choices,
+    "coreml-graph": tables.coreml_graph,
+    "demo-quality": tables.demo_quality,
+    "export-cost": tables.export_cost,
+    "gate": speed_tables.gate,
+    "inspect": tables.inspect,
+    "interpreter": tables.interpreter,
+    "paper": speed_tables.paper,
+    "parity": tables.parity,
+    "recipes": tables.recipes,
+    "samexporter": tables.samexporter,
+    "speed": speed_tables.speed,
+    "targets": tables.targets,
+    "tflite-decoder": partial(speed_tables.tflite, "decoder"),
+    "tflite-encoder": partial(speed_tables.tflite, "encoder"),
+    "webgpu": tables.webgpu,
+}
+
+
+def blocks(text: str) -> dict[str, str]:
+    """Name -> content of every block of a README."""
+    return {match["name"]: match["body"].removesuffix("\n") for match in BLOCK.finditer(text)}
+
+
+def rendered(text: str) -> str:
+    """A README with every block rendered anew.
+
+    Raises:
+        KeyError: a block has a name that is not in TABLES.
+    """
+    return BLOCK.sub(lambda match: f"{match[1]}{TABLES[match['name']]()}\n", text)
+
+
+def main() -> None:
+    """Rewrite the READMEs."""
+    for path in READMES:
+        path.write_text(rendered(path.read_text()))
+
+
+if __name__ == "__main__":
+    main()

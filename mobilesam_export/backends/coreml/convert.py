@@ -1,0 +1,112 @@
+"""A graph -> a Core ML package (ML Program), by coremltools, on any platform."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mobilesam_export.backends.conversion import Conversion
+from mobilesam_export.backends.coreml import activations, compensation, package, weights
+from mobilesam_export.backends.coreml.settings import CoremlSettings
+from mobilesam_export.contract import Contract, GraphSpec
+from mobilesam_export.errors import ConversionError, first_line
+from mobilesam_export.graphs import Graph
+from mobilesam_export.quiet import quiet
+from mobilesam_export.target import Recipe
+
+PACKAGE_BYTES = 32_000_000  # more than the largest of ours, the float32 encoder
+
+
+def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
+    """Write one graph as an .mlpackage folder; see `Backend.convert`."""
+    settings, contract, recipe = conversion.settings, conversion.contract, conversion.recipe
+    assert isinstance(settings, CoremlSettings)
+    with quiet():
+        import coremltools as ct
+
+        from mobilesam_export.backends.coreml import passes
+    ios = getattr(ct.target, settings.minimum_deployment_target)
+    try:
+        with quiet(), torch.no_grad():
+            program = torch.export.export(graph.module, graph.example_inputs())
+            model = ct.convert(
+                program.run_decompositions({}),
+                inputs=_inputs(graph.spec, contract),
+                outputs=[ct.TensorType(name=s.name, dtype=np.float32) for s in graph.spec.outputs],
+                convert_to="mlprogram",
+                minimum_deployment_target=ios,
+                compute_precision=_precision(recipe),
+                pass_pipeline=passes.pipeline(),
+                skip_model_load=True,  # there is nothing to load it with but on a Mac
+            )
+            if recipe.activations == "int8":
+                floats = settings.float_inputs.get(graph.spec.name, ())
+                samples = conversion.samples
+                model = activations.quantize_activations(model, floats, graph, samples)
+            elif recipe.calibrated:
+                grids = weights.grids(model, recipe, graph)
+                model = compensation.compensate(model, grids, conversion.samples)
+            if recipe.compressed:
+                model = weights.compress(model, recipe, graph)
+            package.describe(model, graph.spec, conversion.metadata)
+            model.save(str(path))
+    except (ValueError, RuntimeError, TypeError, NotImplementedError) as exc:
+        _raise_if_full(path.parent)
+        raise ConversionError(
+            f"coremltools could not convert the {graph.spec.name}: {first_line(exc)}"
+        ) from exc
+    package.make_reproducible(path)
+
+
+def _raise_if_full(folder: Path) -> None:
+    """Raise the OSError that coremltools' writer in C++ hides, if there is one.
+
+    Raises:
+        OSError: the disk, or a limit on it, has no room for what a package takes.
+    """
+    probe = folder / ".probe"
+    try:
+        probe.write_bytes(bytes(PACKAGE_BYTES))
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _inputs(spec: GraphSpec, contract: Contract) -> list[Any]:
+    import coremltools as ct
+
+    side = contract.image_size
+    if spec.name == "encoder":
+        return [
+            ct.ImageType(
+                name="image",
+                shape=(1, 3, side, side),
+                color_layout=ct.colorlayout.RGB,
+            )
+        ]
+    return [ct.TensorType(name=s.name, shape=s.shape, dtype=np.float32) for s in spec.inputs]
+
+
+def _precision(recipe: Recipe) -> Any:
+    """What coremltools computes in: float32, or float16 but for what leads to `keep_float32`."""
+    import coremltools as ct
+
+    if recipe.activations == "float32":
+        return ct.precision.FLOAT32
+    keep = set(recipe.keep_float32)
+    return ct.transform.FP16ComputePrecision(op_selector=lambda op: not _leads_to(op, keep))
+
+
+def _leads_to(op: Any, kinds: set[str]) -> bool:
+    """Whether this operation is of one of `kinds` or its result goes into one."""
+    waiting, seen = [op], set()
+    while waiting:
+        op = waiting.pop()
+        if op.op_type in kinds:
+            return True
+        for output in op.outputs:
+            for child in output.child_ops:
+                if child not in seen:
+                    seen.add(child)
+                    waiting.append(child)
+    return False

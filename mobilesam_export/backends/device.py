@@ -1,0 +1,91 @@
+"""Timing on a real device: what a backend gives to `device-script`, and reads back from it.
+
+A person runs the script on a phone or a Mac; its results are a text file of lines, the tool's own
+log between lines of ours that begin with "# ".
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mobilesam_export.contract import Contract
+from mobilesam_export.target import Tolerance
+
+PREFIX = "@"  # on both sides of a name in a template: $ is the shell's and { is Swift's
+
+
+@dataclass(frozen=True)
+class DeviceSubject:
+    """The bundle that a script times.
+
+    Attributes:
+        name: of the bundle's folder; results carry it.
+        folder: the bundle, with `golden/` in it.
+        contract: of its files.
+        tolerance: how far answers on the device may be off.
+        convert: the [convert] table that the files were written with.
+    """
+
+    name: str
+    folder: Path
+    contract: Contract
+    tolerance: Tolerance
+    convert: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class DeviceTiming:
+    """What a device measured of one file.
+
+    Attributes:
+        component: "encoder" or "decoder".
+        device: platform and processor, for instance "android-gpu".
+        runtime: what ran the file.
+        load_ms: to make the file ready, once per fresh session.
+        cold_ms: the first run after each.
+        times_ms: runs that count, in order; empty where the tool prints figures only.
+        figures: number of runs, their median and their minimum in ms, in place of `times_ms`.
+        answers: "right", "not checked", or what was wrong.
+        unverified: why there is no time; "" if there is one.
+    """
+
+    component: str
+    device: str
+    runtime: str
+    load_ms: tuple[float, ...] = ()
+    cold_ms: tuple[float, ...] = ()
+    times_ms: tuple[float, ...] = ()
+    figures: tuple[int, float, float | None] | None = None
+    answers: str = "not checked"
+    unverified: str = ""
+
+
+@dataclass(frozen=True)
+class DeviceScript:
+    """How files of a backend are timed on a device.
+
+    Attributes:
+        platform: what results name in their line "# platform: ".
+        write: puts script, README and files of a bundle into an empty folder.
+        read: lines of the results -> timings, one per file and processor.
+    """
+
+    platform: str
+    write: Callable[[DeviceSubject, Path], None]
+    read: Callable[[Sequence[str]], Iterator[DeviceTiming]]
+
+
+def fill_template(template: Path, values: Mapping[str, str], path: Path) -> None:
+    """Write a template with its @NAME@s replaced; a .sh becomes executable.
+
+    Args:
+        template: the file to read.
+        values: by NAME.
+        path: the file to write.
+    """
+    text = template.read_text(encoding="utf-8")
+    for key, value in values.items():
+        text = text.replace(f"{PREFIX}{key}{PREFIX}", value)
+    path.write_text(text, encoding="utf-8")
+    if path.suffix == ".sh":
+        path.chmod(0o755)

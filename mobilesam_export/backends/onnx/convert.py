@@ -1,0 +1,186 @@
+"""A graph -> an ONNX file, by torch's exporter.
+
+torch writes a clean graph of the export form as it is: nothing is simplified or fused here,
+because offline optimizers have been seen to change what MobileSAM computes (see README).
+"""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mobilesam_export.backends.conversion import Conversion
+from mobilesam_export.backends.onnx import quantize
+from mobilesam_export.backends.onnx.settings import OnnxSettings
+from mobilesam_export.contract import Array, Contract, GraphSpec, TensorSpec
+from mobilesam_export.errors import ConversionError, TargetError, first_line
+from mobilesam_export.graphs import Graph
+from mobilesam_export.quiet import quiet
+from mobilesam_export.target import Recipe
+
+IR_VERSION = 10  # what ONNX Runtime 1.18 and newer read
+IR_OF_OPSET = {23: 11}  # ONNX Runtime 1.23 and newer
+
+# SAM's post-processing: to S x S, crop the padding, to the picture's size. `{side}` is S.
+UPSCALE = """
+upscale (float[1,1,L,L] low_res_masks, float[2] orig_im_size) => (float[1,1,height,width] masks)
+<float up_side = {{{side}.0}}, float up_half = {{0.5}}, int64[2] up_square = {{{side}, {side}}},
+ int64[2] up_origin = {{0, 0}}, int64[2] up_axes = {{2, 3}}>
+{{
+    up_longest = ReduceMax <keepdims = 0> (orig_im_size)
+    up_scale = Div(up_side, up_longest)
+    up_scaled = Mul(orig_im_size, up_scale)
+    up_rounded = Add(up_scaled, up_half)
+    up_resized = Cast <to = 7> (up_rounded)
+    up_full = Resize <mode = "linear", axes = [2, 3]> (low_res_masks, , , up_square)
+    up_cropped = Slice(up_full, up_origin, up_resized, up_axes)
+    up_size = Cast <to = 7> (orig_im_size)
+    masks = Resize <mode = "linear", axes = [2, 3]> (up_cropped, , , up_size)
+}}
+"""
+
+
+def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
+    """Write one graph as an ONNX file; see `Backend.convert`."""
+    import onnx
+
+    settings, contract, recipe = conversion.settings, conversion.contract, conversion.recipe
+    assert isinstance(settings, OnnxSettings)
+    module = _in_float16(graph, recipe) if recipe.weights == "float16" else graph.module
+    # Outputs that only ONNX can compute are added below.
+    added = {"masks", "orig_im_size"}
+    inputs = [spec.name for spec in graph.spec.inputs if spec.name not in added]
+    outputs = ["image_embeddings"]
+    if graph.spec.name == "decoder":
+        outputs = ["low_res_masks", "iou_predictions"]
+    try:
+        with quiet():
+            program = torch.onnx.export(
+                module,
+                graph.example_inputs(),
+                dynamo=True,
+                opset_version=settings.opset,
+                input_names=inputs,
+                output_names=outputs,
+                dynamic_shapes=_dynamic_shapes(graph.spec, contract, added),
+                verbose=False,
+            )
+            assert program is not None
+            model = program.model_proto
+    except torch.onnx.errors.OnnxExporterError as exc:
+        raise ConversionError(
+            f"torch.onnx could not export the {graph.spec.name}: {first_line(exc)}"
+        ) from exc
+    if contract.dynamic and graph.spec.name == "decoder":
+        _add_upscaling(model, contract.image_size)
+    _name_weights(model, graph.module)
+    if settings.quantization is not None:
+        samples, examples = conversion.samples, [_example(graph, inputs)]
+        model = quantize.quantize(
+            model, graph.spec.name, recipe, settings.quantization, samples, examples
+        )
+    model.ir_version = IR_OF_OPSET.get(settings.opset, IR_VERSION)
+    _describe(model, graph.spec, conversion)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except onnx.checker.ValidationError as exc:
+        raise ConversionError(f"the {graph.spec.name} is not valid ONNX: {exc}") from exc
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _in_float16(graph: Graph, recipe: Recipe) -> nn.Module:
+    """The module in float16, but for the classes that stay float32."""
+    module = copy.deepcopy(graph.module).half()
+    classes = {type(part).__name__ for part in module.modules()}
+    for part in module.modules():
+        if type(part).__name__ in recipe.keep_float32:
+            part.float()
+    if not classes & set(recipe.keep_float32):
+        raise TargetError(
+            f"keep_float32 = {list(recipe.keep_float32)} names no module of the {graph.spec.name}; "
+            f"it has: {', '.join(sorted(classes))}"
+        )
+    return module
+
+
+def _dynamic_shapes(
+    spec: GraphSpec, contract: Contract, added: set[str]
+) -> list[dict[int, Any]] | None:
+    if not contract.dynamic:
+        return None
+    limits = {"height": contract.image_size, "width": contract.image_size}
+    dims: dict[str, Any] = {}
+
+    def axes(item: TensorSpec) -> dict[int, Any]:
+        names = {i: axis for i, axis in enumerate(item.shape) if isinstance(axis, str)}
+        for name in names.values():
+            dims.setdefault(name, torch.export.Dim(name, min=1, max=limits.get(name, 1024)))
+        return {i: dims[name] for i, name in names.items()}
+
+    return [axes(item) for item in spec.inputs if item.name not in added]
+
+
+def _add_upscaling(model: Any, side: int) -> None:
+    """Append SAM's post-processing, whose output size is an input, to a decoder."""
+    import onnx
+
+    upscaling = onnx.parser.parse_graph(UPSCALE.format(side=side))
+    graph = model.graph
+    graph.node.extend(upscaling.node)
+    graph.initializer.extend(upscaling.initializer)
+    graph.input.append(upscaling.input[1])
+    outputs = [upscaling.output[0], *reversed(graph.output)]  # SAM's order: masks, iou, low_res
+    del graph.output[:]
+    graph.output.extend(outputs)
+
+
+def _example(graph: Graph, names: list[str]) -> dict[str, Array]:
+    """An input by name, with a picture's size where the graph was given one."""
+    values = [value.numpy() for value in graph.example_inputs()]
+    sizes = {"orig_im_size": np.array([192, 256], np.float32)}
+    known = {item.name for item in graph.spec.inputs}
+    return dict(zip(names, values, strict=True)) | {k: v for k, v in sizes.items() if k in known}
+
+
+def _name_weights(model: Any, module: nn.Module) -> None:
+    """Give matrices that torch's exporter has transposed the names of their parameters."""
+    from onnx import numpy_helper
+
+    names = {
+        (value.shape[::-1], value.detach().float().numpy().T.tobytes()): name
+        for name, value in module.named_parameters()
+        if value.ndim == 2
+    }
+    renamed: dict[str, str] = {}
+    for item in model.graph.initializer:
+        if item.name.startswith("val_") and len(item.dims) == 2:
+            array = numpy_helper.to_array(item).astype(np.float32)
+            name = names.get((array.shape, array.tobytes()))
+            if name is not None and name not in renamed.values():
+                renamed[item.name] = name
+                item.name = name
+    for node in model.graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+
+
+def _describe(model: Any, spec: GraphSpec, conversion: Conversion) -> None:
+    """Say what the file is, and remove the exporter's notes on this machine's source files."""
+    graph, metadata = model.graph, conversion.metadata
+    model.producer_name = "mobilesam-export"
+    model.producer_version = metadata["version"]
+    model.doc_string = metadata["description"]
+    del model.metadata_props[:], graph.metadata_props[:]
+    for part in (*graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    for item in (*graph.input, *graph.output):
+        meanings = {tensor.name: tensor.meaning for tensor in (*spec.inputs, *spec.outputs)}
+        item.doc_string = meanings[item.name]
+    graph.name = f"mobilesam_{spec.name}"
+    graph.doc_string = ""
+    for key, value in sorted(metadata.items()):
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value

@@ -1,0 +1,70 @@
+"""ONNX files run by ONNX Runtime, on any of its execution providers that this package knows."""
+
+from functools import partial
+from pathlib import Path
+
+from mobilesam_export.backends.onnx import observe
+from mobilesam_export.contract import Array, GraphSpec
+from mobilesam_export.errors import BackendError, first_line
+from mobilesam_export.session import Session
+
+# Execution providers by our name. The GPU's computes what it cannot run on the CPU.
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+LABELS = {"cpu": "CPU", "cuda": "CUDA", "tensorrt": "TensorRT"}
+
+
+def devices(why_unavailable: str = "") -> dict[str, str]:
+    """Execution providers by our name -> why not here, or ""; `why_unavailable` if there is none.
+
+    Only what this installation of ONNX Runtime was built with counts as here.
+    """
+    if why_unavailable:
+        return dict.fromkeys(PROVIDERS, why_unavailable)
+    import onnxruntime
+
+    here = onnxruntime.get_available_providers()
+    return {
+        name: "" if provider in here else f"this ONNX Runtime has no {provider}"
+        for name, provider in PROVIDERS.items()
+    }
+
+
+def load(path: Path, spec: GraphSpec, device: str, threads: int) -> Session:
+    """Open a file with one provider, the CPU's unless told otherwise; see `Backend.load`."""
+    import onnxruntime
+
+    device = device or "cpu"
+    if reason := devices().get(device, "no such device"):
+        raise BackendError(f"cannot run {path.name} on {device}: {reason}")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    options.intra_op_num_threads = threads
+    providers = list(dict.fromkeys([PROVIDERS[device], PROVIDERS["cpu"]]))
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=providers)
+    except Exception as exc:  # onnxruntime's errors share no public base class
+        raise BackendError(f"ONNX Runtime cannot load {path}: {first_line(exc)}") from exc
+    if session.get_providers()[0] != PROVIDERS[device]:  # its libraries are not there: only a log
+        raise BackendError(f"ONNX Runtime cannot start {PROVIDERS[device]} here")
+    found = {item.name for item in (*session.get_inputs(), *session.get_outputs())}
+    expected = {item.name for item in (*spec.inputs, *spec.outputs)}
+    if found != expected:
+        raise BackendError(f"{path} is not the {spec.name}: its tensors are {sorted(found)}")
+
+    def run(inputs: dict[str, Array]) -> dict[str, Array]:
+        names = [item.name for item in session.get_outputs()]
+        try:
+            return dict(zip(names, session.run(names, inputs), strict=True))
+        except Exception as exc:  # as above
+            raise BackendError(f"ONNX Runtime failed on {path.name}: {first_line(exc)}") from exc
+
+    return Session(
+        run,
+        f"ONNX Runtime {onnxruntime.__version__}, {LABELS[device]}",
+        largest=partial(observe.largest_activation, path),
+        observe=partial(observe.observe, path),
+    )

@@ -1,0 +1,135 @@
+"""The contract of a backend: writes, runs and describes files of one format."""
+
+import inspect
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mobilesam_export.backends.conversion import Conversion, Settings
+from mobilesam_export.backends.device import DeviceScript
+from mobilesam_export.contract import GraphSpec
+from mobilesam_export.inspection.graph import GraphDescription, Partitions
+from mobilesam_export.session import Session
+from mobilesam_export.target import GraphForm, Recipe
+
+if TYPE_CHECKING:
+    from mobilesam_export.graphs import Graph
+
+
+class Backend(Protocol):
+    """One file format and what runs it.
+
+    Subclass it, so that the members with a default answer are inherited, and name one instance in
+    the entry-point group `backends.GROUP`. A backend keeps no state, and imports converters and
+    runtimes inside its methods: looking a backend up costs nothing and needs none of them.
+
+    Attributes:
+        suffix: of its files (or folders), with the dot.
+    """
+
+    suffix: str
+
+    @abstractmethod
+    def parse_recipe(self, recipe: Recipe, form: GraphForm, convert: Mapping[str, Any]) -> Settings:
+        """Read everything that a target says to this backend, before any work.
+
+        Whatever can be wrong in it is found here; `convert` finds only what the graph alone can
+        tell, such as a pattern that names no weight.
+
+        Args:
+            recipe: of the target.
+            form: of the graphs.
+            convert: the target's [convert] table with the recipe's over it.
+
+        Raises:
+            TargetError: what was expected and found, in one line.
+        """
+        ...
+
+    @abstractmethod
+    def convert(self, graph: "Graph", conversion: Conversion, path: Path) -> None:
+        """Write one graph as one file; the same input gives the same bytes.
+
+        Raises:
+            ConversionError: the converter refused the graph.
+            TargetError: the recipe names something that the graph does not have.
+        """
+        ...
+
+    @abstractmethod
+    def load(self, path: Path, spec: GraphSpec, device: str = "", threads: int = 0) -> Session:
+        """Make a file ready to run.
+
+        Args:
+            path: the file.
+            spec: the interface that it must have.
+            device: a key of `devices`, or "" for the default.
+            threads: CPU threads that one run may use, or 0 for the runtime's own choice.
+
+        Raises:
+            BackendError: the runtime refuses it, its interface is another, or there is no such
+                device here.
+            BundleError: the file is damaged.
+        """
+        ...
+
+    @abstractmethod
+    def describe(self, path: Path) -> GraphDescription:
+        """What is in a file; nothing is run.
+
+        Raises:
+            BundleError: the file is damaged or of another format.
+            BackendError: it holds what is not inspected, such as control flow.
+        """
+        ...
+
+    @abstractmethod
+    def runner(self) -> str:
+        """What runs files on this machine, without its version."""
+        ...
+
+    @abstractmethod
+    def versions(self) -> dict[str, str]:
+        """Tools that decide the bytes of a file -> version. Called after a conversion."""
+        ...
+
+    def why_cannot_convert(self) -> str:
+        """Why no file can be written here, with what to do; "" if it can. Imports nothing."""
+        return ""
+
+    def why_unavailable(self) -> str:
+        """Why no file can be run here, with what to do; "" if it can. Imports nothing."""
+        return ""
+
+    def devices(self) -> dict[str, str]:
+        """What can run files, the default first -> why not on this machine, or "" if it can."""
+        return {"cpu": self.why_unavailable()}
+
+    def partitions(self, path: Path) -> Partitions | None:
+        """How the runtime's delegate cuts a file, asked of the delegate itself.
+
+        Returns:
+            None if there is no delegate to ask, or it cannot prepare the file.
+        """
+        return None
+
+    def second_opinion(self, path: Path) -> Session | None:
+        """A file opened by a program that shares no code with its runtime, to compare both.
+
+        Returns:
+            None if there is no such program. Its `runtime` is that of `load` where it stands in
+            for a runtime that is not on this machine.
+        """
+        return None
+
+    def device_script(self) -> DeviceScript | None:
+        """How files are timed on a real device; None if there is no script for that."""
+        return None
+
+    def templates(self) -> Path:
+        """Folder of the texts for a bundle's README, by form: PROMPT-LAYOUT.md or PROMPT.md.
+
+        The default is the folder `templates` beside the backend's class.
+        """
+        return Path(inspect.getfile(type(self))).with_name("templates")

@@ -1,0 +1,53 @@
+"""A graph -> a TFLite file, by litert-torch.
+
+The converter takes the channel-last export form as it is. What it has no words for is done to the
+file afterwards: names and order of inputs and outputs, types of weights, metadata.
+"""
+
+from pathlib import Path
+
+import torch
+
+from mobilesam_export.backends.conversion import Conversion
+from mobilesam_export.backends.tflite import batch, metadata, model_file, names, quantize, reshapes
+from mobilesam_export.backends.tflite.lowering import Lowering
+from mobilesam_export.backends.tflite.settings import TfliteSettings
+from mobilesam_export.errors import ConversionError, first_line
+from mobilesam_export.graphs import Graph
+from mobilesam_export.quiet import quiet_descriptors
+
+
+def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
+    """Write one graph as a .tflite file; see `Backend.convert`."""
+    assert isinstance(conversion.settings, TfliteSettings)
+    quantization = conversion.settings.quantization[graph.spec.name]
+    for_gpu = conversion.contract.form.layout == "batch-one"
+    content = model_file.with_interface(_float32(graph, for_gpu=for_gpu), graph.spec)
+    content = reshapes.simplify(content)
+    if for_gpu:
+        content = reshapes.simplify(batch.lift(content))
+    paths = names.weight_paths(content, graph.module)
+    content = quantize.quantize(content, quantization, graph.spec, conversion.samples, paths)
+    about = metadata.build(graph.spec, conversion.metadata, conversion.contract)
+    files = metadata.associated_files(graph.spec, conversion.metadata)
+    path.write_bytes(model_file.finished(content, about) + files)
+
+
+def _float32(graph: Graph, *, for_gpu: bool) -> bytes:
+    """What litert-torch makes of the graph; a GPU computes in float16 whatever the file says."""
+    names = [spec.name for spec in graph.spec.inputs]
+    inputs = dict(zip(names, graph.example_inputs(), strict=True))
+    with quiet_descriptors():
+        import litert_torch
+
+        try:
+            with torch.no_grad(), Lowering(float16=for_gpu):
+                model = litert_torch.signature(
+                    graph.spec.name, graph.module, sample_kwargs=inputs
+                ).convert()
+                content: bytes = model.model_content()
+        except Exception as exc:  # whatever torch, MLIR and the converter raise
+            raise ConversionError(
+                f"litert-torch could not convert the {graph.spec.name}: {first_line(exc)}"
+            ) from exc
+    return content

@@ -1,0 +1,28 @@
+"""What a bundle remembers of its checkpoint. No torch: who only runs files reads it, too."""
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where weights come from; goes into the manifest and into every file.
+
+    Attributes:
+        source: "official", "demo", "seeded:SALT", or the name of a file (never its folder).
+        file_sha256: hash of the file; empty for weights that need none, from a rule or shipped.
+        weights_sha256: hash of names and float32 values, the same for every container.
+        license: of the weights, as far as known.
+        trained: whether masks can be expected to mean anything.
+        entry: where in the file they lie, like "ema.module"; empty at its top.
+    """
+
+    source: str
+    file_sha256: str
+    weights_sha256: str
+    license: str
+    trained: bool
+    entry: str = ""
+
+    def describe(self) -> dict[str, str]:
+        """The same as strings, for metadata fields of files; without an empty entry."""
+        return {k: str(v) for k, v in asdict(self).items() if k != "entry" or v}

@@ -1,0 +1,127 @@
+"""PyTorch as a runtime, on the CPU; what needs a GPU says so."""
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import gpu
+from mobilesam_export.backends import reference
+from mobilesam_export.benchmark.pytorch import KEEP_FLOAT32, Way, in_precision, open_graph
+from mobilesam_export.benchmark.pytorch_subjects import parse_ways
+from mobilesam_export.benchmark.row import Row
+from mobilesam_export.benchmark.statistics import summarize
+from mobilesam_export.benchmark.subject import graph_inputs
+from mobilesam_export.contract import Array, plain_contract
+from mobilesam_export.errors import BackendError, UsageError
+from mobilesam_export.graphs import split_graphs
+from mobilesam_export.metrics import psnr_db
+from mobilesam_export.model import Sam
+from mobilesam_export.verification import cases
+from mobilesam_export.verification.cases import PictureCase
+from tests.conftest import SIZE
+
+CONTRACT = plain_contract(SIZE, 6)
+
+
+@pytest.fixture(scope="module")
+def case(sam: Sam) -> PictureCase:
+    return cases.reference_cases(reference.load(sam, CONTRACT))[0]
+
+
+def inputs(case: PictureCase, graph: str) -> dict[str, Array]:
+    return graph_inputs(case, CONTRACT, graph)
+
+
+def test_eager_float32_is_the_reference(sam: Sam, case: PictureCase) -> None:
+    way = Way("eager", "float32", "cpu")
+    encoder, decoder = (open_graph(sam, CONTRACT, name, way) for name in ("encoder", "decoder"))
+    found = encoder.run(inputs(case, "encoder"))["image_embeddings"]
+    np.testing.assert_allclose(found, case.embeddings, atol=1e-4)
+    outputs = decoder.run(inputs(case, "decoder"))
+    for name, expected in case.prompts[0].answer.outputs.items():
+        np.testing.assert_allclose(outputs[name], expected, atol=1e-3)
+
+
+def test_bfloat16_is_near_and_says_what_it_is(sam: Sam, case: PictureCase) -> None:
+    session = open_graph(sam, CONTRACT, "encoder", Way("eager", "bfloat16", "cpu"))
+    found = session.run(inputs(case, "encoder"))["image_embeddings"]
+    assert found.dtype == np.float32
+    assert psnr_db(found, case.embeddings) > 25
+    assert "eager:bfloat16" in session.runtime
+
+
+@pytest.mark.parametrize("name", ["encoder", "decoder"])
+def test_positions_and_pixels_stay_float32(sam: Sam, name: str) -> None:
+    graph = next(g for g in split_graphs(sam, CONTRACT) if g.spec.name == name)
+    before = {key: value.dtype for key, value in graph.module.state_dict().items()}
+    half = in_precision(graph.module, torch.float16)
+    kept = [part for part in half.modules() if isinstance(part, KEEP_FLOAT32)]
+    assert kept
+    assert {v.dtype for part in kept for v in part.state_dict().values()} == {torch.float32}
+    everything = {v.dtype for v in half.state_dict().values()}
+    assert everything == {torch.float16, torch.float32}
+    after = {key: value.dtype for key, value in graph.module.state_dict().items()}
+    assert before == after, "what was handed in is not changed"
+
+
+def test_the_decoder_makes_its_constants_where_its_inputs_are(sam: Sam) -> None:
+    """On a device that is not the default: the meta device has shapes and no data."""
+    graph = split_graphs(sam, CONTRACT)[1]
+    module = in_precision(graph.module, torch.float16).to("meta")
+    given = [torch.zeros(s.shape, device="meta") for s in graph.spec.inputs]  # type: ignore[arg-type]
+    masks, iou = module(*given)
+    assert (masks.device.type, tuple(masks.shape)) == ("meta", (1, 4, SIZE // 4, SIZE // 4))
+    assert tuple(iou.shape) == (1, 4)
+
+
+@pytest.mark.slow
+def test_compiled_is_the_reference(sam: Sam, case: PictureCase) -> None:
+    session = open_graph(sam, CONTRACT, "decoder", Way("compiled", "float32", "cpu"))
+    outputs = session.run(inputs(case, "decoder"))
+    for name, expected in case.prompts[0].answer.outputs.items():
+        np.testing.assert_allclose(outputs[name], expected, atol=1e-3)
+
+
+def test_what_is_not_here_is_said(sam: Sam) -> None:
+    assert Way("cuda-graph", "float16", "cpu").why_unavailable() == "CUDA graphs need --device cuda"
+    if not torch.cuda.is_available():
+        with pytest.raises(BackendError, match="on cuda: no GPU here"):
+            open_graph(sam, CONTRACT, "encoder", Way("eager", "float16", "cuda"))
+
+
+def test_ways_are_parsed() -> None:
+    ways = parse_ways(["eager", "compiled:bfloat16"], "cpu")
+    assert ways == [Way("eager", "float32", "cpu"), Way("compiled", "bfloat16", "cpu")]
+    for text in ("jit", "eager:int8", ""):
+        with pytest.raises(UsageError, match="expected one of eager"):
+            parse_ways([text], "cpu")
+    with pytest.raises(UsageError, match="not on tensorrt"):
+        parse_ways(["eager"], "tensorrt")
+
+
+def test_throughput_is_pictures_over_time(sam: Sam) -> None:
+    found = gpu.throughput(sam.image_encoder.eval(), 2, SIZE, torch.float32, "cpu")
+    assert found["pictures_per_s"] == pytest.approx(2 / found["median_ms"] * 1e3)
+
+
+def test_limits_are_judged_by_the_fastest_right_answer() -> None:
+    def row(subject: str, median_ms: float, answers: str) -> Row:
+        latency = summarize([median_ms])
+        return Row(subject, "r", "cuda", "encoder", latency=latency, answers=answers)
+
+    found = gpu.judged([row("wrong", 0.1, "PSNR 3 dB"), row("slow", 9.0, "right")])
+    assert found["encoder"] == {
+        "limit_ms": 1.0,
+        "median_ms": 9.0,
+        "way": "slow",
+        "verdict": "fail",
+    }
+    assert found["decoder"]["verdict"].startswith("unverified")
+    assert gpu.judged([row("fast", 0.9, "right")])["encoder"]["verdict"] == "pass"
+
+
+def test_without_a_gpu_nothing_is_claimed(capsys: pytest.CaptureFixture[str]) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    gpu.main(["anything"])
+    assert capsys.readouterr().out == "unverified: no GPU here\n"
