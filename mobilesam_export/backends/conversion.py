@@ -26,7 +26,7 @@ class Conversion:
         contract: of the bundle that the file belongs to.
         metadata: what the file says about itself, by name.
         samples: inputs of this graph in the contract's form, to find the ranges of activations;
-            empty unless the recipe is calibrated.
+            there are some if the recipe is calibrated.
     """
 
     settings: Settings

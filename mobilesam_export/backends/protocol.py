@@ -2,7 +2,8 @@
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +16,8 @@ from mobilesam_export.target import GraphForm, Recipe
 
 if TYPE_CHECKING:
     from mobilesam_export.graphs import Graph
+
+Around = Callable[[str], AbstractContextManager[object]]
 
 
 class Backend(Protocol):
@@ -120,6 +123,26 @@ class Backend(Protocol):
         Returns:
             None if there is no such program. Its `runtime` is that of `load` where it stands in
             for a runtime that is not on this machine.
+        """
+        return None
+
+    def computes_float16(self, recipe: Recipe, form: GraphForm) -> bool:
+        """Whether chips compute what the file declares, or most of it, in float16."""
+        return recipe.activations == "float16"
+
+    def float32_islands(self, recipe: Recipe) -> tuple[str, ...]:
+        """Module classes of the export form that stay float32 in a file of float16."""
+        return ()
+
+    def stepwise(self, path: Path, around: Around) -> Session | None:
+        """A saved file whose float16 operations are each computed inside a context of the caller's.
+
+        Args:
+            path: the file.
+            around: name of an operation -> the context that it is computed in, by torch.
+
+        Returns:
+            None if only the runtime itself can compute the file.
         """
         return None
 

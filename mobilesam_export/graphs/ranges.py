@@ -21,9 +21,8 @@ between channels of one layer, which quantization with one scale for several cha
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -40,48 +39,72 @@ MAX_EXPONENT = 40
 # Equalisation goes no further, so that no channel that hardly matters is blown up.
 MAX_RATIO = 2.0**8
 
+ENCODER, DECODER = "image_encoder", "mask_decoder"
+# LayerNorms whose input nothing else takes.
+LONE_NORMS = (
+    f"{ENCODER}.neck.1",
+    f"{ENCODER}.neck.3",
+    f"{DECODER}.transformer.layers.0.norm1",
+    f"{DECODER}.transformer.layers.0.norm3",
+    f"{DECODER}.transformer.layers.1.norm3",
+    f"{DECODER}.output_upscaling.1",
+    "prompt_encoder.mask_downscaling.1",
+    "prompt_encoder.mask_downscaling.4",
+)
+
 Norm = nn.LayerNorm | tiny_vit.LayerNorm2d
 
 
-@dataclass(frozen=True)
-class Folding:
-    """What was folded, for the manifest.
-
-    Attributes:
-        exponents: by the name of a stream or layer, the power of two that its values have.
-    """
-
-    exponents: dict[str, int]
+Exponents = Mapping[
+    str, int
+]  # by the name of a stream or LayerNorm: its values times 2 ** exponent
 
 
-def fold_ranges(sam: Sam, peaks: dict[str, float]) -> tuple[Sam, Folding]:
-    """The same model with every LayerNorm's input in float16's range.
+def choose_exponents(peaks: Mapping[str, float]) -> dict[str, int]:
+    """The power of two for each stream and LayerNorm that can be scaled.
 
     Args:
-        sam: the model; it stays as it is.
-        peaks: from `sums_of_squares`, by the name of the LayerNorm.
-
-    Returns:
-        A copy that computes the same, and what was done.
+        peaks: from `observed`, by the name of the LayerNorm.
 
     Raises:
         CheckpointError: no power of two brings a LayerNorm's input in range.
     """
+    return {
+        name: _exponent(name, max(peaks[norm] for norm in norms))
+        for name, norms in _places().items()
+    }
+
+
+def fold_ranges(sam: Sam, exponents: Exponents) -> Sam:
+    """A copy of the model that computes the same, with the inputs of LayerNorms scaled.
+
+    Args:
+        sam: the model; it stays as it is.
+        exponents: from `choose_exponents`.
+    """
     folded = copy.deepcopy(sam)
-    exponents: dict[str, int] = {}
-
-    def choose(name: str, norms: Sequence[str]) -> float:
-        exponents[name] = _exponent(name, max(peaks[norm] for norm in norms))
-        return 2.0 ** exponents[name]
-
-    _fold_encoder(folded.image_encoder, choose)
-    _fold_decoder(folded, choose)
+    scales = {name: 2.0**exponent for name, exponent in exponents.items()}
+    _fold_encoder(folded.image_encoder, scales)
+    _fold_decoder(folded, scales)
     for module in folded.modules():
         if isinstance(module, tiny_vit.Attention):
             _equalise_windows(module)
         elif isinstance(module, mask_decoder.Attention):
             _equalise(module.q_proj, module.k_proj, module.v_proj, module.out_proj)
-    return folded, Folding(exponents)
+    return folded
+
+
+def _places() -> dict[str, tuple[str, ...]]:
+    """What is scaled as one -> the LayerNorms that take it, by their names in the model."""
+    places = {
+        f"{ENCODER}.layers.{index}": tuple(
+            f"{ENCODER}.layers.{index}.blocks.{block}.{part}.norm"
+            for block in range(tiny_vit.DEPTHS[index])
+            for part in ("attn", "mlp")
+        )
+        for index in range(1, len(tiny_vit.WIDTHS))
+    }
+    return places | {name: (name,) for name in LONE_NORMS}
 
 
 @contextmanager
@@ -130,19 +153,13 @@ def _exponent(name: str, peak: float) -> int:
     return exponent
 
 
-def _fold_encoder(encoder: tiny_vit.TinyViT, choose: Callable[[str, Sequence[str]], float]) -> None:
+def _fold_encoder(encoder: tiny_vit.TinyViT, scales: Mapping[str, float]) -> None:
     for index in range(1, len(tiny_vit.WIDTHS)):
         before, stage = encoder.layers[index - 1], encoder.layers[index]
         assert isinstance(before, tiny_vit.Stage)
         assert isinstance(stage, tiny_vit.Stage)
         assert before.downsample is not None
-        prefix = f"image_encoder.layers.{index}.blocks"
-        norms = [
-            f"{prefix}.{block}.{part}.norm"
-            for block in range(len(stage.blocks))
-            for part in ("attn", "mlp")
-        ]
-        scale = choose(f"stage{index + 1}", norms)
+        scale = scales[f"{ENCODER}.layers.{index}"]
         _multiply(scale, before.downsample.conv3.bn.weight, before.downsample.conv3.bn.bias)
         for block in stage.blocks:
             assert isinstance(block, tiny_vit.TinyViTBlock)
@@ -150,8 +167,7 @@ def _fold_encoder(encoder: tiny_vit.TinyViT, choose: Callable[[str, Sequence[str
         after = encoder.neck[0] if stage.downsample is None else stage.downsample.conv1.c
         _multiply(1 / scale, after.get_parameter("weight"))
     for conv, norm in ((0, 1), (2, 3)):
-        name = f"image_encoder.neck.{norm}"
-        _scale_before(encoder.neck[conv], encoder.neck[norm], choose(name, [name]))
+        _scale_before(encoder.neck[conv], encoder.neck[norm], scales[f"{ENCODER}.neck.{norm}"])
 
 
 def _scale_block(block: tiny_vit.TinyViTBlock, scale: float) -> None:
@@ -164,25 +180,24 @@ def _scale_block(block: tiny_vit.TinyViTBlock, scale: float) -> None:
         _scale_input(norm, scale)
 
 
-def _fold_decoder(sam: Sam, choose: Callable[[str, Sequence[str]], float]) -> None:
+def _fold_decoder(sam: Sam, scales: Mapping[str, float]) -> None:
     decoder = sam.mask_decoder
     for index, block in enumerate(decoder.transformer.layers):
         assert isinstance(block, mask_decoder.TwoWayAttentionBlock)
-        name = f"mask_decoder.transformer.layers.{index}"
-        if block.first:  # the others have a residual stream before norm1
-            scale = choose(f"{name}.norm1", [f"{name}.norm1"])
-            _scale_before(block.self_attn.out_proj, block.norm1, scale)
-        scale = choose(f"{name}.norm3", [f"{name}.norm3"])
+        name = f"{DECODER}.transformer.layers.{index}"
+        if block.first:  # the other one has a residual stream before norm1
+            _scale_before(block.self_attn.out_proj, block.norm1, scales[f"{name}.norm1"])
+        scale = scales[f"{name}.norm3"]
         _multiply(scale, block.norm2.weight, block.norm2.bias)
         _multiply(1 / scale, block.mlp.lin1.weight)
         _scale_before(block.mlp.lin2, block.norm3, scale)
     for name, layers, places in (
-        ("mask_decoder.output_upscaling", decoder.output_upscaling, (0,)),
+        (f"{DECODER}.output_upscaling", decoder.output_upscaling, (0,)),
         ("prompt_encoder.mask_downscaling", sam.prompt_encoder.mask_downscaling, (0, 3)),
     ):
         for place in places:
-            norm = f"{name}.{place + 1}"
-            _scale_before(layers[place], layers[place + 1], choose(norm, [norm]))
+            scale = scales[f"{name}.{place + 1}"]
+            _scale_before(layers[place], layers[place + 1], scale)
 
 
 def _scale_before(layer: nn.Module, norm: nn.Module, scale: float) -> None:

@@ -7,6 +7,7 @@ the kernels of any one chip: their order of summation, their polynomials, their 
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,7 @@ INTEGERS = (
 WIDE = ("int64", "uint32")  # held as int64, all other integers as int32
 
 Observer = Callable[[Operation, Value, Tensor], None]
+Around = Callable[[Operation], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,10 @@ class Step:
     operation: Operation
     kernel: Kernel
     last_uses: tuple[str, ...]
+
+
+def _nothing_around(operation: Operation) -> AbstractContextManager[object]:
+    return nullcontext()
 
 
 class Interpreter:
@@ -78,12 +84,18 @@ class Interpreter:
         self._steps = self._plan()
         self._forget_unused()
 
-    def run(self, inputs: Mapping[str, Array], observe: Observer | None = None) -> dict[str, Array]:
+    def run(
+        self,
+        inputs: Mapping[str, Array],
+        observe: Observer | None = None,
+        around: Around = _nothing_around,
+    ) -> dict[str, Array]:
         """Compute the outputs.
 
         Args:
             inputs: by name, shaped and typed as the program declares; an image input as
                 (1, H, W, 3) uint8 RGB, or (1, H, W, 1) where the program wants a grey picture.
+            around: gives the context in which each operation is computed, for another arithmetic.
             observe: called with each operation, output and its tensor *before* it is rounded.
 
         Returns:
@@ -97,7 +109,8 @@ class Interpreter:
         with torch.inference_mode():
             values = self._inputs(inputs)
             for step in self._steps:
-                results = self._compute(step.operation, step.kernel, values)
+                with around(step.operation):
+                    results = self._compute(step.operation, step.kernel, values)
                 for declared, tensor in zip(step.operation.outputs, results, strict=True):
                     if observe is not None:
                         observe(step.operation, declared, tensor)

@@ -29,7 +29,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 FLOAT16_MAX = 65504.0
-FLOAT16_NORMAL = 2.0**-14  # the smallest number with all eleven bits
 
 aten = torch.ops.aten
 # What adds products up: packet -> positions of its two factors and of what is added to them.
@@ -40,6 +39,7 @@ PRODUCTS: dict[Any, tuple[int, int, int | None]] = {
     aten.baddbmm: (1, 2, 0),
     aten.convolution: (0, 1, 2),
     aten.linear: (0, 1, 2),
+    aten.matmul: (0, 1, None),
 }
 # What hides several steps, and is neither taken apart here nor used by any export form.
 HIDDEN_STEPS = {
@@ -67,7 +67,7 @@ class Extreme:
     value: float
 
 
-class PessimisticFloat16(TorchDispatchMode):
+class PessimisticFloat16(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While it is active, torch computes as described above, in float32 tensors.
 
     Attributes:
@@ -78,21 +78,11 @@ class PessimisticFloat16(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.where = ""
         self.wide = False
         self.largest = Extreme("", 0.0)
         self.faintest = Extreme("", math.inf)
-
-    @property
-    def headroom(self) -> float:
-        """The factor by which everything could grow before anything exceeds 65,504."""
-        return FLOAT16_MAX / self.largest.value if self.largest.value else math.inf
-
-    @property
-    def floor(self) -> float:
-        """The factor by which everything could shrink before a tensor has no normal number."""
-        return self.faintest.value / FLOAT16_NORMAL
 
     def __torch_dispatch__(
         self,
@@ -101,22 +91,38 @@ class PessimisticFloat16(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 whatever the operation returns
-        packet = func.overloadpacket
+        packet, kwargs = func.overloadpacket, kwargs or {}
         if self.wide:
-            return func(*args, **(kwargs or {}))
+            return func(*args, **kwargs)
         if packet in HIDDEN_STEPS:
             raise NotImplementedError(f"{packet} hides steps that are rounded in float16")
         if packet in STEPS:
-            return STEPS[packet](self, *args, **(kwargs or {}))
+            return STEPS[packet](self, *args, **kwargs)
+        if (
+            packet not in PRODUCTS
+        ):  # in inference mode torch hands over what is made of others whole
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
         if packet in PRODUCTS:
             self._bound(func, args, PRODUCTS[packet])
         name = str(packet).removeprefix("aten.")
-        result = func(*args, **(kwargs or {}))
-        return tree_map(lambda item: self.rounded(item, name), result)
+        result = func(*args, **kwargs)
+        return self.all_rounded(result, name)
 
-    def rounded(self, value: Any, name: str) -> Any:  # noqa: ANN401 a tensor or anything else
-        """The value in float16, held in float32; what is no float32 tensor stays as it is."""
-        if not (isinstance(value, Tensor) and value.dtype == torch.float32 and value.numel()):
+    def at(self, where: str) -> "PessimisticFloat16":
+        """Itself, with another name for what is computed next."""
+        self.where = where
+        return self
+
+    def all_rounded(self, values: Any, name: str) -> Any:  # noqa: ANN401 what operations return
+        """Every tensor in a result rounded, whatever the result is."""
+        return tree_map(lambda v: self.rounded(v, name) if isinstance(v, Tensor) else v, values)
+
+    def rounded(self, value: Tensor, name: str) -> Tensor:
+        """The tensor in float16, held in float32; one of another type stays as it is."""
+        if value.dtype != torch.float32 or not value.numel():
             return value
         self._note(float(value.abs().max()), name)
         return value.half().float()
@@ -124,7 +130,7 @@ class PessimisticFloat16(TorchDispatchMode):
     def product(self, a: Tensor, b: Tensor) -> Tensor:
         """A matrix product, its partial sums bounded and its result rounded."""
         self._bound(aten.matmul.default, (a, b), (0, 1, None))
-        return self.rounded(a @ b, "matmul")  # type: ignore[no-any-return]
+        return self.rounded(a @ b, "matmul")
 
     def _note(self, peak: float, name: str) -> None:
         tensor = f"{self.where} {name}".strip()
@@ -206,7 +212,7 @@ def _gelu(half: PessimisticFloat16, x: Tensor, *, approximate: str = "none") -> 
     else:
         inner = half.rounded(x * math.sqrt(0.5), "gelu")
         gate = half.rounded(1 + half.rounded(torch.erf(inner), "gelu"), "gelu")
-    return half.rounded(half.rounded(x * 0.5, "gelu") * gate, "gelu")  # type: ignore[no-any-return]
+    return half.rounded(half.rounded(x * 0.5, "gelu") * gate, "gelu")
 
 
 def _attention(  # noqa: PLR0913 torch's signature

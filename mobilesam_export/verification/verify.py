@@ -18,6 +18,7 @@ from mobilesam_export.predictor import Answer, EmbeddedImage, Predictor
 from mobilesam_export.target import Tolerance
 from mobilesam_export.verification import diagnosis
 from mobilesam_export.verification.cases import PictureCase, PromptCase
+from mobilesam_export.verification.float16 import Float16
 from mobilesam_export.verification.status import Status
 
 # The collapse guard: other exports give nearly the same embedding for every picture, or one
@@ -64,6 +65,7 @@ class Report:
         embeddings: by picture.
         prompts: by picture and prompt.
         largest_float16: name and value of the largest float16 activation that was seen.
+        float16: the same graphs in pessimistic float16, where chips compute in float16.
         first_wrong: the first tensor that cannot be right in any network, if the files failed and
             there is one; see `collapse`.
     """
@@ -76,6 +78,7 @@ class Report:
     embeddings: tuple[EmbeddingError, ...] = ()
     prompts: tuple[PromptError, ...] = ()
     largest_float16: tuple[str, float] = ("", 0.0)
+    float16: Float16 | None = None
     first_wrong: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -93,6 +96,8 @@ class Report:
             f"{sum(p.best_mask_changed for p in self.prompts)} best masks changed; "
             f"worst of {len(self.embeddings)} pictures, {len(self.prompts)} prompts"
         )
+        if self.float16 is not None:
+            figures += f"; {self.float16.summary()}"
         if self.status is Status.PASSED:
             return f"verified ({self.runtime}): {figures}"
         blame = f"; it goes wrong at {self.first_wrong}" if self.first_wrong else ""
@@ -114,13 +119,19 @@ class _Findings:
     largest: tuple[str, float] = ("", 0.0)
 
 
-def verify(predictor: Predictor, cases: Sequence[PictureCase], tolerance: Tolerance) -> Report:
+def verify(
+    predictor: Predictor,
+    cases: Sequence[PictureCase],
+    tolerance: Tolerance,
+    float16: Float16 | None = None,
+) -> Report:
     """Run every case end to end (the decoder on the encoder's own embedding) and judge.
 
     Args:
         predictor: the files under test.
         cases: at least two pictures, from `cases.reference_cases` with the same contract.
         tolerance: limits for the worst case.
+        float16: what `half` found, for files that chips compute in float16.
 
     Raises:
         BackendError: a file cannot be run.
@@ -130,6 +141,8 @@ def verify(predictor: Predictor, cases: Sequence[PictureCase], tolerance: Tolera
         _run(findings, predictor, cases)
         failures = (*_broken_limits(findings, tolerance), *_collapse(findings, cases))
         first_wrong = _first_wrong(predictor, cases) if failures else ""
+    if float16 is not None:
+        failures += float16.broken_limits(tolerance)
     return Report(
         status=Status.FAILED if failures else Status.PASSED,
         runtime=predictor.encoder.runtime,
@@ -138,6 +151,7 @@ def verify(predictor: Predictor, cases: Sequence[PictureCase], tolerance: Tolera
         embeddings=tuple(findings.embeddings),
         prompts=tuple(findings.prompts),
         largest_float16=findings.largest,
+        float16=float16,
         first_wrong=first_wrong,
     )
 

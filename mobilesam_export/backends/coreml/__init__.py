@@ -9,7 +9,7 @@ from mobilesam_export import packages
 from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.backends.coreml import runtime, settings
 from mobilesam_export.backends.device import DeviceScript
-from mobilesam_export.backends.protocol import Backend
+from mobilesam_export.backends.protocol import Around, Backend
 from mobilesam_export.contract import GraphSpec
 from mobilesam_export.inspection.graph import GraphDescription
 from mobilesam_export.session import Session
@@ -57,6 +57,12 @@ class CoremlBackend(Backend):
 
     def second_opinion(self, path: Path) -> Session:
         return runtime.interpreter(path)
+
+    def computes_float16(self, recipe: Recipe, form: GraphForm) -> bool:
+        return recipe.activations != "float32"  # what is not int8 beside int8 is float16
+
+    def stepwise(self, path: Path, around: Around) -> Session:
+        return runtime.stepwise(path, around)
 
     def describe(self, path: Path) -> GraphDescription:
         from mobilesam_export.backends.coreml.describe import describe_package

@@ -5,12 +5,14 @@ any one chip, and its times say nothing of Core ML's: it is no device.
 """
 
 import platform
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mobilesam_export.backends.protocol import Around
 from mobilesam_export.contract import Array, GraphSpec
 from mobilesam_export.errors import BackendError, first_line
 from mobilesam_export.quiet import quiet
@@ -62,6 +64,22 @@ def interpreter(path: Path) -> Session:
         largest=partial(observe.largest_activation, found),
         observe=partial(observe.observe, found),
     )
+
+
+def stepwise(path: Path, around: Around) -> Session:
+    """Open a package with the MIL interpreter; see `Backend.stepwise`."""
+    from mobilesam_export.mil import Operation, load_program
+
+    found = load_program(path, mode="float16")
+
+    def in_context(operation: Operation) -> AbstractContextManager[object]:
+        declared = {value.dtype for value in operation.outputs}
+        return around(operation.outputs[0].name) if "float16" in declared else nullcontext()
+
+    def run(inputs: dict[str, Array]) -> dict[str, Array]:
+        return found.run(inputs, around=in_context)
+
+    return Session(run, f"{INTERPRETER}, step by step")
 
 
 def _core_ml(path: Path, spec: GraphSpec, device: str) -> Session:

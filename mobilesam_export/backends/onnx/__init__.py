@@ -55,6 +55,9 @@ class OnnxBackend(Backend):
 
         return runtime.load(path, spec, device, threads)
 
+    def float32_islands(self, recipe: Recipe) -> tuple[str, ...]:
+        return recipe.keep_float32
+
     def describe(self, path: Path) -> GraphDescription:
         from mobilesam_export.backends.onnx.describe import describe_onnx
 

@@ -49,6 +49,9 @@ class TfliteBackend(Backend):
     def why_unavailable(self) -> str:
         return packages.why_missing("ai_edge_litert", extra="run")
 
+    def computes_float16(self, recipe: Recipe, form: GraphForm) -> bool:
+        return form.layout == "batch-one"  # GPU delegates do, whatever the file says
+
     def load(self, path: Path, spec: GraphSpec, device: str = "", threads: int = 0) -> Session:
         from mobilesam_export.backends.tflite.runtime import load
 

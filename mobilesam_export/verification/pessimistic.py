@@ -1,0 +1,101 @@
+"""Graphs run in pessimistic float16, and what becomes of their answers; see `half`."""
+
+import copy
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from mobilesam_export.contract import Array, Contract
+from mobilesam_export.graphs import Graph, as_session
+from mobilesam_export.metrics import mask_iou, psnr_db
+from mobilesam_export.predictor import Predictor
+from mobilesam_export.session import Session
+from mobilesam_export.verification.cases import PictureCase
+from mobilesam_export.verification.float16 import Float16
+from mobilesam_export.verification.half import FLOAT16_MAX, PessimisticFloat16
+
+FLOAT16_NORMAL = 2.0**-14  # the smallest number with all eleven bits
+
+
+def measure(
+    sessions: tuple[Session, Session],
+    halves: tuple[PessimisticFloat16, PessimisticFloat16],
+    contract: Contract,
+    expected: Sequence[PictureCase],
+) -> Float16:
+    """Ask what `verify` asks, of graphs that compute in pessimistic float16.
+
+    Args:
+        sessions: encoder and decoder, from `open_graph` or a backend's `stepwise`.
+        halves: what each of them computes in.
+        contract: of both.
+        expected: the reference's answers.
+    """
+    predictor = Predictor(*sessions, contract)
+    psnrs, ious = [], []
+    with np.errstate(all="ignore"):  # overflow is a finding, not a warning
+        for case in expected:
+            image = predictor.embed(case.picture)
+            psnrs.append(psnr_db(image.embeddings, case.embeddings))
+            for item in case.prompts:
+                ious.append(mask_iou(predictor.predict(item.prompt, image).mask, item.answer.mask))
+    pairs = list(zip(("encoder", "decoder"), halves, strict=True))
+    largest = max((half.largest.value, f"{name}: {half.largest.tensor}") for name, half in pairs)
+    faintest = min((half.faintest.value, f"{name}: {half.faintest.tensor}") for name, half in pairs)
+    return Float16(
+        embedding_psnr_db=min(psnrs),
+        mask_iou=min(ious),
+        headroom=FLOAT16_MAX / largest[0] if largest[0] else math.inf,
+        tensor=largest[1],
+        floor=faintest[0] / FLOAT16_NORMAL,
+        faintest=faintest[1],
+    )
+
+
+def open_graph(graph: Graph, half: PessimisticFloat16, islands: Collection[str]) -> Session:
+    """An export form that computes in pessimistic float16.
+
+    Args:
+        graph: it stays as it is.
+        half: what it computes in; has the extremes afterwards.
+        islands: names of module classes that stay float32.
+    """
+    module = copy.deepcopy(graph.module)
+    wide = {part for part in module.modules() if type(part).__name__ in islands}
+    kept = {id(value) for part in wide for value in (*part.parameters(), *part.buffers())}
+    for value in (*module.parameters(), *module.buffers()):
+        if value.dtype == torch.float32 and id(value) not in kept:
+            value.data = value.data.half().float()
+    for name, part in module.named_modules():
+        part.register_forward_pre_hook(_entered(half, name, is_wide=part in wide))
+        part.register_forward_hook(_left(half, name, is_wide=part in wide))
+    session = as_session(replace(graph, module=module))
+
+    def run(inputs: dict[str, Array]) -> dict[str, Array]:
+        with half:
+            return session.run(inputs)
+
+    return replace(session, run=run, runtime="PyTorch, pessimistic float16")
+
+
+def _entered(half: PessimisticFloat16, name: str, *, is_wide: bool) -> Callable[..., None]:
+    def hook(module: nn.Module, inputs: object) -> None:
+        half.where = name
+        half.wide |= is_wide
+
+    return hook
+
+
+def _left(half: PessimisticFloat16, name: str, *, is_wide: bool) -> Callable[..., object]:
+    def hook(module: nn.Module, inputs: object, outputs: object) -> object:
+        half.where = name.rpartition(".")[0]
+        if not is_wide:
+            return None
+        half.wide = False  # islands are not nested; what leaves one is float16 again
+        return half.all_rounded(outputs, f"{name} output")
+
+    return hook
