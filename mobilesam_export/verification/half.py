@@ -49,7 +49,6 @@ HIDDEN_STEPS = {
     aten.logsumexp,
     aten._log_softmax,
     aten.native_group_norm,
-    aten.native_batch_norm,
     aten.linalg_vector_norm,
 }
 
@@ -154,7 +153,7 @@ class PessimisticFloat16(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Note the bound of a product's partial sums: the product of absolute values."""
         absolute = list(args)
         for place in places:
-            if place is not None and isinstance(args[place], Tensor):
+            if place is not None and place < len(args) and isinstance(args[place], Tensor):
                 absolute[place] = args[place].abs()
         tensor = f"{self.where} {func.overloadpacket}, partial sums".replace("aten.", "").strip()
         self._note_large(tensor, float(func(*absolute).max()))
@@ -215,6 +214,26 @@ def _gelu(half: PessimisticFloat16, x: Tensor, *, approximate: str = "none") -> 
     return half.rounded(half.rounded(x * 0.5, "gelu") * gate, "gelu")
 
 
+def _batch_norm(  # noqa: PLR0913, PLR0917 torch's signature
+    half: PessimisticFloat16,
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    variance: Tensor,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """With fixed statistics: one multiplication and one addition by channel."""
+    scale = torch.rsqrt(variance + eps) * (1 if weight is None else weight)
+    shift = (0 if bias is None else bias) - mean * scale
+    shape = [1, -1, *[1] * (x.ndim - 2)]
+    scaled = half.rounded(x * half.rounded(scale, "batch_norm").reshape(shape), "batch_norm")
+    y = half.rounded(scaled + half.rounded(shift, "batch_norm").reshape(shape), "batch_norm")
+    return y, mean, variance
+
+
 def _attention(  # noqa: PLR0913 torch's signature
     half: PessimisticFloat16,
     q: Tensor,
@@ -235,6 +254,7 @@ def _attention(  # noqa: PLR0913 torch's signature
 
 STEPS: dict[Any, Callable[..., Any]] = {
     aten.native_layer_norm: _layer_norm,
+    aten.native_batch_norm: _batch_norm,
     aten.mean: _mean,
     aten._softmax: _softmax,
     aten.gelu: _gelu,
