@@ -245,7 +245,8 @@ def integer_products(
     linear = integer.linear_layers(graph)
     weights = list(dict.fromkeys(node.input[1] for node in linear))
     for pattern in listed:
-        patterns.check(weights, pattern, name, "quantize", "integer", name, pattern)
+        what = f"matrix of the {name} that a map is multiplied with"
+        patterns.check(weights, what, "quantize", "integer", name, pattern)
     chosen = {weight for pattern in listed for weight in patterns.fitting(weights, pattern)}
     layers = [node for node in linear if node.input[1] in chosen]
     products = integer.Integer(graph)
@@ -265,7 +266,7 @@ def _store_weights(model: Node, name: str, recipe: Recipe, settings: Settings) -
     found = store.weights(graph, recipe.weight_threshold)
     exceptions: Mapping[str, str] = recipe.exceptions.get(name, {})
     for pattern in exceptions:
-        patterns.check(found, pattern, name, "exceptions", name, pattern)
+        patterns.check(found, f"weight of the {name}", "exceptions", name, pattern)
     excepted = patterns.chosen({weight: weight for weight in found}, exceptions)
     kinds = dict.fromkeys(found, store.INT8) | excepted
     if recipe.weights == "int4":
