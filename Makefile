@@ -33,6 +33,7 @@ test: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.coreml_graph
+	$(BIN)/python -m benchmarks.damaged_inputs
 	$(BIN)/python -m benchmarks.evaluator_parity
 	$(BIN)/python -m benchmarks.evaluator_time
 	$(BIN)/python -m benchmarks.export_cost
