@@ -6,6 +6,7 @@ MobileSamExportError          exit 1
     PictureError              a picture cannot be read
     BackendError              a runtime is missing or fails
         ConversionError       a converter failed
+    MissingPackageError       a package that this command needs is not installed
     BundleError               a bundle is damaged, foreign, or cannot be written
     InterruptedMeasurement    Ctrl-C; what had been measured is kept
     BudgetError               a budget or a file of measurements is wrong
@@ -36,6 +37,10 @@ class PictureError(MobileSamExportError):
 
 class BackendError(MobileSamExportError):
     """A runtime is missing or fails."""
+
+
+class MissingPackageError(MobileSamExportError):
+    """A package that this command needs is not installed."""
 
 
 class ConversionError(BackendError):

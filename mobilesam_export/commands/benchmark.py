@@ -72,10 +72,13 @@ def benchmark_command(bundles: tuple[Path, ...], **options: Any) -> int:
       mobilesam-export benchmark build/onnx-float32 build/onnx-float16 --threads 2
       mobilesam-export benchmark build/onnx-float32 --budget pixel.toml --save now.json
     """
+    from mobilesam_export import packages
     from mobilesam_export.benchmark import baseline
     from mobilesam_export.benchmark.budget import load_budget
 
     _check(bundles, options)
+    if options["plot_path"]:
+        packages.require("matplotlib", extra="measure")
     budget = load_budget(options["budget_name"]) if options["budget_name"] else None
     imported = [row for path in options["imports"] for row in baseline.import_rows(path)]
     results = _measure(bundles, options, imported, budget)

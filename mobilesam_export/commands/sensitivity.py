@@ -30,7 +30,7 @@ def run(folder: Path, checkpoint: str | None, plot: Path | None) -> dict[str, An
         UsageError: the plot cannot be written there, or the bundle's decoder picks its own mask.
         BundleError: it is no bundle. CheckpointError: its weights are not to be had.
     """
-    from mobilesam_export import sensitivity
+    from mobilesam_export import packages, sensitivity
     from mobilesam_export.backends import reference
     from mobilesam_export.bundle import manifest
     from mobilesam_export.graphs import split_graphs
@@ -42,6 +42,8 @@ def run(folder: Path, checkpoint: str | None, plot: Path | None) -> dict[str, An
 
     if plot is not None and (plot.suffix.lower() != ".png" or not plot.absolute().parent.is_dir()):
         raise UsageError(f"--plot {plot} is to be a .png in a folder that is there")
+    if plot is not None:
+        packages.require("matplotlib", extra="measure")
     opened = manifest.open_bundle(folder)
     contract = opened.contract
     if contract.dynamic:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from mobilesam_export import tables
+from mobilesam_export import packages, tables
 from mobilesam_export.backends import get_backend
 from mobilesam_export.benchmark.machine import this_machine
 from mobilesam_export.benchmark.results import check_output, read_results, write_json, write_text
@@ -118,6 +118,7 @@ def parse_limits(texts: Sequence[str]) -> dict[str, float]:
 
 
 def _check(options: Mapping[str, Any]) -> None:
+    packages.require("scipy", extra="measure")  # scenes, and the interval of the decision
     if options["max_pairs"] < 1:
         raise UsageError(f"--max-pairs is {options['max_pairs']}; expected 1 or more")
     if options["threads"] < 0:
