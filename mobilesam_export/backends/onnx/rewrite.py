@@ -1,6 +1,6 @@
 """Rewrites of an exported encoder for ONNX Runtime's CPU kernels, before quantising.
 
-Each but `approximate_gelu` leaves the same function, and `onnx_quantize` compares before and after.
+Each but `approximate_gelu` leaves the same function, and `quantize` compares before and after.
 What for: a 1x1 convolution beside a change of layout is a matrix product without that change, which
 int8 kernels take; windowed attention as one op stays in the cache; three bytes a pixel are moved,
 not twelve.
