@@ -1,7 +1,7 @@
 """A float32 ONNX model and a recipe -> a smaller or faster one, held to parity after every step.
 
-Steps: exact rewrites (`onnx_rewrite`), then either products in int8 (`onnx_integer`) or four-bit
-matrices, then storing the other weights in fewer bits (`onnx_store`). A step that changes more
+Steps: exact rewrites (`rewrite`), then either products in int8 (`integer`) or four-bit
+matrices, then storing the other weights in fewer bits (`store`). A step that changes more
 than it may is named in the error, so that no optimizer can damage a graph in silence. Neither
 onnxsim (0.8.1) nor ONNX Runtime's `quant_pre_process` is used: what they find in these graphs is
 MatMul and Add to make a Gemm of, between two Reshapes (30 in the encoder), which a list of MatMul
