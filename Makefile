@@ -29,6 +29,7 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
@@ -39,6 +40,7 @@ readme: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.coreml_graph
+	$(BIN)/python -m benchmarks.damaged_inputs
 	$(BIN)/python -m benchmarks.interpreter_parity
 	$(BIN)/python -m benchmarks.interpreter_time
 	$(BIN)/python -m benchmarks.export_cost

@@ -23,6 +23,7 @@ from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.backends.coreml import backend as coreml
 from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.contract import Contract
+from mobilesam_export.errors import first_line
 from mobilesam_export.graphs import split_graphs
 from mobilesam_export.inspection.placement import Verdict
 from mobilesam_export.inspection.report import GraphReport, inspect_graph
@@ -92,7 +93,7 @@ def _official(sam: Sam, side: int, folder: Path) -> dict[str, dict[str, Any]]:
         try:
             _convert_official(module, inputs, path)
         except (RuntimeError, ValueError, TypeError, NotImplementedError) as exc:
-            figures[name] = {"does_not_convert": str(exc).strip().splitlines()[0]}
+            figures[name] = {"does_not_convert": first_line(exc)}
         else:
             figures[name] = _figures(inspect_graph(coreml.describe(path)))
     return figures

@@ -21,19 +21,19 @@ from typing import Any
 import numpy as np
 
 from mobilesam_export.benchmark.machine import this_machine
-from mobilesam_export.benchmark.results import write_json
 from mobilesam_export.benchmark.timing import keep_freed_memory
 from mobilesam_export.bundle.manifest import Bundle, open_bundle
+from mobilesam_export.compare.comparison import Pairs
 from mobilesam_export.compare.decision import Block, Decision, Rule, Verdict, decide
 from mobilesam_export.compare.pairs import (
     Open,
-    Pairs,
     Plan,
     compare_times,
     component_inputs,
     opener,
 )
 from mobilesam_export.contract import Array
+from mobilesam_export.files import write_json
 from mobilesam_export.session import Session
 
 RESULTS = Path(__file__).parent / "results"

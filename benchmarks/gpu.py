@@ -16,18 +16,19 @@ from typing import Any
 import torch
 from torch import nn
 
+from mobilesam_export.benchmark.figures import bundle_reports
 from mobilesam_export.benchmark.machine import this_machine
 from mobilesam_export.benchmark.measure import Options, measure
 from mobilesam_export.benchmark.pytorch import DTYPES, MODES
 from mobilesam_export.benchmark.pytorch_subjects import parse_ways, pytorch_subjects
-from mobilesam_export.benchmark.results import Row, write_json
 from mobilesam_export.benchmark.roofline import gpu_peak
+from mobilesam_export.benchmark.row import Row
 from mobilesam_export.benchmark.statistics import summarize
 from mobilesam_export.benchmark.timing import Schedule, time_call
 from mobilesam_export.bundle.manifest import open_bundle
-from mobilesam_export.compare.gates import bundle_reports
+from mobilesam_export.checkpoint.load import load_matching_checkpoint
+from mobilesam_export.files import write_json
 from mobilesam_export.model import Sam
-from mobilesam_export.pipeline import reference_checkpoint
 
 RESULT = Path(__file__).parent / "results" / "gpu.json"
 LIMITS_MS = {"encoder": 1.0, "decoder": 0.35, "click_to_mask": 2.0}
@@ -91,7 +92,7 @@ def main(arguments: Sequence[str]) -> None:
     ways = parse_ways([f"{m}:{p}" for m in MODES for p in DTYPES], "cuda")
     rows, _ = measure(pytorch_subjects(opened, None, ways, 0), Options(schedule=SCHEDULE))
     sam = Sam(opened.contract.image_size)
-    sam.load_state_dict(reference_checkpoint(opened, None).state_dict)
+    sam.load_state_dict(load_matching_checkpoint(opened.provenance, None).state_dict)
     encoder = sam.image_encoder.eval().to("cuda", torch.bfloat16)
     side, machine = opened.contract.image_size, this_machine()
     macs = {name: sum(r.macs.values()) for name, r in bundle_reports(opened).items()}

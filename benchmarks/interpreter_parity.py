@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mobilesam_export import metrics, prompts
+from mobilesam_export import metrics
 from mobilesam_export.backends import get_backend
 from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.checkpoint.load import load_checkpoint
 from mobilesam_export.contract import Contract
 from mobilesam_export.graphs import split_graphs
 from mobilesam_export.model import Sam, build_sam
-from mobilesam_export.session import Session
+from mobilesam_export.predictor import Answer, Predictor
 from mobilesam_export.target import load_target
 from mobilesam_export.verification.cases import object_prompts, verification_scenes
 
@@ -44,38 +44,36 @@ def measure(checkpoint: str, side: int = SIDE) -> Figures:
     """Figures of one checkpoint's encoder and decoder, end to end."""
     sam = build_sam(load_checkpoint(checkpoint).state_dict, side)
     with tempfile.TemporaryDirectory() as folder:
-        sessions = {name: _convert(sam, name, side, Path(folder)) for name in ("coreml", "onnx")}
-        return compare(sessions["coreml"], sessions["onnx"], side)
+        interpreted, expected = (
+            _convert(sam, name, side, Path(folder)) for name in ("coreml", "onnx")
+        )
+        return compare(interpreted, expected)
 
 
-def compare(interpreted: list[Session], expected: list[Session], side: int) -> Figures:
+def compare(interpreted: Predictor, expected: Predictor) -> Figures:
     """Ask both for every prompt of `verify`, each on its own embedding."""
-    contract = Contract(side, SLOTS, load_target("coreml").graph)
     rows: list[tuple[float, ...]] = []
-    for scene in verification_scenes(side).values():
-        size = prompts.picture_size(scene.picture)
-        inputs = prompts.encoder_inputs(scene.picture, contract)
-        pairs = (interpreted, expected)
-        ours, theirs = (encoder.run(inputs)["image_embeddings"] for encoder, _ in pairs)
+    for scene in verification_scenes(expected.contract.image_size).values():
+        ours, theirs = interpreted.embed(scene.picture), expected.embed(scene.picture)
         for prompt in object_prompts(max(scene.masks, key=np.count_nonzero), SLOTS).values():
-            found, wanted = (
-                decoder.run(prompts.decoder_inputs(prompt, embeddings, size, contract))
-                for (_, decoder), embeddings in zip(pairs, (ours, theirs), strict=True)
-            )
-            masks = [prompts.final_mask(prompt, o, size, contract) for o in (found, wanted)]
+            found, wanted = interpreted.predict(prompt, ours), expected.predict(prompt, theirs)
             rows.append(
                 (
-                    float(np.abs(ours - theirs).max()),
-                    float(np.abs(found["low_res_masks"] - wanted["low_res_masks"]).max()),
-                    float(np.abs(found["iou_predictions"] - wanted["iou_predictions"]).max()),
-                    metrics.mask_iou(*masks),
+                    float(np.abs(ours.embeddings - theirs.embeddings).max()),
+                    _largest_error(found, wanted, "low_res_masks"),
+                    _largest_error(found, wanted, "iou_predictions"),
+                    metrics.mask_iou(found.mask, wanted.mask),
                 )
             )
     embedding, logits, iou, mask = zip(*rows, strict=True)
     return Figures(max(embedding), max(logits), max(iou), min(mask), len(rows))
 
 
-def _convert(sam: Sam, name: str, side: int, folder: Path) -> list[Session]:
+def _largest_error(found: Answer, wanted: Answer, name: str) -> float:
+    return float(np.abs(found.outputs[name] - wanted.outputs[name]).max())
+
+
+def _convert(sam: Sam, name: str, side: int, folder: Path) -> Predictor:
     """Encoder and decoder in float32; the Core ML ones opened by the interpreter on a Mac, too."""
     target = load_target(name)
     backend = get_backend(target.backend)
@@ -83,13 +81,13 @@ def _convert(sam: Sam, name: str, side: int, folder: Path) -> list[Session]:
     recipe = target.recipes["float32"]
     settings = backend.parse_recipe(recipe, target.graph, target.convert)
     metadata = dict.fromkeys(("description", "author", "license", "version"), "benchmark")
-    sessions = []
+    sessions = {}
     for graph in split_graphs(sam, contract):
         path = folder / f"{graph.spec.name}{backend.suffix}"
         conversion = Conversion(settings, recipe, contract, metadata)
         backend.convert(graph, conversion, path)
-        sessions.append(backend.second_opinion(path) or backend.load(path, graph.spec))
-    return sessions
+        sessions[graph.spec.name] = backend.second_opinion(path) or backend.load(path, graph.spec)
+    return Predictor(**sessions, contract=contract)
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ def measure(folder: Path) -> dict[str, Any]:
     coreml.convert(encoder, Conversion(settings, recipe, contract, metadata), path)
     sessions = {
         "interpreter": coreml.second_opinion(path),
-        "pytorch": reference.load(sam, contract)[0],
+        "pytorch": reference.load(sam, contract).encoder,
     }
     inputs = prompts.encoder_inputs(scene(1, 768, 1024), contract)
     seconds: dict[str, list[float]] = {name: [] for name in sessions}

@@ -22,15 +22,15 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mobilesam_export.benchmark.figures import bundle_reports
 from mobilesam_export.benchmark.machine import this_machine, usable_cores
 from mobilesam_export.benchmark.measure import bundle_subjects
-from mobilesam_export.benchmark.results import write_json
 from mobilesam_export.benchmark.statistics import summarize
-from mobilesam_export.benchmark.subject import Loaded
+from mobilesam_export.benchmark.subject import graph_inputs
 from mobilesam_export.benchmark.timing import keep_freed_memory, steady, time_call
 from mobilesam_export.bundle.manifest import open_bundle
 from mobilesam_export.checkpoint.seeded import seeded_state_dict
-from mobilesam_export.compare.gates import bundle_reports
+from mobilesam_export.files import write_json
 from mobilesam_export.model import build_sam
 
 RESULT = Path(__file__).parent / "results" / "paper_table.json"
@@ -137,8 +137,7 @@ def bundle_run(folder: Path, threads: int) -> tuple[Callable[[], Any], dict[str,
     if subject.reason or opened.contract.image_size != SIDE:
         raise SystemExit(f"{folder} cannot be run here at {SIDE}: {subject.reason or 'its size'}")
     session = subject.open("encoder")
-    loaded = Loaded((session, session), subject.contract, subject.case, subject.tolerance)
-    inputs = loaded.inputs("encoder")
+    inputs = graph_inputs(subject.case, subject.contract, "encoder")
     report = bundle_reports(opened)["encoder"]
     figures = {"macs": sum(report.macs.values()), "file_bytes": report.file_bytes}
     return (lambda: session.run(inputs)), figures

@@ -7,7 +7,6 @@ byte nearest to the model's zero and not zero itself.
 
 import json
 import tempfile
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.contract import Array, Contract
 from mobilesam_export.graphs import split_graphs
 from mobilesam_export.model import Sam, build_sam
-from mobilesam_export.session import Session
+from mobilesam_export.predictor import Predictor
 from mobilesam_export.target import load_target
 
 RESULT = Path(__file__).parent / "results" / "parity.json"
@@ -44,38 +43,29 @@ def measure() -> dict[str, Figures]:
     sam = build_sam(seeded_state_dict(0), 1024)
     slots = Contract(1024, SLOTS, load_target("onnx").graph)
     exact = Contract(1024, SLOTS, load_target("onnx-sam").graph)  # pads with exact zeros
-    torch_encoder, _ = reference.load(sam, exact)
-    _, torch_decoder = reference.load(sam, slots)
     with tempfile.TemporaryDirectory() as folder:
-        encoder, decoder = _convert(sam, slots, Path(folder) / "slots")
-        exact_encoder, _ = _convert(sam, exact, Path(folder) / "exact")
+        files = _convert(sam, slots, Path(folder) / "slots")
+        exact_files = _convert(sam, exact, Path(folder) / "exact")
         return {
-            "PyTorch": compare([torch_encoder, torch_decoder], exact, slots),
-            "ONNX float32, zeros as padding": compare([exact_encoder, decoder], exact, slots),
-            "ONNX float32, the fill color as padding": compare([encoder, decoder], slots, slots),
+            "PyTorch": compare(reference.load(sam, exact), reference.load(sam, slots)),
+            "ONNX float32, zeros as padding": compare(exact_files, files),
+            "ONNX float32, the fill color as padding": compare(files, files),
         }
 
 
-def compare(
-    sessions: Sequence[Session], encoder_contract: Contract, decoder_contract: Contract
-) -> Figures:
-    """Run every golden case through an encoder and a slot decoder."""
-    encoder, decoder = sessions
+def compare(encoding: Predictor, decoding: Predictor) -> Figures:
+    """Run every golden case through the encoder of one and the slot decoder of another."""
     rows: list[tuple[float, ...]] = []
     for case in golden_vectors.load():
-        inputs = prompts.encoder_inputs(case.picture, encoder_contract)
-        embeddings = encoder.run(inputs)["image_embeddings"]
-        error = float(np.abs(embeddings[0, ::8, ::4, ::4] - case.embedding_sub).max())
+        image = encoding.embed(case.picture)
+        error = float(np.abs(image.embeddings[0, ::8, ::4, ::4] - case.embedding_sub).max())
         previous: Array | None = None
-        size = prompts.picture_size(case.picture)
         for golden in case.prompts:
             mask_input = previous if golden.from_previous else None
-            prompt = replace(golden.prompt, mask_input=mask_input)
-            asked = prompts.decoder_inputs(prompt, embeddings, size, decoder_contract)
-            outputs = decoder.run(asked)
+            outputs = decoding.decode(replace(golden.prompt, mask_input=mask_input), image)
             low_res, iou = outputs["low_res_masks"], outputs["iou_predictions"][0]
             previous = low_res[:, golden.token : golden.token + 1]
-            mask = prompts.upscale(low_res[0, golden.token], size, 1024) > 0
+            mask = prompts.upscale(low_res[0, golden.token], image.size, 1024) > 0
             rows.append(
                 (
                     error,
@@ -88,19 +78,19 @@ def compare(
     return Figures(max(embedding), max(logits), max(iou), min(masks))
 
 
-def _convert(sam: Sam, contract: Contract, folder: Path) -> list[Session]:
+def _convert(sam: Sam, contract: Contract, folder: Path) -> Predictor:
     folder.mkdir()
     target = load_target("onnx")
     recipe = target.recipes["float32"]
     metadata = {"version": "0", "description": "parity"}
-    sessions = []
+    sessions = {}
     for graph in split_graphs(sam, contract):
         path = folder / f"{graph.spec.name}.onnx"
         settings = onnx.parse_recipe(recipe, contract.form, target.convert)
         conversion = Conversion(settings, recipe, contract, metadata)
         onnx.convert(graph, conversion, path)
-        sessions.append(onnx.load(path, graph.spec))
-    return sessions
+        sessions[graph.spec.name] = onnx.load(path, graph.spec)
+    return Predictor(**sessions, contract=contract)
 
 
 def main() -> None:

@@ -92,9 +92,7 @@ def interleaved(encoders: Mapping[str, Encode], rounds: int) -> dict[str, list[f
 
 def _encoder(folder: Path) -> Encode:
     opened = manifest.open_bundle(folder)
-    backend = get_backend(opened.backend)
-    path = folder / f"encoder{backend.suffix}"
-    session = backend.load(path, opened.contract.encoder, threads=THREADS)
+    session = opened.session("encoder", threads=THREADS)
     side = opened.contract.image_size
     inputs = prompts.encoder_inputs(scene(SEED, side, side), opened.contract)
     return lambda: session.run(inputs)

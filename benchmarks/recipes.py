@@ -26,13 +26,12 @@ from benchmarks import readme, recipe_latency, tables
 from mobilesam_export import metrics, prompts
 from mobilesam_export.backends import get_backend, reference
 from mobilesam_export.bundle import manifest, staging
-from mobilesam_export.bundle.sessions import load_files
 from mobilesam_export.checkpoint.load import load_checkpoint
 from mobilesam_export.contract import Array, Contract
 from mobilesam_export.model import Sam, build_sam
+from mobilesam_export.predictor import Predictor
 from mobilesam_export.prompts import Picture, Prompt
 from mobilesam_export.scenes import masked_scene
-from mobilesam_export.session import Session
 from mobilesam_export.target import Target, builtin_targets, load_target
 from mobilesam_export.verification import verify
 from mobilesam_export.verification.cases import object_prompts
@@ -85,20 +84,17 @@ def scene_prompts(number: int, side: int) -> tuple[Picture, list[tuple[str, Prom
 
 def reference_answers(run: Run, contract: Contract) -> Iterator[Asked]:
     """PyTorch's answers, kept on disk per form of the pictures."""
-    encoder, decoder = reference.load(run.sam, contract)
+    predictor = reference.load(run.sam, contract)
     for number in range(run.scenes):
         picture, asked = scene_prompts(number, run.side)
         size = prompts.picture_size(picture)
         path = run.folder / "reference" / f"{contract.form.prompt}-{number}.npz"
         if not path.exists():
-            embeddings = encoder.run(prompts.encoder_inputs(picture, contract))["image_embeddings"]
-            masks = []
-            for _, prompt in asked:
-                given = prompts.decoder_inputs(prompt, embeddings, size, contract)
-                masks.append(prompts.final_mask(prompt, decoder.run(given), size, contract))
+            image = predictor.embed(picture)
+            masks = np.array([predictor.predict(prompt, image).mask for _, prompt in asked])
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(".part.npz")
-            np.savez(part, embeddings=embeddings, masks=np.packbits(np.array(masks), axis=None))
+            np.savez(part, embeddings=image.embeddings, masks=np.packbits(masks, axis=None))
             part.rename(path)
         with np.load(path) as kept:
             count = len(asked) * size[0] * size[1]
@@ -126,17 +122,17 @@ def exported(run: Run, target: Target, recipe: str) -> Path:
 def accuracy(run: Run, folder: Path) -> dict[str, Any]:
     """Mask IoU with PyTorch and the collapse guard of one bundle."""
     opened = manifest.open_bundle(folder)
-    sessions = load_files(folder, get_backend(opened.backend), opened.contract)
+    predictor = opened.predictor()
     ious: dict[str, list[float]] = {kind: [] for kind in KINDS}
     found: list[Array] = []
     expected: list[Array] = []
     for asked in reference_answers(run, opened.contract):
-        embeddings = ask(sessions, asked, opened.contract, ious)
+        embeddings = ask(predictor, asked, ious)
         found.append(np.asarray(embeddings, np.float32))
         expected.append(asked.embeddings)
     psnr = [metrics.psnr_db(a, b) for a, b in zip(found, expected, strict=True)]
     return {
-        "runtime": sessions[0].runtime,
+        "runtime": predictor.encoder.runtime,
         "prompts": sum(len(values) for values in ious.values()),
         "scenes": len(found),
         "embedding_psnr_db_min": min(round(min(psnr), 2), 999.0),
@@ -145,18 +141,13 @@ def accuracy(run: Run, folder: Path) -> dict[str, Any]:
     }
 
 
-def ask(
-    sessions: list[Session], asked: Asked, contract: Contract, ious: dict[str, list[float]]
-) -> Array:
+def ask(predictor: Predictor, asked: Asked, ious: dict[str, list[float]]) -> Array:
     """Put every question; the embedding."""
-    encoder, decoder = sessions
-    size = prompts.picture_size(asked.picture)
-    embeddings = encoder.run(prompts.encoder_inputs(asked.picture, contract))["image_embeddings"]
+    image = predictor.embed(asked.picture)
     for question in asked.questions:
-        given = prompts.decoder_inputs(question.prompt, embeddings, size, contract)
-        mask = prompts.final_mask(question.prompt, decoder.run(given), size, contract)
+        mask = predictor.predict(question.prompt, image).mask
         ious[question.kind].append(metrics.mask_iou(mask, question.mask.astype(bool)))
-    return embeddings
+    return image.embeddings
 
 
 def summary(values: list[float]) -> dict[str, float]:

@@ -96,16 +96,18 @@ def convert_naive(module: nn.Module, inputs: Inputs, path: Path) -> None:
 
 def questions(run: recipes.Run, contract: Contract) -> tuple[dict[str, Inputs], dict[str, Inputs]]:
     """Inputs of both graphs, a scene and six clicks on it, and PyTorch's answers."""
-    encoder, decoder = reference.load(run.sam, contract)
+    predictor = reference.load(run.sam, contract)
     picture = scene(SEED, run.side, run.side)
-    image = prompts.encoder_inputs(picture, contract)
-    embeddings = encoder.run(image)["image_embeddings"]
+    image = predictor.embed(picture)
     points = np.random.default_rng(SEED).uniform(0, run.side, (SLOTS, 2))
     prompt = prompts.Prompt(points=tuple((float(x), float(y), True) for x, y in points))
-    given = prompts.decoder_inputs(prompt, embeddings, prompts.picture_size(picture), contract)
-    answers = decoder.run(given)
-    return {"encoder": image, "decoder": given}, {
-        "encoder": {"image_embeddings": embeddings},
+    answers = predictor.decode(prompt, image)
+    inputs: dict[str, Inputs] = {
+        "encoder": prompts.encoder_inputs(picture, contract),
+        "decoder": prompts.decoder_inputs(prompt, image.embeddings, image.size, contract),
+    }
+    return inputs, {
+        "encoder": {"image_embeddings": image.embeddings},
         "decoder": {spec.name: answers[spec.name] for spec in contract.decoder.outputs},
     }
 

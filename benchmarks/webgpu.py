@@ -23,7 +23,7 @@ import numpy as np
 from mobilesam_export import prompts
 from mobilesam_export.backends.tflite import backend as tflite
 from mobilesam_export.bundle import manifest
-from mobilesam_export.contract import Array, Contract
+from mobilesam_export.contract import Array
 from mobilesam_export.prompts import Prompt
 from mobilesam_export.scenes import scene
 
@@ -90,26 +90,23 @@ def compare(folder: Path) -> dict[str, Any]:
     side = contract.image_size
     picture = scene(SEED, side * 3 // 4, side)
     inputs = prompts.encoder_inputs(picture, contract)
-    rows = {"encoder": _compared(folder, "encoder", inputs, contract)}
-    embeddings = tflite.load(folder / "encoder.tflite", contract.encoder).run(inputs)
+    rows = {"encoder": _compared(opened, "encoder", inputs)}
+    image = opened.predictor().embed(picture)
     click_at = Prompt(((side / 2, side / 3, True),))
-    size = prompts.picture_size(picture)
-    asked = prompts.decoder_inputs(click_at, embeddings["image_embeddings"], size, contract)
-    rows["decoder"] = _compared(folder, "decoder", asked, contract)
+    asked = prompts.decoder_inputs(click_at, image.embeddings, image.size, contract)
+    rows["decoder"] = _compared(opened, "decoder", asked)
     return {
         "target": opened.target,
-        "recipe": opened.recipe,
+        "recipe": opened.recipe_name,
         "image_size": side,
         "litert": version("ai-edge-litert"),
         "files": rows,
     }
 
 
-def _compared(
-    folder: Path, graph: str, inputs: dict[str, Array], contract: Contract
-) -> dict[str, Any]:
-    path = folder / f"{graph}.tflite"
-    expected = tflite.load(path, getattr(contract, graph)).run(inputs)
+def _compared(opened: manifest.Bundle, graph: str, inputs: dict[str, Array]) -> dict[str, Any]:
+    path = opened.folder / f"{graph}.tflite"
+    expected = opened.session(graph).run(inputs)
     found, runtime = run_on_gpu(path, inputs)
     errors = {name: float(np.abs(found[name] - value).max()) for name, value in expected.items()}
     largest = {name: float(np.abs(value).max()) for name, value in expected.items()}

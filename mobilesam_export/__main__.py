@@ -1,30 +1,66 @@
 """The entry of `mobilesam-export` and of `python -m mobilesam_export`: every error as one line."""
 
+import io
 import os
 import signal
 import sys
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from mobilesam_export.cli import cli
-from mobilesam_export.commands.common import ERROR, OK, USAGE
+from mobilesam_export.commands.common import ERROR, USAGE
 from mobilesam_export.errors import MobileSamExportError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 
 def main() -> None:
     """Run the command line and turn every error into one line and an exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
+    sys.stdout, sys.stderr = outlive_reader(sys.stdout), outlive_reader(sys.stderr)
     try:
         sys.exit(cli.main(standalone_mode=False))
     except (click.Abort, KeyboardInterrupt):
         fail("interrupted; no half bundle is left", ERROR)
-    except BrokenPipeError:  # whoever read our stdout has gone, as after `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(OK)
     except Exception as exc:
         if "--debug" in sys.argv[1:]:
             raise
         fail(*explain(exc))
+
+
+class Outlet(io.FileIO):
+    """A descriptor whose reader may go away, as in `| head -1`: the rest is discarded."""
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        """Write; after an error, which is raised unless the reader has gone, discard the rest."""
+        try:
+            return super().write(data)
+        except OSError as exc:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            if isinstance(exc, BrokenPipeError):
+                return super().write(data)
+            raise
+
+
+def outlive_reader(stream: TextIO) -> TextIO:
+    """The same stream, without an error when its reader goes away.
+
+    So the command still finishes, writes its files, and returns the exit code of its work.
+    """
+    if not isinstance(stream, io.TextIOWrapper):  # None where the descriptor is closed
+        return stream
+    stream.flush()
+    return io.TextIOWrapper(
+        io.BufferedWriter(Outlet(stream.fileno(), "w", closefd=False)),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
 
 
 def explain(exc: Exception) -> tuple[str, int]:

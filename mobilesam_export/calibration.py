@@ -5,7 +5,7 @@ the manifest. Nothing depends on chance but by a fixed seed.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,19 @@ import numpy as np
 from PIL import Image
 
 from mobilesam_export import prompts
-from mobilesam_export.contract import Array, Contract
+from mobilesam_export.contract import Array
 from mobilesam_export.errors import PictureError
+from mobilesam_export.images import SUFFIXES, read_image
+from mobilesam_export.predictor import Predictor
+from mobilesam_export.progress import note
 from mobilesam_export.prompts import Picture, Prompt
 from mobilesam_export.scenes import scene
-from mobilesam_export.session import Session
 
 MIN_PICTURES = 4  # below that a range is that of a few objects, not of what a camera sees
 MAX_PICTURES = 32  # of a larger folder so many are chosen, by the seed
 GENERATED = 8
 SEED = 20_000  # far from the seeds of scenes that files are verified or evaluated on
 CONSTANT_STD = 1.0  # bytes; a lens cap has more noise
-DYNAMIC_SLOTS = 6  # the most that samples use where the decoder takes any number of points
 
 Samples = tuple[Mapping[str, Array], ...]
 
@@ -64,7 +65,8 @@ def find_pictures(folder: Path) -> list[Path]:
     Raises:
         PictureError: there is no such folder, or it has fewer than MIN_PICTURES.
     """
-    known = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    readable = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    known = readable.union(SUFFIXES)
     try:
         if not folder.is_dir():
             raise PictureError(f"--calibration {folder} is not a folder; give one with pictures")
@@ -80,27 +82,28 @@ def find_pictures(folder: Path) -> list[Path]:
     return [named[index] for index in sorted(chosen)]
 
 
-def collect(folder: Path | None, sessions: Sequence[Session], contract: Contract) -> Calibration:
+def collect(folder: Path | None, predictor: Predictor) -> Calibration:
     """Read or generate pictures and make the samples of both graphs.
 
     Args:
         folder: of pictures, or None for generated scenes.
-        sessions: encoder and decoder of the float32 reference.
-        contract: of the files that are to be calibrated.
+        predictor: the float32 reference, with the contract of the files to be calibrated.
+
+    Pictures that cannot be read or are of one color are left out, and named on stderr.
 
     Raises:
-        PictureError: a picture is broken or of one color, or too few of them differ.
+        PictureError: fewer than MIN_PICTURES are left, or differ from each other.
     """
-    pictures = _generated(contract.image_size) if folder is None else _read(find_pictures(folder))
+    side = predictor.contract.image_size
+    pictures = _generated(side) if folder is None else _read(folder)
     random = np.random.default_rng(SEED)
     encoder_samples: list[Mapping[str, Array]] = []
     decoder_samples: list[Mapping[str, Array]] = []
     hashes: list[bytes] = []
     for picture in pictures:
         hashes.append(_hash(picture))
-        inputs = prompts.encoder_inputs(picture, contract)
-        encoder_samples.append(inputs)
-        decoder_samples += _decoder_samples(picture, inputs, sessions, contract, random)
+        encoder_samples.append(prompts.encoder_inputs(picture, predictor.contract))
+        decoder_samples += _decoder_samples(picture, predictor, random)
     if (different := len(set(hashes))) < MIN_PICTURES:
         raise PictureError(
             f"--calibration {folder}: only {different} of its pictures differ from each other; "
@@ -121,15 +124,32 @@ def _generated(side: int) -> Iterator[Picture]:
         yield scene(SEED + number, *shapes[number % len(shapes)])
 
 
-def _read(paths: Sequence[Path]) -> Iterator[Picture]:
+def _read(folder: Path) -> Iterator[Picture]:
+    left_out: list[str] = []
+    paths = find_pictures(folder)
     for path in paths:
-        picture = prompts.load_picture(path)
-        if picture.reshape(-1, 3).std(axis=0).max() < CONSTANT_STD:
-            raise PictureError(
-                f"calibration picture {path} is of one color, which tells nothing about the ranges "
-                "of activations; take it away or replace it"
-            )
-        yield picture
+        try:
+            yield _read_varied(path)
+        except PictureError as exc:
+            left_out.append(str(exc))
+            note(f"left out of calibration: {exc}")
+    if (usable := len(paths) - len(left_out)) < MIN_PICTURES:
+        raise PictureError(
+            f"--calibration {folder}: {usable} of its {len(paths)} images can be used, expected at "
+            f"least {MIN_PICTURES}; the first that cannot: {left_out[0]}"
+        )
+
+
+def _read_varied(path: Path) -> Picture:
+    loaded = read_image(path)
+    if loaded.pixels.reshape(-1, 3).std(axis=0).max() < CONSTANT_STD:
+        raise PictureError(
+            f"calibration image {path} is of one color, which tells nothing about the ranges of "
+            "activations; replace it"
+        )
+    for text in loaded.notes:
+        note(text)
+    return loaded.pixels
 
 
 def _hash(picture: Picture) -> bytes:
@@ -140,26 +160,14 @@ def _hash(picture: Picture) -> bytes:
 
 
 def _decoder_samples(
-    picture: Picture,
-    inputs: dict[str, Array],
-    sessions: Sequence[Session],
-    contract: Contract,
-    random: np.random.Generator,
+    picture: Picture, predictor: Predictor, random: np.random.Generator
 ) -> Iterator[Mapping[str, Array]]:
     """Inputs for each kind of prompt, the last with the mask that the first has given."""
-    encoder, decoder = sessions
-    size = prompts.picture_size(picture)
-    embeddings = encoder.run(inputs)["image_embeddings"]
-    slots = DYNAMIC_SLOTS if contract.dynamic else contract.points
-    asked = random_prompts(random, *size, slots)
-    for prompt in asked:
-        yield prompts.decoder_inputs(prompt, embeddings, size, contract)
-    first = asked[0]
-    outputs = decoder.run(prompts.decoder_inputs(first, embeddings, size, contract))
-    iou = outputs["iou_predictions"]
-    index = 0 if contract.dynamic else prompts.chosen_index(first, iou)
-    mask = np.ascontiguousarray(outputs["low_res_masks"][:, index : index + 1])
-    yield prompts.decoder_inputs(replace(first, mask_input=mask), embeddings, size, contract)
+    image, contract = predictor.embed(picture), predictor.contract
+    first, *others = random_prompts(random, *image.size, contract.max_points)
+    refined = replace(first, mask_input=predictor.predict(first, image).low_res_mask)
+    for prompt in (first, *others, refined):
+        yield prompts.decoder_inputs(prompt, image.embeddings, image.size, contract)
 
 
 def random_prompts(

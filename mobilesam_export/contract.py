@@ -20,7 +20,7 @@ MIN_SIDE, MAX_SIDE = 256, 4096
 MIN_POINTS, MAX_POINTS = 2, 1024
 DEFAULT_POINTS = 6
 # What PyTorch is asked in where no file's form counts: the simplest that there is.
-PLAIN_FORM = GraphForm(layout="channel-last", pixels="uint8", prompt="slots")
+PLAIN_FORM = GraphForm(layout="channel-last", image_input="uint8", prompt="slots")
 FOREGROUND, BACKGROUND, TOP_LEFT, BOTTOM_RIGHT, EMPTY = 1.0, 0.0, 2.0, 3.0, -1.0
 
 
@@ -79,6 +79,11 @@ class Contract:
         return self.form.prompt == "sam"
 
     @property
+    def max_points(self) -> int:
+        """The most slots that this project's own prompts fill: all, or 6 where N is dynamic."""
+        return DEFAULT_POINTS if self.dynamic else self.points
+
+    @property
     def encoder(self) -> GraphSpec:
         """The image encoder's interface."""
         return GraphSpec("encoder", (self._image(),), (self._embeddings(),))
@@ -116,19 +121,19 @@ class Contract:
 
     def _image(self) -> TensorSpec:
         side = self.image_size
-        if self.form.pixels == "sam":
+        if self.form.image_input == "sam":
             return TensorSpec(
                 "input_image",
                 ("height", "width", 3),
                 "float32",
                 f"RGB 0..255, longest side resized to {side}, not padded",
             )
-        dtype = "float32" if self.form.pixels == "float32" else "uint8"
+        dtype = "float32" if self.form.image_input == "float32" else "uint8"
         meaning = (
             f"RGB 0..255, longest side resized to {side}, placed top left, "
             f"the rest filled with {FILL}"
         )
-        if self.form.pixels == "image":
+        if self.form.image_input == "image":
             meaning += "; an image input of Core ML: pass a CVPixelBuffer"
         return TensorSpec("image", (1, side, side, 3), dtype, meaning)
 

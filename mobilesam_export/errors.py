@@ -6,14 +6,37 @@ MobileSamExportError          exit 1
     PictureError              a picture cannot be read
     BackendError              a runtime is missing or fails
         ConversionError       a converter failed
-    BundleError               a bundle is damaged, foreign, or cannot be written
-    InterruptedMeasurement    Ctrl-C; what had been measured is kept
-    BudgetError               a budget or a file of measurements is wrong
-    UsageError                exit 2: an argument that cannot be meant
-    VerificationError         exit 3: a file does not compute what PyTorch computes
+    BundleError               a bundle is damaged or foreign
+    BudgetError               a budget file is wrong, or there is none of that name
+    MeasurementError          measurements are missing, damaged, foreign, or of another version
+    InterruptedMeasurement    Ctrl-C while measuring; the times so far are kept
+    OutputError               a result cannot be written
+    VerificationError         exit 3: files do not compute what PyTorch computes; Python API only
+    UsageError                exit 2: an argument is out of range or contradicts another
+
+Exit 3 (the work was done, but a tolerance, budget or gate is broken) is no error on the command
+line: the command returns it after it has printed its result.
 
 Messages are one line: what was expected, what was found, what to do.
 """
+
+LONGEST_QUOTE = 120  # characters; a path of a field report fits
+
+
+def one_line(text: object, limit: int = LONGEST_QUOTE) -> str:
+    """Text of a file or a library as part of a message: one line that any terminal can print.
+
+    Args:
+        text: converted by `str`; control characters and lone surrogates are escaped.
+        limit: characters from which on it is cut short.
+    """
+    try:
+        line = " ".join(str(text).split())
+    except (RecursionError, ValueError):  # nested too deeply, or an integer of too many digits
+        line = f"<{type(text).__name__}>"
+    if len(line) > limit:
+        line = f"{line[:limit]}..."
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 class MobileSamExportError(Exception):
@@ -27,7 +50,17 @@ class CheckpointError(MobileSamExportError):
 
 
 class TargetError(MobileSamExportError):
-    """A target or recipe file is wrong, or there is none of that name."""
+    """A target or recipe file is wrong, or there is none of that name.
+
+    Args:
+        message: what is wrong.
+        keys: the place in the file, from the table that was being read (such as "quantize",
+            "gelu"): whoever knows the file adds its name and the line, see `Target.located`.
+    """
+
+    def __init__(self, message: str, *keys: str) -> None:
+        super().__init__(message)
+        self.keys = keys
 
 
 class PictureError(MobileSamExportError):
@@ -43,35 +76,46 @@ class ConversionError(BackendError):
 
 
 class BundleError(MobileSamExportError):
-    """A bundle is damaged, foreign, or cannot be written."""
+    """A bundle is damaged or foreign."""
 
 
 class BudgetError(MobileSamExportError):
-    """A budget or a file of measurements is wrong."""
+    """A budget file is wrong, or there is none of that name."""
+
+
+class MeasurementError(MobileSamExportError):
+    """Measurements are missing, damaged, foreign, or of another version."""
 
 
 class InterruptedMeasurement(MobileSamExportError):
-    """Ctrl-C while measuring; what had been measured is kept."""
+    """Ctrl-C while measuring; the times so far are kept."""
 
 
-class UsageError(MobileSamExportError):
-    """An argument that cannot be meant, such as a point outside the picture."""
-
-    exit_code = 2
+class OutputError(MobileSamExportError):
+    """A result cannot be written."""
 
 
 class VerificationError(MobileSamExportError):
-    """A file does not compute what PyTorch computes."""
+    """Files do not compute what PyTorch computes; `mobilesam_export.export` raises it."""
 
     exit_code = 3
 
 
-def first_line(exc: BaseException, most: int = 300) -> str:
-    """The first line of an exception's message, or its type where it has none.
+class UsageError(MobileSamExportError):
+    """An argument is out of range or contradicts another, such as a point outside the picture."""
+
+    exit_code = 2
+
+
+def first_line(exc: BaseException, limit: int = 300) -> str:
+    """What an exception of a library says, shortened to one line for a message of ours.
 
     Args:
-        exc: anyone's; messages of converters and runtimes can be pages long.
-        most: characters that are kept.
+        exc: any exception; its message may be empty or have many lines.
+        limit: most characters of the line.
+
+    Returns:
+        The first line that is not blank, or the name of the class if there is none.
     """
-    lines = str(exc).strip().splitlines() or [type(exc).__name__]
-    return lines[0][:most]
+    lines = (line.strip() for line in str(exc).splitlines())
+    return next(filter(None, lines), type(exc).__name__)[:limit]

@@ -6,16 +6,20 @@ from typing import TYPE_CHECKING
 
 from mobilesam_export import __version__, calibration, packages
 from mobilesam_export.backends import Backend, Conversion, Settings, get_backend
-from mobilesam_export.bundle import manifest, readme, staging
-from mobilesam_export.bundle.sessions import load_files
+from mobilesam_export.bundle import readme, staging
+from mobilesam_export.bundle.contents import Contents, file_metadata
+from mobilesam_export.bundle.load import load_predictor
+from mobilesam_export.bundle.manifest import Bundle, open_bundle
+from mobilesam_export.bundle.write import write_contents
 from mobilesam_export.contract import Contract
-from mobilesam_export.errors import BackendError, TargetError, UsageError
-from mobilesam_export.progress import step
+from mobilesam_export.errors import BackendError, UsageError
+from mobilesam_export.predictor import Predictor
+from mobilesam_export.progress import note, step
 from mobilesam_export.target import Recipe, Target
 from mobilesam_export.verification import cases, verify
+from mobilesam_export.verification.status import Status
 
 if TYPE_CHECKING:  # torch is imported in functions: hashes are checked without it
-    from mobilesam_export.checkpoint.load import Checkpoint
     from mobilesam_export.model import Sam
 
 # What PyTorch's answers are computed with.
@@ -82,7 +86,8 @@ def check(job: Job) -> Plan:
             word or number of the target is wrong, or the folder may not be replaced.
     """
     name, recipe = job.target.recipe(job.recipe)
-    backend = get_backend(job.target.backend)
+    with job.target.locating("backend"):
+        backend = get_backend(job.target.backend)
     if reason := backend.why_cannot_convert():
         raise BackendError(f"cannot export {job.target.name}: {reason}")
     contract = Contract(job.image_size, job.points, job.target.graph)
@@ -90,18 +95,18 @@ def check(job: Job) -> Plan:
     staging.check_replaceable(folder)
     if recipe.calibrated and job.calibration is not None:
         calibration.find_pictures(job.calibration)
-    settings = _settings(job.target, name, backend)
+    with job.target.locating("recipe", name):
+        convert = {**job.target.convert, **recipe.convert}
+        settings = backend.parse_recipe(recipe, job.target.graph, convert)
+        _check_patterns(recipe, contract)
     readme.find_template(backend, job.target.graph)
     return Plan(name, recipe, contract, backend, settings, folder)
 
 
-def _settings(target: Target, recipe_name: str, backend: Backend) -> Settings:
-    """What the backend reads from a target and one of its recipes."""
-    _, recipe = target.recipe(recipe_name)
-    try:
-        return backend.parse_recipe(recipe, target.graph, {**target.convert, **recipe.convert})
-    except TargetError as exc:
-        raise TargetError(f"target {target.name}, recipe {recipe_name}: {exc}") from exc
+def _check_patterns(recipe: Recipe, contract: Contract) -> None:
+    from mobilesam_export.graphs import names
+
+    names.check_patterns(recipe, contract)
 
 
 def export(job: Job) -> Outcome:
@@ -124,24 +129,27 @@ def export(job: Job) -> Outcome:
     with step(f"Loading the checkpoint ({job.checkpoint})"):
         checkpoint = load_checkpoint(job.checkpoint)
         sam = build_sam(checkpoint.state_dict, job.image_size)
+    for text in checkpoint.notes:
+        note(text)
     calibrated = collect_samples(job, plan, sam)
     with staging.staging(folder) as stage:
         for graph in split_graphs(sam, contract):
             with step(f"Converting the {graph.spec.name}"):
                 path = stage / f"{graph.spec.name}{backend.suffix}"
-                metadata = manifest.file_metadata(graph.spec, job.target, name, checkpoint)
+                metadata = file_metadata(graph.spec, job.target, name, checkpoint)
                 samples = calibrated.samples[graph.spec.name] if calibrated else ()
                 conversion = Conversion(plan.settings, recipe, contract, metadata, samples)
-                backend.convert(graph, conversion, path)
+                with job.target.locating("recipe", name):
+                    backend.convert(graph, conversion, path)
         with step("Asking PyTorch for the expected answers"):
-            expected = cases.reference_cases(reference.load(sam, contract), contract)
+            expected = cases.reference_cases(reference.load(sam, contract))
         if reason := backend.why_unavailable() if job.verify else "--no-verify was given":
             report = verify.unverified(reason)
         else:
             with step("Verifying the files against PyTorch"):
-                sessions = load_files(stage, backend, contract)
-                report = verify.verify(sessions, expected, contract, recipe.tolerance)
-        contents = manifest.Contents(
+                predictor = load_predictor(stage, backend, contract)
+                report = verify.verify(predictor, expected, recipe.tolerance)
+        contents = Contents(
             target=job.target,
             recipe_name=name,
             contract=contract,
@@ -150,8 +158,8 @@ def export(job: Job) -> Outcome:
             report=report,
             calibration=calibrated,
         )
-        if report.status is not verify.Status.FAILED:
-            manifest.write_contents(stage, contents, expected)
+        if report.status is not Status.FAILED:
+            write_contents(stage, contents, expected)
             sizes = readme.artifact_sizes(stage)
             staging.publish(stage, folder)
             return Outcome(folder, sizes, report)
@@ -165,8 +173,7 @@ def collect_samples(job: Job, plan: Plan, sam: "Sam") -> calibration.Calibration
     from mobilesam_export.backends import reference
 
     with step("Collecting calibration samples"):
-        sessions = reference.load(sam, plan.contract)
-        return calibration.collect(job.calibration, sessions, plan.contract)
+        return calibration.collect(job.calibration, reference.load(sam, plan.contract))
 
 
 def verify_bundle(folder: Path, checkpoint: str | None = None) -> verify.Report:
@@ -180,26 +187,24 @@ def verify_bundle(folder: Path, checkpoint: str | None = None) -> verify.Report:
         BundleError: it is damaged or no bundle. UsageError: that is another checkpoint.
     """
     with step("Checking the bundle's hashes"):
-        opened = manifest.open_bundle(folder)
+        opened = open_bundle(folder)
     backend = get_backend(opened.backend)
     if reason := backend.why_unavailable() or packages.why_missing(*REFERENCE, extra="torch"):
         return verify.unverified(f"hashes are right, but {reason}")
     with step("Asking PyTorch for the expected answers"):
         expected = _reference_cases(opened, checkpoint)
     with step("Verifying the files against PyTorch"):
-        sessions = load_files(folder, backend, opened.contract)
-        return verify.verify(sessions, expected, opened.contract, opened.tolerance)
+        return verify.verify(opened.predictor(), expected, opened.recipe.tolerance)
 
 
-def _reference_cases(
-    opened: manifest.Bundle, checkpoint: str | None
-) -> tuple[cases.PictureCase, ...]:
+def _reference_cases(opened: Bundle, checkpoint: str | None) -> tuple[cases.PictureCase, ...]:
     from mobilesam_export.backends import reference
+    from mobilesam_export.checkpoint.load import load_matching_checkpoint
     from mobilesam_export.model import build_sam
 
-    weights = reference_checkpoint(opened, checkpoint)
+    weights = load_matching_checkpoint(opened.provenance, checkpoint)
     sam = build_sam(weights.state_dict, opened.contract.image_size)
-    return cases.reference_cases(reference.load(sam, opened.contract), opened.contract)
+    return cases.reference_cases(reference.load(sam, opened.contract))
 
 
 def compare_with_interpreter(folder: Path) -> verify.Report:
@@ -213,47 +218,22 @@ def compare_with_interpreter(folder: Path) -> verify.Report:
         UsageError: there is no second program for files of this backend.
         MobileSamExportError: the bundle is damaged, or its files cannot be run.
     """
-    opened = manifest.open_bundle(folder)
-    backend, specs = get_backend(opened.backend), (opened.contract.encoder, opened.contract.decoder)
-    paths = [folder / f"{spec.name}{backend.suffix}" for spec in specs]
-    seconds = [found for path in paths if (found := backend.second_opinion(path)) is not None]
-    if len(seconds) < len(paths):
+    opened = open_bundle(folder)
+    backend = get_backend(opened.backend)
+    paths = [folder / f"{name}{backend.suffix}" for name in ("encoder", "decoder")]
+    encoder, decoder = (backend.second_opinion(path) for path in paths)
+    if encoder is None or decoder is None:
         raise UsageError(
             f"--interpreter: there is no interpreter for the files of {folder}, a bundle of the "
             f"target {opened.target}"
         )
     with step("Loading the bundle"):
-        sessions = load_files(folder, backend, opened.contract)
-    if sessions[0].runtime == seconds[0].runtime:
+        predictor = opened.predictor()
+    if predictor.encoder.runtime == encoder.runtime:
         return verify.unverified(
-            f"the {seconds[0].runtime}, is all that runs these files here; {seconds[0].note}"
+            f"the {encoder.runtime}, is all that runs these files here; {encoder.note}"
         )
     with step("Asking the interpreter for the expected answers"):
-        expected = cases.reference_cases(seconds, opened.contract)
+        expected = cases.reference_cases(Predictor(encoder, decoder, opened.contract))
     with step("Comparing with the interpreter"):
-        return verify.verify(sessions, expected, opened.contract, opened.tolerance)
-
-
-def reference_checkpoint(opened: manifest.Bundle, source: str | None) -> "Checkpoint":
-    """The checkpoint that a bundle was made of, to verify it again.
-
-    Args:
-        opened: the bundle.
-        source: where to find it, or None to take what the manifest names.
-
-    Raises:
-        UsageError: it came from a file and `source` is None, or `source` holds other weights.
-    """
-    from mobilesam_export.checkpoint.load import load_checkpoint
-
-    made_of = opened.provenance
-    if source is None:
-        source = made_of.source
-        if made_of.file_sha256 and source != "official":  # a manifest has names, never paths
-            raise UsageError(f"this bundle was made of the file {source}; give its path with -c")
-    checkpoint = load_checkpoint(source)
-    if checkpoint.provenance.weights_sha256 != made_of.weights_sha256:
-        raise UsageError(
-            f"this bundle was made of other weights ({made_of.source}) than {source} holds"
-        )
-    return checkpoint
+        return verify.verify(predictor, expected, opened.recipe.tolerance)

@@ -28,6 +28,11 @@ def step(text: str) -> Iterator[None]:
         yield
 
 
+def note(text: str) -> None:
+    """One line on something that the user should know and that stops nothing."""
+    console.print(f"note: {text}", soft_wrap=True, markup=False)
+
+
 class BytesBar:
     """A progress bar with the four members that pooch asks of one."""
 

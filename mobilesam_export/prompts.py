@@ -1,16 +1,14 @@
-"""Pictures and prompts to graph inputs, and graph outputs back to masks, as SAM's predictor does.
+"""Images and prompts to graph inputs, and mask logits to an image's size, as SAM does it.
 
 Coordinates are x, y in pixels of the picture, from its top-left corner. S is the side of the
 square input.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from mobilesam_export.contract import (
     BACKGROUND,
@@ -22,12 +20,11 @@ from mobilesam_export.contract import (
     Array,
     Contract,
 )
-from mobilesam_export.errors import PictureError, UsageError
+from mobilesam_export.errors import UsageError
+from mobilesam_export.images import Picture as Picture
+from mobilesam_export.images import load_picture as load_picture
 
-Picture = NDArray[np.uint8]  # (height, width, 3) RGB
-MAX_PIXELS = 200_000_000  # a 600 MB array; beyond that a small file can fill the memory
-Image.MAX_IMAGE_PIXELS = None  # Pillow's own, lower limit; ours is checked before decoding
-WHITE = (255, 255, 255, 255)
+BOX_OVERSHOOT = 1  # pixels outside the image: inclusive corners and rounding of other tools
 
 
 @dataclass(frozen=True)
@@ -55,37 +52,6 @@ class Prompt:
         return len(self.points) == 1 and self.box is None
 
 
-def load_picture(path: Path) -> Picture:
-    """Read a picture as a viewer would show it: EXIF rotation applied, transparency on white.
-
-    Raises:
-        PictureError: there is no such file, it is no picture, is broken or has over MAX_PIXELS.
-    """
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                limit = f"{MAX_PIXELS // 1_000_000} megapixels"
-                raise PictureError(f"picture {path} is {width} x {height}; at most {limit}")
-            return np.array(_as_rgb(ImageOps.exif_transpose(image)))
-    except UnidentifiedImageError as exc:
-        raise PictureError(f"{path} is not a picture of a known format (PNG, JPEG, ...)") from exc
-    except OSError as exc:
-        raise PictureError(f"cannot read picture {path}: {exc.strerror or exc}") from exc
-    except (SyntaxError, ValueError) as exc:  # what Pillow raises for some broken files
-        raise PictureError(f"picture {path} is broken: {exc}") from exc
-
-
-def _as_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits of grey, which convert() would clip at 255
-        grey = np.clip(np.asarray(image).astype(np.float64) / 257, 0, 255).round()
-        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
-    if "A" in image.getbands() or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, WHITE), layer).convert("RGB")
-    return image.convert("RGB")
-
-
 def picture_size(picture: Picture) -> tuple[int, int]:
     """(height, width)."""
     height, width, _ = picture.shape
@@ -104,7 +70,7 @@ def encoder_inputs(picture: Picture, contract: Contract) -> dict[str, Array]:
     height, width = resized_size(*picture_size(picture), side)
     image = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
     resized = np.asarray(image)
-    if contract.form.pixels == "sam":
+    if contract.form.image_input == "sam":
         return {"input_image": resized.astype(np.float32)}
     square = np.empty((1, side, side, 3), np.uint8)
     square[:] = FILL
@@ -122,6 +88,7 @@ def decoder_inputs(
         UsageError: the prompt is empty, outside the picture, or takes too many slots.
     """
     check_prompt(prompt, size, contract)
+    prompt = clipped(prompt, size)
     side = contract.image_size
     slots = _labeled_points(prompt)
     height, width = resized_size(*size, side)
@@ -151,9 +118,30 @@ def _labeled_points(prompt: Prompt) -> list[tuple[float, float, float]]:
     return slots
 
 
+def clipped(prompt: Prompt, size: tuple[int, int]) -> Prompt:
+    """The prompt with a box that is up to `BOX_OVERSHOOT` outside the image clipped to it.
+
+    Args:
+        prompt: a box further outside is left as it is, for `check_prompt` to refuse.
+        size: (height, width) of the image.
+    """
+    if prompt.box is None:
+        return prompt
+    (height, width), (x0, y0, x1, y1) = size, prompt.box
+    return replace(
+        prompt, box=(_clip(x0, width), _clip(y0, height), _clip(x1, width), _clip(y1, height))
+    )
+
+
+def _clip(value: float, end: int) -> float:
+    near = -BOX_OVERSHOOT <= value <= end + BOX_OVERSHOOT
+    return min(max(value, 0.0), float(end)) if near else value
+
+
 def check_prompt(prompt: Prompt, size: tuple[int, int], contract: Contract) -> None:
-    """Refuse what cannot be meant; see `decoder_inputs`."""
+    """Refuse a prompt that has no answer; see `decoder_inputs`."""
     height, width = size
+    prompt = clipped(prompt, size)
     if not prompt.slots and prompt.mask_input is None:
         raise UsageError("nothing to segment: give at least one --point X,Y or a --box X0,Y0,X1,Y1")
     corners = [] if prompt.box is None else [prompt.box[:2], prompt.box[2:]]
@@ -167,18 +155,15 @@ def check_prompt(prompt: Prompt, size: tuple[int, int], contract: Contract) -> N
                 f"box {x0:g},{y0:g},{x1:g},{y1:g} is empty; "
                 "expected X0,Y0,X1,Y1 with X0 < X1 and Y0 < Y1"
             )
+    side = contract.image_size // 4
+    mask = prompt.mask_input
+    if mask is not None and mask.shape != (1, 1, side, side):
+        raise UsageError(f"mask_input is {mask.shape}; expected the logits (1, 1, {side}, {side})")
     if not contract.dynamic and prompt.slots > contract.points:
         raise UsageError(
             f"the prompt takes {prompt.slots} slots (a box takes two) and this decoder has "
             f"{contract.points}; export with --points {prompt.slots} or more"
         )
-
-
-def chosen_index(prompt: Prompt, iou_predictions: Array) -> int:
-    """Which of the four masks answers the prompt: one click the best of 1..3, otherwise 0."""
-    if not prompt.single_click:
-        return 0
-    return 1 + int(np.argmax(np.ravel(iou_predictions)[1:]))
 
 
 def upscale(low_res_mask: Array, size: tuple[int, int], side: int) -> NDArray[np.float32]:
@@ -212,16 +197,3 @@ def _resized_rows(values: NDArray[np.float32], count: int) -> NDArray[np.float32
     difference *= (place - first.astype(np.float32))[:, None]
     result += difference
     return result
-
-
-def final_mask(
-    prompt: Prompt, outputs: Mapping[str, Array], size: tuple[int, int], contract: Contract
-) -> NDArray[np.bool_]:
-    """(height, width) bool mask that answers the prompt."""
-    if contract.dynamic:  # chosen and upscaled in the graph
-        logits = outputs["masks"][0, 0]
-    else:
-        index = chosen_index(prompt, outputs["iou_predictions"])
-        logits = upscale(outputs["low_res_masks"][0, index], size, contract.image_size)
-    mask: NDArray[np.bool_] = np.asarray(logits > 0)
-    return mask

@@ -1,7 +1,5 @@
 """A bundle, a picture and a prompt -> a mask, as an app would make it."""
 
-import contextlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +9,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from mobilesam_export import prompts
-from mobilesam_export.backends import get_backend
 from mobilesam_export.bundle.manifest import Bundle
-from mobilesam_export.bundle.sessions import load_files
-from mobilesam_export.errors import BackendError, PictureError, UsageError
+from mobilesam_export.errors import OutputError, UsageError
+from mobilesam_export.files import check_output, write_whole
 from mobilesam_export.progress import step
 from mobilesam_export.prompts import Picture, Prompt
 
-COLOR = np.array([30, 144, 255])
-OPACITY = 0.55
+BACKGROUND = 0.4  # brightness of what is not in the mask, so that the mask keeps its own colors
 
 
 @dataclass(frozen=True)
@@ -44,30 +40,35 @@ def segment(opened: Bundle, picture: Picture, prompt: Prompt) -> Segmentation:
         UsageError: the prompt cannot be meant.
         BackendError: the bundle's files cannot be run here.
     """
-    size, contract = prompts.picture_size(picture), opened.contract
-    prompts.check_prompt(prompt, size, contract)
-    backend = get_backend(opened.backend)
-    if reason := backend.why_unavailable():
-        raise BackendError(f"cannot run {opened.folder}: {reason}")
+    prompts.check_prompt(prompt, prompts.picture_size(picture), opened.contract)
     with step("Loading the bundle"):
-        encoder, decoder = load_files(opened.folder, backend, contract)
+        predictor = opened.predictor()
     with step("Encoding the picture"):
-        inputs = prompts.encoder_inputs(picture, contract)
-        embeddings = encoder.run(inputs)["image_embeddings"]
-    outputs = decoder.run(prompts.decoder_inputs(prompt, embeddings, size, contract))
-    iou = outputs["iou_predictions"][0]
-    index = 0 if contract.dynamic else prompts.chosen_index(prompt, iou)
-    mask = prompts.final_mask(prompt, outputs, size, contract)
-    return Segmentation(mask, float(iou[index]), encoder.note)
+        image = predictor.embed(picture)
+    answer = predictor.predict(prompt, image)
+    return Segmentation(answer.mask, answer.predicted_iou, predictor.encoder.note)
 
 
 def overlay(picture: Picture, mask: NDArray[np.bool_], prompt: Prompt) -> Image.Image:
-    """The picture with the mask in color, clicks as dots (red: background) and the box."""
-    blended = picture.astype(np.float32)
-    blended[mask] = (1 - OPACITY) * blended[mask] + OPACITY * COLOR
-    image = Image.fromarray(blended.round().astype(np.uint8))
-    draw = ImageDraw.Draw(image)
+    """The mask in its own colors in a white contour on a dimmed background, and the prompt.
+
+    Args:
+        picture: (height, width, 3) uint8, RGB.
+        mask: (height, width) bool.
+        prompt: drawn as dots (white: in the mask, red: background) and the box.
+
+    Returns:
+        RGB, of the picture's size.
+    """
     unit = max(picture.shape) / 150
+    line = max(1, round(unit / 2))
+    contour = _grown(mask, line)
+    edge = _grown(contour, max(1, line // 2))  # dark, so that the line is seen on white, too
+    drawn = np.where(mask[..., None], picture, picture * BACKGROUND).round().astype(np.uint8)
+    drawn[edge & ~mask] = 0
+    drawn[contour & ~mask] = 255
+    image = Image.fromarray(drawn)
+    draw = ImageDraw.Draw(image)
     for x, y, inside in prompt.points:
         fill = "white" if inside else "red"
         corners = (x - 2 * unit, y - 2 * unit, x + 2 * unit, y + 2 * unit)
@@ -77,38 +78,40 @@ def overlay(picture: Picture, mask: NDArray[np.bool_], prompt: Prompt) -> Image.
     return image
 
 
+def _grown(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+    """The pixels from which the mask is at most `radius` rows and columns away."""
+    for axis in (0, 1):
+        around = [(radius, radius) if axis == a else (0, 0) for a in (0, 1)]
+        windows = np.lib.stride_tricks.sliding_window_view(
+            np.pad(mask, around), 2 * radius + 1, axis
+        )
+        mask = np.any(windows, axis=-1)
+    return mask
+
+
 def check_picture_paths(source: Path, paths: Sequence[Path]) -> None:
     """Refuse, before any work is done, places where pictures cannot or must not be written.
 
     Raises:
         UsageError: a suffix is not .png, a folder is not there, or a picture would be lost.
+        OutputError: the system refuses the name.
     """
     for path in paths:
-        if path.suffix.lower() != ".png":  # anything lossy would change a mask
-            raise UsageError(f"{path} is to be a PNG; give it a name that ends in .png")
+        check_output(path, ".png")  # anything lossy would change a mask
         try:
-            if path.is_dir() or not path.absolute().parent.is_dir():
-                raise UsageError(f"{path} cannot be written: no such folder, or it is one")
             if path.exists() and source.exists() and path.samefile(source):
                 raise UsageError(f"{path} is the picture itself; choose another name")
         except OSError as exc:
-            raise PictureError(f"cannot write {path}: {exc.strerror}") from exc
+            raise OutputError(f"cannot write {path}: {exc.strerror}") from exc
     if len({path.resolve() for path in paths}) < len(paths):
         raise UsageError(f"mask and overlay are both to be {paths[0]}; choose two names")
 
 
 def save_picture(image: Image.Image, path: Path) -> None:
-    """Write a PNG whole or not at all.
+    """Write a PNG completely or not at all.
 
     Raises:
-        PictureError: it cannot be written.
+        OutputError: it cannot be written.
     """
-    part = path.with_name(f".{path.stem}.part{os.getpid()}.png")
-    try:
+    with write_whole(path) as part:
         image.save(part)
-        part.replace(path)
-    except OSError as exc:
-        raise PictureError(f"cannot write {path}: {exc.strerror or exc}") from exc
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)

@@ -7,22 +7,37 @@ Nothing of a converter or a runtime is in it, and activations have the range of 
 """
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mobilesam_export import metrics, prompts
-from mobilesam_export.contract import Array, Contract
-from mobilesam_export.graphs import Graph
-from mobilesam_export.model import PIXEL_MEAN
+from mobilesam_export import metrics
+from mobilesam_export.backends import reference
+from mobilesam_export.bundle.manifest import open_bundle
+from mobilesam_export.checkpoint.load import load_matching_checkpoint
+from mobilesam_export.contract import Contract
+from mobilesam_export.errors import UsageError
+from mobilesam_export.files import write_whole
+from mobilesam_export.graphs import Graph, as_session, split_graphs
+from mobilesam_export.graphs.names import weights
+from mobilesam_export.model import build_sam
+from mobilesam_export.predictor import Predictor
+from mobilesam_export.progress import step
 from mobilesam_export.target import Recipe
+from mobilesam_export.verification import cases as verification_cases
 from mobilesam_export.verification.cases import PictureCase
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 LLOYD_STEPS = 12  # of k-means in one dimension; more changes the third digit of a PSNR
+PROMPTS = ("click", "box")  # of those that files are verified with; there are many groups
+WIDTH_IN, ROW_IN = 8.0, 0.26  # inches of the plot
+COLORS = {"encoder": "#3b82c4", "decoder": "#c2410c"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +46,7 @@ class Damage:
 
     Attributes:
         graph: "encoder" or "decoder".
-        group: common start of the names of its weights.
+        group: path of a module or weight, as a pattern of a recipe's exceptions.
         numbers: how many weights are rounded.
         embedding_psnr_db: the worst of the pictures; None in the decoder.
         mask_iou_mean: over all verification prompts, against float32.
@@ -44,6 +59,77 @@ class Damage:
     embedding_psnr_db: float | None
     mask_iou_mean: float
     mask_iou_min: float
+
+    @property
+    def loss(self) -> float:
+        """Mean mask IoU that is lost."""
+        return max(0.0, 1 - self.mask_iou_mean)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, which has no infinity, as the PSNR without any difference: null."""
+        psnr = self.embedding_psnr_db
+        finite = None if psnr is None or math.isinf(psnr) else psnr
+        return {**asdict(self), "embedding_psnr_db": finite}
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What the recipe of a bundle does to each group of layers."""
+
+    target: str
+    recipe: str
+    damages: tuple[Damage, ...]
+
+
+def measure_bundle(folder: Path, checkpoint: str | None = None) -> Sensitivity:
+    """Round each group of layers of a bundle's model as its recipe does.
+
+    Args:
+        folder: the bundle.
+        checkpoint: what it was made of, or None to take what its manifest names.
+
+    Raises:
+        UsageError: the recipe rounds nothing, or the bundle's decoder picks its own mask.
+        BundleError: it is no bundle. CheckpointError: its weights are not to be had.
+    """
+    opened = open_bundle(folder)
+    contract, recipe = opened.contract, opened.recipe
+    if contract.dynamic:
+        raise UsageError("its layers are those of the onnx target; use a bundle of that one")
+    if (recipe.weights, recipe.activations) == ("float32", "float32"):
+        raise UsageError("a float32 bundle rounds nothing; give one of another recipe")
+    checked = load_matching_checkpoint(opened.provenance, checkpoint)
+    sam = build_sam(checked.state_dict, contract.image_size)
+    with step("Asking PyTorch for the expected answers"):
+        expected = verification_cases.reference_cases(reference.load(sam, contract))
+    with step("Rounding one group of layers after the other"):
+        few = [
+            replace(case, prompts=tuple(p for p in case.prompts if p.name in PROMPTS))
+            for case in expected
+        ]
+        damages = tuple(measure(split_graphs(sam, contract), recipe, few, contract))
+    return Sensitivity(opened.target, opened.recipe_name, damages)
+
+
+def save_plot(found: Sensitivity, path: Path) -> None:
+    """Draw bars of the mask IoU that each group loses, as a PNG.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    from matplotlib.figure import Figure  # no pyplot: no display, no global state
+
+    names = [f"{damage.graph} {damage.group}" for damage in found.damages]
+    colors = [COLORS[damage.graph] for damage in found.damages]
+    figure = Figure(figsize=(WIDTH_IN, ROW_IN * len(names) + 0.8), layout="constrained")
+    panel = figure.subplots()
+    bars = panel.barh(names, [damage.loss for damage in found.damages], color=colors)
+    panel.bar_label(bars, fmt="%.4f", padding=3, fontsize=8)
+    panel.invert_yaxis()
+    title = f"{found.target}, {found.recipe}"
+    panel.set_title(f"Mask IoU lost to each group alone: {title}", fontsize=10)
+    with write_whole(path) as part:
+        figure.savefig(part, dpi=120)
 
 
 def measure(
@@ -61,36 +147,31 @@ def measure(
         The damage of each group, in the order of the graphs.
     """
     encoder, decoder = graphs
+    predictor = Predictor(as_session(encoder), as_session(decoder), contract)
     for graph in graphs:
         for group, names in weight_groups(graph.module, recipe.weight_threshold).items():
             numbers = sum(_tensor(graph.module, name).numel() for name in names)
-            with rounded(graph.module, group, names, recipe), torch.inference_mode():
-                found = [_answer(encoder, decoder, case, contract, graph) for case in cases]
+            with rounded(graph.module, group, names, recipe):
+                found = [_answer(predictor, case, encoded=graph is encoder) for case in cases]
             ious = [iou for _, values in found for iou in values]
             psnr = min(value for value, _ in found) if graph is encoder else None
             yield Damage(graph.spec.name, group, numbers, psnr, float(np.mean(ious)), min(ious))
 
 
 def weight_groups(module: nn.Module, threshold: int) -> dict[str, list[str]]:
-    """Names of all tensors of two and more axes and over `threshold` numbers, by their block."""
+    """Names of all weights over `threshold` elements, by the pattern that means their block."""
     groups: dict[str, list[str]] = {}
-    tensors = [*module.named_parameters(), *module.named_buffers()]
-    order = {name: number for number, name in enumerate(dict(module.named_modules()))}
-    tensors.sort(key=lambda item: order[item[0].rpartition(".")[0]])
-    for name, tensor in tensors:
-        if tensor.ndim >= 2 and tensor.numel() > threshold and tensor.is_floating_point():
-            groups.setdefault(_group(name), []).append(name)
+    for name in weights(module, threshold):
+        groups.setdefault(_group(name), []).append(name)
     return groups
 
 
 def _group(name: str) -> str:
-    """body.3.blocks.1.q.weight -> body.3.blocks.1; stem.2.weight -> stem; and so on."""
+    """stage2.blocks.1.q.weight -> stage2.blocks.1; stem.conv1.weight -> stem; and so on."""
     parts = name.split(".")
     if "blocks" in parts:
         return ".".join(parts[: parts.index("blocks") + 2])
-    return (
-        parts[0] if parts[0] in ("stem", "neck", "points", "mask_prompt") else ".".join(parts[:2])
-    )
+    return ".".join(parts[:2]) if parts[0] == "transformer" else parts[0]
 
 
 @contextlib.contextmanager
@@ -155,7 +236,10 @@ def _palette(weight: Tensor, colors: int) -> Tensor:
 
 def _round_inputs(activations: str):  # type: ignore[no-untyped-def] # noqa: ANN202 torch's hooks
     def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(_round_activation(item, activations) for item in inputs)
+        return tuple(
+            _round_activation(item, activations) if isinstance(item, Tensor) else item
+            for item in inputs
+        )
 
     return hook
 
@@ -174,31 +258,14 @@ def _round_activation(value: Tensor, activations: str) -> Tensor:
     return value
 
 
-def _answer(
-    encoder: Graph, decoder: Graph, case: PictureCase, contract: Contract, changed: Graph
-) -> tuple[float, list[float]]:
-    """PSNR of the embedding, and mask IoU of every prompt; only what has changed is run."""
-    embeddings: Array = case.embeddings
-    if changed is encoder:
-        inputs = prompts.encoder_inputs(case.picture, contract)
-        embeddings = encoder.module(_pixels(inputs, contract)).numpy()
-    size = prompts.picture_size(case.picture)
-    ious = []
-    for item in case.prompts:
-        given = prompts.decoder_inputs(item.prompt, embeddings, size, contract)
-        masks, iou = decoder.module(*(torch.from_numpy(np.asarray(v)) for v in given.values()))
-        outputs = {"low_res_masks": masks.numpy(), "iou_predictions": iou.numpy()}
-        found = prompts.final_mask(item.prompt, outputs, size, contract)
-        ious.append(metrics.mask_iou(found, item.mask))
-    return metrics.psnr_db(embeddings, case.embeddings), ious
-
-
-def _pixels(inputs: dict[str, Array], contract: Contract) -> Tensor:
-    """What the encoder's module takes; Core ML centres an image before the module sees it."""
-    (pixels,) = (torch.from_numpy(np.asarray(value)) for value in inputs.values())
-    if contract.form.pixels != "image":
-        return pixels
-    return (pixels.float() - torch.tensor(PIXEL_MEAN)).permute(0, 3, 1, 2).contiguous()
+def _answer(predictor: Predictor, case: PictureCase, *, encoded: bool) -> tuple[float, list[float]]:
+    """PSNR of the embedding, and mask IoU of every prompt; what has not changed is not run."""
+    image = predictor.embed(case.picture) if encoded else case.embedded
+    ious = [
+        metrics.mask_iou(predictor.predict(item.prompt, image).mask, item.answer.mask)
+        for item in case.prompts
+    ]
+    return metrics.psnr_db(image.embeddings, case.embeddings), ious
 
 
 def _tensor(module: nn.Module, name: str) -> Tensor:

@@ -13,16 +13,15 @@ import multiprocessing
 import os
 import re
 import resource
-import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 ERROR, USAGE, FAILED = 1, 2, 3
-TIMEOUT_S = 300  # for a program that hangs; the longest takes a minute of one idle core
+TIMEOUT_S = 1800  # for a program that hangs, on however busy a machine
 PROGRESS = re.compile(
     r"(Loading the (checkpoint \(.*\)|bundle)|Converting the (encoder|decoder)|Encoding the picture"
     r"|Asking PyTorch for the expected answers|Verifying the files against PyTorch"
@@ -33,15 +32,15 @@ PROGRESS = re.compile(
 THIRD_PARTY = re.compile(r"tmp/torchinductor_.*|tmp/\.ses|cache(/Microsoft(/.*)?)?")
 FOREIGN = ("MOBILESAM_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 TMP = "tmp"  # the program's temporary folder, so that a snapshot shows what is left there
-# Ctrl-C and the limit on files as a shell hands them on, whatever pytest itself runs under.
-START = """
-import os, resource, signal, sys
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-limit = int(sys.argv[1])
-if limit >= 0:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-os.execv(sys.argv[2], sys.argv[2:])
+# `python -m mobilesam_export` after a line that sets up a fault; see tests/fault_points.py.
+WITH_FAULT = """
+import runpy, sys
+sys.path.append({root!r})
+from tests.fault_points import *
+{fault}
+runpy.run_module("mobilesam_export", run_name="__main__", alter_sys=True)
 """
+ROOT = Path(__file__).parents[1]
 MODULE = [sys.executable, "-m", "mobilesam_export"]
 SCRIPT = [str(Path(sys.executable).with_name("mobilesam-export"))]  # as pip installed it
 
@@ -76,10 +75,15 @@ def environment(folder: Path, extra: Mapping[str, str] | None = None) -> dict[st
     return {**kept, **places, "NO_PROXY": "127.0.0.1", **(extra or {})}
 
 
-def cold(folder: Path, arguments: Sequence[object], *, script: bool = False) -> Result:
-    """Run the program in `folder` to its end, as `python -m` or by its script."""
+def cold(
+    folder: Path, arguments: Sequence[object], *, script: bool = False, fault: str = ""
+) -> Result:
+    """Run the program in `folder` to its end, as `python -m`, by its script or with a fault."""
+    program = SCRIPT if script else MODULE
+    if fault:
+        program = [sys.executable, "-c", WITH_FAULT.format(root=str(ROOT), fault=fault)]
     done = subprocess.run(
-        [*(SCRIPT if script else MODULE), *map(str, arguments)],
+        [*program, *map(str, arguments)],
         cwd=folder,
         env=environment(folder),
         capture_output=True,
@@ -95,13 +99,29 @@ def warm(
     arguments: Sequence[object],
     env: Mapping[str, str] | None = None,
     file_limit: int = -1,
+    before: Sequence[Callable[[], None]] = (),
 ) -> Result:
-    """The same in a forked process; `file_limit`: size in bytes that no file may pass."""
+    """The same in a forked process.
+
+    Args:
+        folder: working folder.
+        arguments: of the command line.
+        env: environment variables to add.
+        file_limit: size in bytes that no file may pass; -1: none.
+        before: what is called in the process before the program; see tests/fault_points.py.
+    """
     with tempfile.TemporaryDirectory() as outside:
         streams = Path(outside, "stdout"), Path(outside, "stderr")
         process = warm_processes.Process(
             target=_main,
-            args=([*map(str, arguments)], folder, environment(folder, env), file_limit, streams),
+            args=(
+                [*map(str, arguments)],
+                folder,
+                environment(folder, env),
+                file_limit,
+                streams,
+                before,
+            ),
         )
         process.start()
         process.join(TIMEOUT_S)
@@ -117,6 +137,7 @@ def _main(
     env: dict[str, str],
     file_limit: int,
     streams: tuple[Path, Path],
+    before: Sequence[Callable[[], None]],
 ) -> None:
     for number, stream in enumerate(streams, start=1):
         os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT), number)
@@ -126,42 +147,11 @@ def _main(
     if file_limit >= 0:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
     sys.argv = ["mobilesam-export", *arguments]
+    for prepare in before:
+        prepare()
     from mobilesam_export.__main__ import main
 
     main()
-
-
-def start(
-    folder: Path,
-    arguments: Sequence[object],
-    env: Mapping[str, str] | None = None,
-    program: Sequence[str] = MODULE,
-) -> subprocess.Popen[str]:
-    """Start the program in `folder`, to be interrupted; stderr can be read line by line."""
-    return subprocess.Popen(
-        [sys.executable, "-c", START, "-1", *program, *map(str, arguments)],
-        cwd=folder,
-        env=environment(folder, env),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def wait_for_line(process: subprocess.Popen[str], text: str) -> str:
-    """Read stderr up to a line with `text`; everything that was read."""
-    assert process.stderr is not None
-    read = ""
-    for line in process.stderr:
-        read += line
-        if text in line:
-            return read
-    raise AssertionError(f"{text!r} was never said, only:\n{read}")
-
-
-def interrupt(process: subprocess.Popen[str]) -> None:
-    """Ctrl-C."""
-    process.send_signal(signal.SIGINT)
 
 
 def snapshot(folder: Path) -> dict[str, str]:

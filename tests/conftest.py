@@ -14,6 +14,7 @@ from filelock import FileLock
 from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.target import builtin_targets, load_target
+from tests.cli_runner import warm
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = str(Path(sys.executable).with_name("mobilesam-export"))  # as pip installed it
@@ -71,9 +72,9 @@ def export(shared: Path) -> Callable[..., Path]:
         folder = shared / "-".join(arguments).replace("/", "_")
         with FileLock(f"{folder}.lock"):
             if not folder.exists():  # a bundle is there as a whole or not at all
-                command = [PROGRAM, *arguments, "-o", str(folder)]
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
-                folder.with_suffix(".stderr").write_text(done.stderr)
+                result = warm(shared, [*arguments, "-o", folder])
+                assert result.code == 0, result.stderr
+                folder.with_suffix(".stderr").write_text(result.stderr)
         return folder
 
     return run

@@ -10,6 +10,7 @@ import torch
 
 from mobilesam_export.backends.coreml import weights
 from mobilesam_export.errors import TargetError
+from mobilesam_export.graphs import Graph
 from mobilesam_export.quiet import quiet
 from mobilesam_export.target import Recipe
 
@@ -21,7 +22,7 @@ def opened(package: Path) -> Any:
     return ct.models.MLModel(str(package), skip_model_load=True)
 
 
-def compressed_spec(package: Path, recipe: Recipe, graph: str) -> Any:
+def compressed_spec(package: Path, recipe: Recipe, graph: Graph) -> Any:
     """What a recipe makes of the weights of a float16 package."""
     with quiet():  # coremltools leaves its temporary folder to be found and warned of
         return weights.compress(opened(package), recipe, graph).get_spec()

@@ -77,7 +77,7 @@ default_recipe = "float32"
 
 [graph]
 layout = "channel-last"
-pixels = "uint8"
+image_input = "uint8"
 prompt = "slots"
 
 [recipe.float32]
@@ -136,7 +136,7 @@ def test_what_a_backend_refuses_is_said_before_the_checkpoint_is_looked_for(tmp_
     install(tmp_path / "site", TOY)
     (tmp_path / "mine.toml").write_text(TARGET + "\n[convert]\nsharp = true\n")
     done = run(tmp_path, "run", "mine.toml", "-c", "missing.pt", "-o", "out")
-    phrases = ["target mine, recipe float32", "takes no keys, found {'sharp': True}"]
+    phrases = ["mine.toml, line 11: recipe float32: ", "takes no keys, found {'sharp': True}"]
     assert_refused(done, ERROR, phrases)
 
 

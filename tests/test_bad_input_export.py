@@ -26,6 +26,7 @@ from tests.cli_runner import (
 
 TARGETS = Path(__file__).parents[1] / "targets"
 ONNX = (TARGETS / "onnx.toml").read_text(encoding="utf-8")
+TFLITE = (TARGETS / "tflite.toml").read_text(encoding="utf-8")
 COREML = (TARGETS / "coreml.toml").read_text(encoding="utf-8")
 SMALL = ("-c", "seeded", "--image-size", 256)
 
@@ -61,7 +62,7 @@ TEXTS = {
     ),
     "default recipe": (change('recipe = "float32"', 'recipe = "w2"'), "default_recipe is 'w2'"),
     "layout": (change("channel-last", "sideways"), "graph.layout is 'sideways'; expected one of"),
-    "pixels": (change('"uint8"', '"int3"'), "graph.pixels is 'int3'; expected one of"),
+    "image input": (change('"uint8"', '"int3"'), "graph.image_input is 'int3'; expected one of"),
     "prompt": (change('"slots"', '"words"'), "graph.prompt is 'words'; expected one of"),
     "precision": (change('weights = "float16"', 'weights = "w3"'), "weights is 'w3'"),
 }
@@ -72,7 +73,7 @@ def test_target_file_with_a_mistake(name: str, tmp_path: Path) -> None:
     text, phrase = TEXTS[name]
     (tmp_path / "mine.toml").write_text(text, encoding="utf-8")
     arguments = ["run", "mine.toml", "-c", "missing.pt"]
-    refused_cold(tmp_path, arguments, ERROR, ["target mine", phrase])
+    refused_cold(tmp_path, arguments, ERROR, ["mine.toml", phrase])
 
 
 def test_target_file_that_is_not_utf8(tmp_path: Path) -> None:
@@ -94,19 +95,19 @@ def test_target_that_is_not_there(name: str, phrase: str, tmp_path: Path) -> Non
     refused_cold(tmp_path, ["run", name], ERROR, [phrase], script=True)
 
 
-# What only the backend can judge.
+# What only the backend can judge: the text, and phrases of the error.
 CHOICES = {
-    "backend": (change('"onnx"', '"tensorrt"'), "no backend 'tensorrt'"),
+    "backend": (change('"onnx"', '"tensorrt"'), "mine.toml, line 2: no backend 'tensorrt'"),
     "backend with a dot": (change('"onnx"', '"os.path"'), "no backend 'os.path'"),
-    "backend without files": (change('"onnx"', '"reference"'), "backend 'reference'", "no files"),
+    "backend without files": (change('"onnx"', '"reference"'), "no backend 'reference'"),
     "backend dunder": (change('"onnx"', '"__init__"'), "backend '__init__'"),
     "opset": (change("opset = 20", "opset = 5"), "opset is 5", "18 to 23"),
     "opset as text": (change("opset = 20", 'opset = "20"'), "opset = NUMBER", "'20'"),
     "opset as yes": (change("opset = 20", "opset = true"), "opset", "True"),
     "unknown option": (change("opset = 20", "opset = 20\nfuse = 1"), "opset = NUMBER", "fuse"),
     "system": (change('"iOS16"', '"iOS3"', COREML), "'iOS3'", "expected one of: iOS16"),
-    "pixels of Core ML": (change('"image"', '"uint8"', COREML), 'pixels = "image"', "coreml"),
-    "pixels of ONNX": (change('"uint8"', '"image"'), "pixels", "onnx"),
+    "input of Core ML": (change('"image"', '"uint8"', COREML), 'image_input = "image"', "coreml"),
+    "input of ONNX": (change('"uint8"', '"image"'), "image_input", "onnx"),
     "mixed": (change('activations = "float32"', 'activations = "float16"'), "both", "float16"),
 }
 
@@ -116,6 +117,30 @@ def test_target_that_its_backend_cannot_make(name: str, tmp_path: Path) -> None:
     text, *phrases = CHOICES[name]
     (tmp_path / "mine.toml").write_text(text, encoding="utf-8")
     refused(tmp_path, ["run", "mine.toml", *SMALL, "-o", "out"], ERROR, phrases)
+
+
+# Words of a backend's own: what is put in front of a line of the text, and what is said of it.
+OWN_WORDS = {
+    "option": ("opset = 20", "fuse = 1", ONNX, "float32", "opset = NUMBER"),
+    "option of one recipe": ("opset = 23", "fuse = 1", ONNX, "w8-dynamic", "opset = NUMBER"),
+    "ONNX": ("gelu =", "speed = 1", ONNX, "w8-dynamic", "unknown key 'speed'"),
+    "Core ML": ("[recipe.w8a8.tol", "quantize.speed = 1", COREML, "w8a8", "float_inputs.encoder"),
+    "TFLite": ("other_constants =", "speed = 1", TFLITE, "w8-dynamic", "a quantize table"),
+    "TFLite's op": ("decoder = []", 'encoder_stored = ["GELU"]', TFLITE, "w8a8", "GELU"),
+}
+
+
+@pytest.mark.parametrize("name", OWN_WORDS)
+def test_word_that_no_backend_knows_is_refused_with_its_line(name: str, tmp_path: Path) -> None:
+    place, word, text, recipe, phrase = OWN_WORDS[name]
+    start = text.index(place, text.index(f"[recipe.{recipe}]") if recipe != "float32" else 0)
+    if place.startswith("["):  # into the recipe's own table
+        start = text.index("weights =", text.index(f"[recipe.{recipe}]"))
+    (tmp_path / "mine.toml").write_text(f"{text[:start]}{word}\n{text[start:]}", encoding="utf-8")
+    line = text[:start].count("\n") + 1
+    arguments = ["run", "mine.toml", "-r", recipe, "-c", "missing.pt", "-o", "out"]
+    phrases = [f"mine.toml, line {line}: recipe {recipe}: ", phrase]
+    refused(tmp_path, arguments, ERROR, phrases)
 
 
 def test_unknown_recipe(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mobilesam_export.prompts import MAX_PIXELS
+from mobilesam_export.images import MAX_PIXELS
 from mobilesam_export.scenes import scene
 from tests.cli_runner import ERROR, USAGE, refused, refused_cold, snapshot, warm
 
@@ -44,12 +44,12 @@ def save_cut(path: Path, kind: str) -> None:
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda path: None, "No such file"),
     "folder": (lambda path: path.mkdir(), "Is a directory"),
-    "empty": (lambda path: path.write_bytes(b""), "not a picture of a known format"),
-    "text": (lambda path: path.write_text("a cat on a mat"), "not a picture of a known format"),
+    "empty": (lambda path: path.write_bytes(b""), "not an image of a known format"),
+    "text": (lambda path: path.write_text("a cat on a mat"), "not an image of a known format"),
     "truncated JPEG": (lambda path: save_cut(path, "JPEG"), "truncated"),
     "truncated PNG": (lambda path: save_cut(path, "PNG"), "picture"),
-    "huge": (lambda path: path.write_bytes(png(40_000, 40_000)), "40000 x 40000; at most"),
-    "huge and thin": (lambda path: path.write_bytes(png(MAX_PIXELS + 1, 1)), "at most"),
+    "huge": (lambda path: path.write_bytes(png(40_000, 40_000)), "40000 x 40000; expected"),
+    "huge and thin": (lambda path: path.write_bytes(png(MAX_PIXELS + 1, 1)), "megapixels at most"),
     "cut, 144 megapixels": (lambda path: path.write_bytes(png(12_000, 12_000)), "picture"),
     "without height": (lambda path: path.write_bytes(png(10, 0)), "picture"),
 }
@@ -114,7 +114,7 @@ def test_malformed_prompt(option: str, value: str, tmp_path: Path) -> None:
 PLACES = [
     (["-o", "mask.jpg"], USAGE, ["mask.jpg", "ends in .png"]),
     (["-o", "mask"], USAGE, ["ends in .png"]),
-    (["-o", "gone/mask.png"], USAGE, ["gone/mask.png", "no such folder"]),
+    (["-o", "gone/mask.png"], USAGE, ["gone/mask.png", "no such folder as gone"]),
     (["-o", "folder.png"], USAGE, ["folder.png"]),
     (["-o", "photo.png/mask.png"], USAGE, ["photo.png/mask.png"]),
     (["--overlay", "overlay.webp"], USAGE, ["overlay.webp", "ends in .png"]),
@@ -217,3 +217,16 @@ def test_unusual_picture(name: str, onnx_bundle: Path, tmp_path: Path) -> None:
         with Image.open(tmp_path / made) as image:
             assert image.size == size
     assert snapshot(tmp_path).keys() - before.keys() == {"mask.png", "overlay.png", "tmp"}
+
+
+def test_what_a_rule_decides_of_an_image_is_noted(onnx_bundle: Path, tmp_path: Path) -> None:
+    grey = SCENE[..., 0].astype(np.uint16) << 4
+    Image.fromarray(np.maximum(grey, 64 << 4)).save(tmp_path / "deep.tif")
+    Image.new("RGB", (80, 60), (9, 9, 9)).save(tmp_path / "lid.png")
+    for name, note in (
+        ("deep.tif", f"image deep.tif is deeper than 8 bits, its largest value is {grey.max()}: "),
+        ("lid.png", "image lid.png is of a single color; there is nothing to find"),
+    ):
+        result = warm(tmp_path, ["segment", onnx_bundle, name, "--point", "9,9"])
+        assert result.code == 0, result.stderr
+        assert f"\nnote: {note}" in result.stderr

@@ -2,8 +2,8 @@
 
 import json
 import shutil
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli_runner import (
-    ERROR,
-    FAILED,
-    TIMEOUT_S,
-    USAGE,
-    interrupt,
-    refused,
-    start,
-    wait_for_line,
-    warm,
-)
+from mobilesam_export.benchmark import timing
+from tests.cli_runner import ERROR, FAILED, USAGE, refused, warm
+from tests.fault_points import INTERRUPT, at_call, at_line
 
 QUICK = ("--rounds", "3", "--warmup", "1", "--loads", "2", "--threads", "1")
 BUDGET = 'device = "cpu"\n[median_ms]\n'
@@ -173,8 +165,8 @@ def test_pytorch_beside_a_bundle(onnx_bundle: Path, tmp_path: Path) -> None:
         (["BUNDLE", "--warmup", "-1"], USAGE, ["--warmup is -1"]),
         (["BUNDLE", "--max-seconds", "0"], USAGE, ["--max-seconds is 0"]),
         (["BUNDLE", "BUNDLE"], USAGE, ["given twice"]),
-        (["BUNDLE", "--save", "x.txt"], ERROR, ["x.txt", ".json"]),
-        (["BUNDLE", "--plot", "no/x.png"], ERROR, ["no/x.png", "no such folder"]),
+        (["BUNDLE", "--save", "x.txt"], USAGE, ["x.txt", ".json"]),
+        (["BUNDLE", "--plot", "no/x.png"], USAGE, ["no/x.png", "no such folder"]),
         (["BUNDLE", "--budget", "papers"], ERROR, ["no budget 'papers'", "paper"]),
         (["BUNDLE", "--pytorch", "jit"], USAGE, ["--pytorch jit", "compiled"]),
         (["nowhere"], ERROR, ["nowhere does not exist"]),
@@ -203,17 +195,15 @@ def test_a_damaged_bundle_is_one_line(onnx_bundle: Path, tmp_path: Path) -> None
 def test_ctrl_c_keeps_what_was_measured_and_marks_it_partial(
     onnx_bundle: Path, tmp_path: Path
 ) -> None:
-    arguments = ["benchmark", onnx_bundle, "--rounds", "100000", "--max-seconds", "2"]
-    process = start(tmp_path, [*arguments, "--threads", "1", "--save", "kept.json"])
-    wait_for_line(process, "Timing decoder")
-    time.sleep(1)
-    interrupt(process)
-    stdout, stderr = process.communicate(timeout=TIMEOUT_S)
-    assert process.returncode == ERROR
-    assert "Error: interrupted; the " in stderr
-    assert "marked partial" in stderr
-    assert "Traceback" not in stderr
-    assert stdout.startswith("PARTIAL")
+    second_call = partial(at_call, f"{timing.__name__}:time_call", INTERRUPT, 1)
+    fault = partial(at_line, "Timing decoder", second_call)
+    arguments = ["benchmark", onnx_bundle, *QUICK, "--save", "kept.json"]
+    result = warm(tmp_path, arguments, before=[fault])
+    assert result.code == ERROR
+    assert "Error: interrupted; the " in result.stderr
+    assert "marked partial" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout.startswith("PARTIAL")
     kept = json.loads((tmp_path / "kept.json").read_text())
     assert kept["partial"]
     rows = {row["component"]: row for row in kept["rows"]}

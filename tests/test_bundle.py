@@ -13,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mobilesam_export import pipeline
 from mobilesam_export.backends.onnx import backend as onnx
 from mobilesam_export.bundle import manifest, staging, swap
+from mobilesam_export.checkpoint.load import load_matching_checkpoint
 from mobilesam_export.contract import Array
 from mobilesam_export.errors import BundleError, UsageError
 from mobilesam_export.metrics import mask_iou
@@ -192,10 +192,9 @@ def test_a_file_may_be_named_as_the_manifest_names_it(
     torch.save(state_dict, "mine.pt")
     opened = manifest.open_bundle(onnx_bundle)
     made_of = replace(opened.provenance, source="mine.pt", file_sha256="of the file")
-    opened = replace(opened, provenance=made_of)
-    assert pipeline.reference_checkpoint(opened, "mine.pt").provenance.source == "mine.pt"
+    assert load_matching_checkpoint(made_of, "mine.pt").provenance.source == "mine.pt"
     with pytest.raises(UsageError, match="give its path with -c"):
-        pipeline.reference_checkpoint(opened, None)
+        load_matching_checkpoint(made_of, None)
 
 
 def test_masks_of_golden_vectors_differ_between_prompts(onnx_bundle: Path) -> None:

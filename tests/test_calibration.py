@@ -17,8 +17,8 @@ from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import PictureError
 from mobilesam_export.model import build_sam
+from mobilesam_export.predictor import Predictor
 from mobilesam_export.scenes import scene
-from mobilesam_export.session import Session
 from mobilesam_export.target import load_target
 from tests.cli_runner import USAGE, refused
 
@@ -28,12 +28,12 @@ PICTURES = 5
 
 
 @cache
-def sessions(contract: Contract) -> tuple[Session, Session]:
+def predictor(contract: Contract) -> Predictor:
     return reference.load(build_sam(seeded_state_dict(0), 256), contract)
 
 
 def collect(folder: Path | None, contract: Contract = SLOTS) -> Calibration:
-    return calibration.collect(folder, sessions(contract), contract)
+    return calibration.collect(folder, predictor(contract))
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,8 @@ def test_two_slots_are_given_what_fits(folder: Path) -> None:
 
 def test_embeddings_are_those_of_the_reference(folder: Path) -> None:
     found = collect(folder)
-    expected = sessions(SLOTS)[0].run(dict(found.samples["encoder"][0]))["image_embeddings"]
+    encoder = predictor(SLOTS).encoder
+    expected = encoder.run(dict(found.samples["encoder"][0]))["image_embeddings"]
     assert np.array_equal(found.samples["decoder"][0]["image_embeddings"], expected)
 
 
@@ -147,6 +148,11 @@ def write_text(folder: Path) -> None:
     (folder / "3.png").write_text("no picture")
 
 
+def write_texts(folder: Path) -> None:
+    for number in (3, 4):
+        (folder / f"{number}.png").write_text("no picture")
+
+
 def copy_one(folder: Path) -> None:
     for path in folder.glob("*.png"):
         path.write_bytes((folder / "0.png").read_bytes())
@@ -155,9 +161,7 @@ def copy_one(folder: Path) -> None:
 FAULTS = [
     (remove_all, "has no picture; expected at least 4"),
     (remove_two, "has 3 pictures; expected at least 4"),
-    (write_constant, "3.png is of one color"),
-    (truncate, "3.png"),
-    (write_text, "3.png is not a picture"),
+    (write_texts, "3 of its 5 images can be used, expected at least 4; .*3.png is not an image"),
     (copy_one, "only 1 of its pictures differ from each other; expected at least 4"),
 ]
 
@@ -170,6 +174,30 @@ def test_bad_folders_are_refused_in_one_line(
     with pytest.raises(PictureError, match=message) as caught:
         collect(copied)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (write_constant, "is of one color"),
+        (truncate, "is damaged"),
+        (write_text, "is not an image"),
+    ],
+)
+def test_one_image_that_tells_nothing_is_left_out_and_named(
+    copied: Path,
+    damage: Callable[[Path], None],
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    notes: list[str] = []
+    monkeypatch.setattr(calibration, "note", notes.append)
+    damage(copied)
+    assert collect(copied).pictures == PICTURES - 1
+    (note,) = notes
+    assert note.startswith("left out of calibration: ")
+    assert "3.png" in note
+    assert reason in note
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5000), st.integers(1, 5000), st.integers(2, 8))

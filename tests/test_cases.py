@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mobilesam_export.contract import Array, Contract
+from mobilesam_export.predictor import Predictor
 from mobilesam_export.scenes import Scene, masked_scene
 from mobilesam_export.session import Session
 from mobilesam_export.target import load_target
@@ -14,7 +15,7 @@ PROMPTS = 5  # for each object
 SCENE = masked_scene(1, 150, 200)
 
 
-def answers(leads: list[float]) -> tuple[list[Session], list[Array]]:
+def answers(leads: list[float]) -> tuple[Predictor, list[Array]]:
     """A reference whose best mask is ahead by `leads[i]` for object i, and what it was asked."""
     asked: list[Array] = []
 
@@ -25,13 +26,14 @@ def answers(leads: list[float]) -> tuple[list[Session], list[Array]]:
         return {"low_res_masks": np.zeros((1, 4, 64, 64), np.float32), "iou_predictions": iou}
 
     embeddings = {"image_embeddings": np.zeros((1, 256, 16, 16), np.float32)}
-    return [Session(lambda _: embeddings, "fake"), Session(decode, "fake")], asked
+    encoder = Session(lambda _: embeddings, "fake")
+    return Predictor(encoder, Session(decode, "fake"), CONTRACT), asked
 
 
 def chosen(leads: list[float]) -> tuple[int, int]:
     """Which object is asked about, counted from the largest, and how many prompts were tried."""
-    sessions, asked = answers(leads)
-    (case,) = reference_cases(sessions, CONTRACT, {"scene": SCENE})
+    predictor, asked = answers(leads)
+    (case,) = reference_cases(predictor, {"scene": SCENE})
     x, y, _ = case.prompts[0].prompt.points[0]
     (place,) = [i for i, mask in enumerate(by_size(SCENE)) if mask[int(y), int(x)]]
     return place, len(asked)

@@ -1,5 +1,6 @@
 """Checkpoints: what loads, from which containers, and what it says of itself."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from mobilesam_export import files
 from mobilesam_export.checkpoint import identify, load
-from mobilesam_export.errors import CheckpointError
+from mobilesam_export.model import build_sam
 
 StateDict = dict[str, torch.Tensor]
 
@@ -26,25 +27,17 @@ def test_seeded_is_salt_0_and_says_that_it_is_not_trained() -> None:
     assert (found.source, found.file_sha256, found.trained) == ("seeded:0", "", False)
 
 
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda weights: weights,
-        lambda weights: {"model": weights},
-        lambda weights: {"state_dict": weights, "epoch": 3},
-        lambda weights: {"model": {"state_dict": weights}},
-        lambda weights: {f"module.{key}": value for key, value in weights.items()},
-        lambda weights: {"model": {f"module.{key}": v for key, v in weights.items()}},
-    ],
-    ids=["plain", "model", "state_dict", "nested", "DataParallel", "nested DataParallel"],
-)
-def test_pytorch_files_are_unwrapped(tmp_path: Path, state_dict: StateDict, wrap) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
+def test_a_pytorch_file_is_loaded_with_its_provenance(
+    tmp_path: Path, state_dict: StateDict
+) -> None:
     path = tmp_path / "weights.pt"
-    torch.save(wrap(state_dict), path)
+    torch.save(state_dict, path)
     found = load.load_checkpoint(str(path))
     assert found.provenance.weights_sha256 == load.weights_sha256(state_dict)
     assert found.provenance.source == "weights.pt"
     assert found.provenance.file_sha256 == files.file_sha256(path)
+    assert (found.provenance.entry, found.notes) == ("", ())
+    assert "entry" not in found.provenance.describe()
 
 
 def test_safetensors_and_pytorch_files_are_the_same_weights(
@@ -55,11 +48,74 @@ def test_safetensors_and_pytorch_files_are_the_same_weights(
     assert found.provenance.weights_sha256 == load.weights_sha256(state_dict)
 
 
-def test_half_precision_is_loaded_as_float32(tmp_path: Path, state_dict: StateDict) -> None:
-    half = {k: v.half() if v.is_floating_point() else v for k, v in state_dict.items()}
-    torch.save(half, tmp_path / "w.pth")
-    loaded = load.load_checkpoint(str(tmp_path / "w.pth")).state_dict
-    assert {v.dtype for v in loaded.values()} == {torch.float32, torch.int64}
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_every_floating_point_type_is_loaded_as_float32(
+    dtype: torch.dtype, tmp_path: Path, state_dict: StateDict
+) -> None:
+    other = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state_dict.items()}
+    torch.save(other, tmp_path / "w.pth")
+    loaded = load.load_checkpoint(str(tmp_path / "w.pth"))
+    assert {v.dtype for v in loaded.state_dict.values()} == {torch.float32, torch.int64}
+    expected = {k: v.float() for k, v in other.items()}
+    assert loaded.provenance.weights_sha256 == load.weights_sha256(expected)
+
+
+UNUSED: dict[str, Callable[[StateDict], StateDict]] = {
+    "no classifier": lambda w: {k: v for k, v in w.items() if "head." not in k or "mask" in k},
+    "another classifier": lambda w: {
+        **w,
+        "image_encoder.head.weight": torch.zeros(7, 320),
+        "image_encoder.norm_head.bias": torch.full((320,), float("nan")),
+    },
+    "no counters": lambda w: {k: v for k, v in w.items() if "num_batches_tracked" not in k},
+    "caches of attention": lambda w: {
+        **w,
+        "image_encoder.layers.1.blocks.0.attn.ab": torch.zeros(4, 49, 49),
+        "image_encoder.layers.1.blocks.0.attn.attention_bias_idxs": torch.zeros(49, 49).long(),
+    },
+    "a profiler's counts": lambda w: {
+        **w,
+        "image_encoder.total_ops": torch.zeros(1, dtype=torch.float64),
+        "mask_decoder.transformer.total_params": torch.zeros(1, dtype=torch.float64),
+    },
+    "SAM's pixels": lambda w: {
+        **w,
+        "pixel_mean": torch.tensor([123.675, 116.28, 103.53]).reshape(3, 1, 1),
+        "pixel_std": torch.tensor([58.395, 57.12, 57.375]).half(),
+    },
+    "numbers beside": lambda w: {**w, "epoch": 3, "loss": torch.tensor(0.5)},  # type: ignore[dict-item]
+}
+
+
+@pytest.mark.parametrize("name", UNUSED)
+def test_what_inference_does_not_use_is_neither_required_nor_forbidden(
+    name: str, tmp_path: Path, state_dict: StateDict
+) -> None:
+    torch.save(UNUSED[name](state_dict), tmp_path / "w.pt")
+    loaded = load.load_checkpoint(str(tmp_path / "w.pt"))
+    assert loaded.provenance.weights_sha256 == load.weights_sha256(state_dict)
+    assert loaded.notes == ()
+    build_sam(loaded.state_dict, 256)  # takes nothing but all 439 entries
+
+
+def test_parameters_of_a_wrapper_around_the_model_are_left_out_and_named(
+    tmp_path: Path, state_dict: StateDict
+) -> None:
+    torch.save({**state_dict, "classes.weight": torch.zeros(5, 256)}, tmp_path / "w.pt")
+    notes = load.load_checkpoint(str(tmp_path / "w.pt")).notes
+    assert notes == ("w.pt: left out 1 entry that is no part of MobileSAM (first: classes.weight)",)
+
+
+def test_pixels_are_compared_as_exactly_as_they_were_saved(state_dict: StateDict) -> None:
+    right = torch.tensor([123.675, 116.28, 103.53])
+    for dtype in (torch.float64, torch.float16, torch.bfloat16):
+        assert not identify.compare_state_dict({**state_dict, "pixel_mean": right.to(dtype)})
+    whole = identify.compare_state_dict({**state_dict, "pixel_std": right.long()})
+    assert whole.pixels == ("pixel_std: (123, 116, 103) instead of (58.395, 57.12, 57.375)",)
+    swapped = identify.compare_state_dict({**state_dict, "pixel_mean": right.flip(0)})
+    assert swapped.pixels == (
+        "pixel_mean: (103.53, 116.28, 123.675) instead of (123.675, 116.28, 103.53)",
+    )
 
 
 def test_the_environment_replaces_the_download(
@@ -73,37 +129,17 @@ def test_the_environment_replaces_the_download(
 def test_a_difference_names_the_first_key_of_each_kind(state_dict: StateDict) -> None:
     changed = dict(state_dict)
     del changed["mask_decoder.iou_token.weight"]
-    changed["extra"] = torch.zeros(1)
-    changed["image_encoder.head.bias"] = torch.zeros(7)
-    changed["image_encoder.norm_head.bias"] = torch.full((320,), float("nan"))
+    changed["mask_decoder.extra"] = torch.zeros(1)
+    changed["image_encoder.neck.1.bias"] = torch.zeros(7)
+    changed["image_encoder.neck.3.bias"] = torch.full((256,), float("nan"))
+    changed["prompt_encoder.no_mask_embed.weight"] = torch.zeros(1, 256, dtype=torch.int8)
     difference = identify.compare_state_dict(changed)
     assert difference.missing == ("mask_decoder.iou_token.weight",)
-    assert difference.unexpected == ("extra",)
-    assert difference.reshaped == ("image_encoder.head.bias: (7,) instead of (1000,)",)
-    assert difference.not_finite == ("image_encoder.norm_head.bias",)
+    assert difference.unexpected == ("mask_decoder.extra",)
+    assert difference.reshaped == ("image_encoder.neck.1.bias: (7,) instead of (256,)",)
+    assert difference.retyped == ("prompt_encoder.no_mask_embed.weight: int8",)
+    assert difference.not_finite == ("image_encoder.neck.3.bias",)
     assert "1 missing key (first: mask_decoder.iou_token.weight)" in difference.summary()
-
-
-@pytest.mark.parametrize(
-    ("key", "shape", "model"),
-    [
-        ("image_encoder.pos_embed", (1, 64, 64, 768), "SAM ViT-B"),
-        ("image_encoder.pos_embed", (1, 64, 64, 1024), "SAM ViT-L"),
-        ("image_encoder.pos_embed", (1, 64, 64, 1280), "SAM ViT-H"),
-        ("image_encoder.features.0.0.c.weight", (24, 3, 3, 3), "EdgeSAM"),
-        ("image_encoder.features.0.0.c.weight", (40, 3, 3, 3), "RepViT-SAM"),
-        ("image_encoder.trunk.pos_embed", (1,), "SAM 2"),
-        ("vision_encoder.pos_embed", (1,), "transformers"),
-        ("image_encoder.layers.1.blocks.0.attn.attention_biases", (4, 49), "TinyViT"),
-        ("something", (1,), "no model known"),
-    ],
-)
-def test_other_models_are_recognized(key: str, shape: tuple[int, ...], model: str) -> None:
-    assert model in identify.recognize({key: torch.zeros(shape)})
-
-
-def test_mobilesam_is_recognized(state_dict: StateDict) -> None:
-    assert identify.recognize(state_dict) == "MobileSAM"
 
 
 def test_weights_hash_depends_on_names_and_values_and_not_on_order(state_dict: StateDict) -> None:
@@ -114,20 +150,16 @@ def test_weights_hash_depends_on_names_and_values_and_not_on_order(state_dict: S
     assert load.weights_sha256({**part, name: part[name] + 1}) != expected
 
 
+def test_weights_hash_is_of_what_inference_uses(state_dict: StateDict) -> None:
+    head = state_dict["image_encoder.head.bias"]
+    other = {**state_dict, "image_encoder.head.bias": head + 1}
+    assert load.weights_sha256(other) == load.weights_sha256(state_dict)
+
+
 def test_inspect_reports_what_a_file_is(tmp_path: Path, state_dict: StateDict) -> None:
     torch.save(state_dict, tmp_path / "w.pt")
     found = load.inspect_checkpoint(tmp_path / "w.pt")
     assert (found.model, found.entries, found.official) == ("MobileSAM", 439, False)
+    assert (found.entry, found.sets, found.notes) == ("", (".",), ())
     assert found.dtypes == ("float32", "int64")
     assert not found.difference
-
-
-def test_code_in_a_pickle_is_not_run(tmp_path: Path) -> None:
-    class Bomb:
-        def __reduce__(self) -> tuple[object, tuple[str, ...]]:
-            return Path.touch, (tmp_path / "exploded",)  # type: ignore[return-value]
-
-    torch.save({"weights": Bomb()}, tmp_path / "bomb.pt")
-    with pytest.raises(CheckpointError, match="was not run"):
-        load.load_checkpoint(str(tmp_path / "bomb.pt"))
-    assert not (tmp_path / "exploded").exists()

@@ -16,11 +16,13 @@ from mobilesam_export.bundle.manifest import open_bundle
 from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.contract import Array, Contract
 from mobilesam_export.model import build_sam
+from mobilesam_export.predictor import Predictor
 from mobilesam_export.prompts import Prompt
 from mobilesam_export.target import load_target
 from mobilesam_export.verification import diagnosis, verify
 from mobilesam_export.verification.cases import PictureCase, reference_cases
-from mobilesam_export.verification.verify import Report, Status
+from mobilesam_export.verification.status import Status
+from mobilesam_export.verification.verify import Report
 
 LAYER = "conv2d_27"  # between the first two stages: all that follows depends on it
 TOLERANCE = load_target("onnx").recipes["float16"].tolerance
@@ -31,7 +33,7 @@ Fault = Callable[[onnx.GraphProto, onnx.NodeProto], list[onnx.NodeProto]]
 def cases(onnx_bundle: Path) -> tuple[PictureCase, ...]:
     contract = open_bundle(onnx_bundle).contract
     sam = build_sam(seeded_state_dict(0), contract.image_size)
-    return reference_cases(reference.load(sam, contract), contract)
+    return reference_cases(reference.load(sam, contract))
 
 
 def plant(source: Path, target: Path, tensor: str, fault: Fault) -> None:
@@ -87,11 +89,12 @@ def ignore(graph: onnx.GraphProto, node: onnx.NodeProto) -> list[onnx.NodeProto]
 
 def report_on(folder: Path, bundle: Path, cases: tuple[PictureCase, ...]) -> Report:
     contract = open_bundle(bundle).contract
-    sessions = [
+    predictor = Predictor(
         backend.load(folder / "encoder.onnx", contract.encoder),
         backend.load(bundle / "decoder.onnx", contract.decoder),
-    ]
-    return verify.verify(sessions, cases, contract, TOLERANCE)
+        contract,
+    )
+    return verify.verify(predictor, cases, TOLERANCE)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mobilesam_export.prompts import MAX_PIXELS
+from mobilesam_export.images import MAX_PIXELS
 from tests.cli_runner import environment
 
 ROOT = Path(__file__).parents[1]

@@ -17,7 +17,6 @@ from mobilesam_export import prompts
 from mobilesam_export.backends import reference
 from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.backends.coreml import backend as coreml
-from mobilesam_export.backends.onnx import backend as onnx
 from mobilesam_export.bundle.manifest import open_bundle
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import BackendError, MobileSamExportError, TargetError
@@ -26,6 +25,7 @@ from mobilesam_export.inspection.memory import find_peak
 from mobilesam_export.inspection.placement import Verdict
 from mobilesam_export.mil import read_program
 from mobilesam_export.model import PIXEL_MEAN, Sam
+from mobilesam_export.predictor import Predictor
 from mobilesam_export.quiet import quiet
 from mobilesam_export.scenes import scene
 from mobilesam_export.target import load_target
@@ -171,7 +171,7 @@ def test_other_forms_of_attention_compute_the_same_and_what_is_said_of_them(
     assert kinds.count(kind) == count
     inputs = prompts.encoder_inputs(scene(0, 200, 256), contract)
     found = coreml.second_opinion(path).run(inputs)["image_embeddings"]
-    expected = reference.load(sam, contract)[0].run(inputs)["image_embeddings"]
+    expected = reference.load(sam, contract).encoder.run(inputs)["image_embeddings"]
     assert np.abs(found - expected).max() <= 1e-3
     described = coreml.describe(path)
     assert described.residency is not None
@@ -204,13 +204,9 @@ def test_the_evaluator_and_onnx_runtime_agree_in_float32(
 ) -> None:
     """Two converters, two layouts, two ways to compute; benchmarks has the figures at 1024."""
     folder = export("coreml", "-c", "seeded", "--image-size", "256", "-r", "float32")
-    evaluated = [coreml.second_opinion(folder / f"{name}.mlpackage") for name in GRAPHS]
-    contract = open_bundle(onnx_bundle).contract
-    expected = [
-        onnx.load(onnx_bundle / f"{spec.name}.onnx", spec)
-        for spec in (contract.encoder, contract.decoder)
-    ]
-    found = interpreter_parity.compare(evaluated, expected, 256)
+    encoder, decoder = (coreml.second_opinion(folder / f"{name}.mlpackage") for name in GRAPHS)
+    interpreted = Predictor(encoder, decoder, open_bundle(folder).contract)
+    found = interpreter_parity.compare(interpreted, open_bundle(onnx_bundle).predictor())
     assert found.embedding_max_abs_error <= 1e-3
     assert found.logits_max_abs_error <= 1e-3
     assert found.mask_iou >= 0.999

@@ -79,11 +79,10 @@ def test_polygons_and_both_kinds_of_rle_are_the_same_mask(
     [
         ({"segmentation": uncompressed(rectangle()), "iscrowd": 1}, "is a crowd"),
         ({"segmentation": uncompressed(0 * rectangle())}, "is empty"),
-        ({"segmentation": []}, "has no valid mask"),
-        ({"segmentation": [[1, 2, 3]]}, "has no valid mask"),
-        ({"segmentation": ["x"]}, "has no valid mask"),
-        ({"segmentation": {"size": [3, 3], "counts": [9]}}, "has no valid mask"),
-        ({}, "has no valid mask"),
+        ({"segmentation": [SQUARE], "iscrowd": "1"}, "is a crowd"),
+        ({"segmentation": [SQUARE], "iscrowd": "no"}, "has iscrowd 'no', expected 0 or 1"),
+        ({}, "has no valid mask: expected polygons or RLE"),
+        ({"segmentation": [[1, 2, 3]]}, "has no valid mask: a polygon has an odd number"),
     ],
 )
 def test_what_is_no_object_is_left_out_and_named(
@@ -92,7 +91,8 @@ def test_what_is_no_object_is_left_out_and_named(
     found = dataset.coco(pictures, write(annotation, {"segmentation": [SQUARE]})).read("a.png")
     assert found.masks is not None
     assert len(found.masks) == 1
-    assert found.skipped == (f"annotation 0 of a.png {said}",)
+    assert len(found.skipped) == 1
+    assert found.skipped[0].startswith(f"annotation 0 of a.png {said}")
 
 
 def test_annotations_of_another_size_are_refused(pictures: Path, write: Write) -> None:
@@ -114,10 +114,12 @@ def test_annotations_of_pictures_that_are_not_listed_are_counted(
     ("text", "said"),
     [
         ("{", "is not JSON"),
-        ("[]", "expected a list 'images' of objects with id and file_name"),
-        ('{"images": [{"id": 1}]}', "expected a list 'images'"),
-        ('{"images": [{"id": 1, "file_name": "a"}]}', "expected a list 'annotations'"),
-        ('{"images": [], "annotations": []}', "lists no pictures"),
+        ("[]", "expected an object with a list 'images'"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"images": [{"id": 1}]}', "with a list 'annotations'"),
+        ('{"images": 1}', "expected an object with a list 'images'"),
+        ('{"images": [], "annotations": []}', "lists no images"),
+        ('{"images": [{"id": 1}], "annotations": []}', r"images\[0\] has no file_name"),
     ],
 )
 def test_what_is_no_coco_file_is_refused(text: str, said: str, tmp_path: Path) -> None:
@@ -142,3 +144,116 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
 def test_held_out_scenes_are_never_those_of_training() -> None:
     with pytest.raises(UsageError, match="expected 1 to 999999"):
         dataset.held_out_scenes(1_000_000, 256)
+
+
+def listed(*images: dict[str, Any]) -> dict[str, Any]:
+    """Parts of a COCO file with these images, each with one annotation by its id."""
+    items = [{"id": n, **image} for n, image in enumerate(images)]
+    return {
+        "images": items,
+        "annotations": [{"image_id": item["id"], "segmentation": [SQUARE]} for item in items],
+    }
+
+
+def test_one_id_of_two_files_is_refused_by_name_and_the_rest_goes_on(
+    pictures: Path, write: Write
+) -> None:
+    names = ("a.png", "b.png", "c.png")
+    for name in names:
+        Image.fromarray(scene(1, HEIGHT, WIDTH)).save(pictures / name)
+    ids = (1, "1", 2)
+    images = [{"file_name": n, "id": i} for n, i in zip(names, ids, strict=True)]
+    data = dataset.coco(pictures, write(**listed(*images)))
+    for name, other in (("a.png", "b.png"), ("b.png", "a.png")):
+        with pytest.raises(PictureError, match=f"image id 1 stands for {name} and {other}"):
+            data.read(name)
+    found = data.read("c.png")
+    assert found.masks is not None
+    assert len(found.masks) == 1
+
+
+def test_one_file_with_two_ids_is_refused_by_name(pictures: Path, write: Write) -> None:
+    parts = listed({"file_name": "a.png", "id": 1}, {"file_name": "a.png", "id": 2})
+    with pytest.raises(PictureError, match=r"a\.png is listed with several ids or sizes \(1, 2\)"):
+        dataset.coco(pictures, write(**parts)).read("a.png")
+
+
+def test_two_spellings_of_one_file_are_refused_by_name(pictures: Path, write: Write) -> None:
+    parts = listed({"file_name": "a.png"}, {"file_name": "./a.png"})
+    with pytest.raises(PictureError, match="is listed by two names"):
+        dataset.coco(pictures, write(**parts)).read("a.png")
+
+
+def test_an_entry_that_is_repeated_is_one(pictures: Path, write: Write) -> None:
+    parts = listed({"file_name": "a.png"})
+    data = dataset.coco(pictures, write(images=parts["images"] * 2, annotations=[]))
+    assert data.names == ("a.png",)
+    assert data.read("a.png").skipped == ()
+
+
+@pytest.mark.parametrize(("identifier", "image_id"), [(5, "5"), (5.0, 5), ("5", 5), ("a1", "a1")])
+def test_ids_are_numbers_or_text(
+    identifier: object, image_id: object, pictures: Path, write: Write
+) -> None:
+    path = write(
+        images=[{"id": identifier, "file_name": "a.png"}],
+        annotations=[{"image_id": image_id, "segmentation": [SQUARE]}],
+    )
+    found = dataset.coco(pictures, path).read("a.png")
+    assert found.masks is not None
+    assert len(found.masks) == 1
+
+
+@pytest.mark.parametrize("size", [{}, {"height": 0, "width": 0}, {"height": "40", "width": 60.0}])
+def test_sizes_are_numbers_text_or_not_there(
+    size: dict[str, Any], pictures: Path, write: Write
+) -> None:
+    path = write(**listed({"file_name": "a.png", **size}))
+    assert dataset.coco(pictures, path).read("a.png").skipped == ()
+
+
+@pytest.mark.parametrize("width", ["wide", -60, True, 60.5, [60], float("nan")])
+def test_another_kind_of_size_is_refused_by_name(
+    width: object, pictures: Path, write: Write
+) -> None:
+    path = write(**listed({"file_name": "a.png", "width": width}))
+    with pytest.raises(PictureError, match=r"image a\.png has the width .*, expected a whole"):
+        dataset.coco(pictures, path).read("a.png")
+
+
+def test_entries_that_are_none_are_named(pictures: Path, write: Write) -> None:
+    image = {"id": 1, "file_name": "a.png"}
+    path = write(
+        images=[None, {"id": 2}, {"file_name": "b.png"}, image],
+        annotations=["x", {"id": 3}, {"image_id": 1, "segmentation": [SQUARE]}],
+    )
+    data = dataset.coco(pictures, path)
+    assert data.names == ("a.png",)
+    assert data.read("a.png").skipped == ()
+    assert [problem.partition(" ")[0] for problem in data.problems] == [
+        *("images[0]", "images[1]", "images[2]", "annotations[0]", "annotations[1]")
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_byte_order_marks_are_read(encoding: str, pictures: Path, write: Write) -> None:
+    path = write({"segmentation": [SQUARE]})
+    path.write_text(path.read_text(), encoding=encoding)
+    assert dataset.coco(pictures, path).names == ("a.png",)
+
+
+def test_a_file_of_another_name_is_noted(pictures: Path, write: Write) -> None:
+    (note,) = dataset.coco(pictures, write(**listed({"file_name": r"C:\x\a.png"}))).notes
+    file = pictures / "a.png"
+    assert note == rf"files that are not named as listed: 1, such as {file} for C:\x\a.png"
+
+
+def test_the_identity_is_that_of_images_and_annotations(pictures: Path, write: Write) -> None:
+    first = dataset.coco(pictures, write({"segmentation": [SQUARE]})).identity()
+    again = dataset.coco(pictures, write({"segmentation": [SQUARE]})).identity()
+    assert first == again
+    other = dataset.coco(pictures, write({"segmentation": [[0, *SQUARE[1:]]]})).identity()
+    assert {key for key in first if first[key] != other[key]} == {"annotations"}
+    Image.fromarray(scene(2, HEIGHT, WIDTH)).save(pictures / "a.png")
+    changed = dataset.coco(pictures, write({"segmentation": [SQUARE]})).identity()
+    assert {key for key in first if first[key] != changed[key]} == {"images"}

@@ -52,7 +52,7 @@ def test_verify_finds_them_again(onnx_demo_bundle: Path, tmp_path: Path) -> None
 def scores(side: int, scenes: int) -> dict[str, float]:
     contract = Contract(side, 6, load_target("onnx").graph)
     sam = build_sam(load_checkpoint("demo").state_dict, side)
-    one = Candidate("demo", "", contract, reference.load(sam, contract), 0)
+    one = Candidate("demo", "", reference.load(sam, contract), 0)
     dataset = held_out_scenes(scenes, side)
     evaluation = Evaluation({"demo": Score()})
     for record in evaluate_pictures([one], None, dataset, dataset.names):

@@ -15,6 +15,7 @@ from mobilesam_export.contract import Array, Contract
 from mobilesam_export.errors import UsageError
 from mobilesam_export.evaluation.dataset import Dataset, held_out_scenes
 from mobilesam_export.evaluation.log import EvaluationLog
+from mobilesam_export.evaluation.naming import folder_names
 from mobilesam_export.evaluation.scores import (
     BINS,
     Candidate,
@@ -24,6 +25,7 @@ from mobilesam_export.evaluation.scores import (
     evaluate_pictures,
     stability,
 )
+from mobilesam_export.predictor import Predictor
 from mobilesam_export.scenes import masked_scene, scene
 from mobilesam_export.session import Session
 from mobilesam_export.target import load_target
@@ -31,6 +33,7 @@ from tests.cli_runner import ERROR, USAGE, refused, warm
 
 CONTRACT = Contract(256, 6, load_target("onnx").graph)
 SCENES = held_out_scenes(3, 256)
+RECORD = {"picture": "one", "problems": [], "candidates": {}}
 
 
 def candidate(dataset: Dataset, sign: float) -> Candidate:
@@ -55,8 +58,8 @@ def candidate(dataset: Dataset, sign: float) -> Candidate:
             "iou_predictions": np.array([[0.9, 0.1, 0.8, 0.2]], np.float32),
         }
 
-    sessions = (Session(encode, "oracle"), Session(decode, "oracle"))
-    return Candidate(f"{sign:+}", "", CONTRACT, sessions, 1)
+    predictor = Predictor(Session(encode, "oracle"), Session(decode, "oracle"), CONTRACT)
+    return Candidate(f"{sign:+}", "", predictor, 1)
 
 
 def _middle(mask: np.ndarray[Any, Any], x: float, y: float) -> tuple[float, float]:
@@ -120,15 +123,15 @@ def test_the_histogram_counts_every_object() -> None:
 def test_a_log_goes_on_without_a_line_that_broke_off(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     first = EvaluationLog(path, {"candidates": "a"})
-    first.append({"picture": "one"})
+    first.append(RECORD)
     first.close()
     with path.open("a") as file:
         file.write('{"picture": "tw')
     again = EvaluationLog(path, {"candidates": "a"})
-    assert again.records == [{"picture": "one"}]
-    again.append({"picture": "two"})
+    assert again.records == [RECORD]
+    again.append({**RECORD, "picture": "two"})
     again.close()
-    assert [json.loads(line) for line in path.read_text().splitlines()][-1] == {"picture": "two"}
+    assert json.loads(path.read_text().splitlines()[-1]) == {**RECORD, "picture": "two"}
 
 
 def test_a_log_of_something_else_is_left_alone(tmp_path: Path) -> None:
@@ -204,7 +207,7 @@ def test_missing_and_broken_pictures_are_named_and_the_run_goes_on(
     [
         (("--annotations", "x.json"), "--annotations needs --images"),
         (("--images", "nowhere"), "nowhere is not a folder"),
-        (("--report", "report.txt"), "report.txt is to be an .html file"),
+        (("--report", "report.txt"), "report.txt is not a .html file"),
         (("--scenes", "0"), "expected 1 to"),
     ],
 )
@@ -222,3 +225,70 @@ def test_nothing_evaluated_is_an_error(onnx_bundle: Path, tmp_path: Path) -> Non
 
 def test_a_bundle_given_twice_is_refused(onnx_bundle: Path, tmp_path: Path) -> None:
     refused(tmp_path, ["evaluate", onnx_bundle, onnx_bundle], USAGE, ["given twice"])
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["build/a", "build/b"], ["a", "b"]),
+        (["old/a", "new/a", "b"], ["old/a", "new/a", "b"]),
+        (["x/y/a", "z/y/a", "x/b"], ["x/y/a", "z/y/a", "b"]),
+        (["a", "x/a"], ["here/a", "x/a"]),
+    ],
+)
+def test_bundles_go_by_their_folder_and_the_parents_that_tell_them_apart(
+    paths: list[str], names: list[str], tmp_path: Path
+) -> None:
+    here = tmp_path / "here"
+    assert folder_names([here / path for path in paths]) == names
+
+
+def test_a_long_path_of_a_bundle_does_not_break_the_table(
+    onnx_bundle: Path, tmp_path: Path
+) -> None:
+    deep = tmp_path / "/".join(["a-folder-with-a-long-name"] * 6)
+    deep.mkdir(parents=True)
+    for folder in ("first", "second"):
+        (deep / folder).symlink_to(onnx_bundle)
+    found = warm(tmp_path, ["evaluate", deep / "first", "--scenes", 1])
+    assert found.code == 0, found.stderr
+    assert "a-folder-with-a-long-name" not in found.stdout
+
+
+def annotated(folder: Path, x1: int = 40) -> tuple[object, ...]:
+    """Options of `evaluate` for one image with one rectangle, up to this column."""
+    Image.fromarray(scene(3, 60, 90)).save(folder / "a.png")
+    table = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "annotations": [{"image_id": 1, "segmentation": [[9, 9, x1, 9, x1, 40, 9, 40]]}],
+    }
+    (folder / "c.json").write_text(json.dumps(table))
+    return ("--images", folder, "--annotations", folder / "c.json", "--save", folder / "log.jsonl")
+
+
+def test_saved_figures_of_other_masks_or_images_are_refused(
+    onnx_bundle: Path, tmp_path: Path
+) -> None:
+    evaluate(tmp_path, onnx_bundle, *annotated(tmp_path))
+    corrected = annotated(tmp_path, x1=50)
+    said = "log.jsonl holds another evaluation (other annotations)"
+    refused(tmp_path, ["evaluate", onnx_bundle, *corrected], USAGE, [said])
+    same = annotated(tmp_path)
+    evaluate(tmp_path, onnx_bundle, *same)
+    Image.fromarray(scene(4, 60, 90)).save(tmp_path / "a.png")
+    refused(tmp_path, ["evaluate", onnx_bundle, *same], USAGE, ["(other images)"])
+
+
+def test_a_smaller_limit_takes_no_more_of_the_saved_figures(
+    onnx_bundle: Path, tmp_path: Path
+) -> None:
+    asked = (onnx_bundle, "--scenes", 2, "--save", tmp_path / "log.jsonl")
+    assert evaluate(tmp_path, *asked)["pictures"] == 2
+    assert evaluate(tmp_path, *asked, "--limit", 1)["pictures"] == 1
+
+
+def test_a_log_with_foreign_lines_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"candidates": "a"}\n{"picture": "one"}\n')
+    with pytest.raises(UsageError, match="is not an evaluation's file"):
+        EvaluationLog(path, {"candidates": "a"})

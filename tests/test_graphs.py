@@ -1,5 +1,7 @@
 """Each export form computes what the plain model computes, and empty slots change nothing."""
 
+import re
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -12,11 +14,17 @@ from torch import Tensor
 
 from mobilesam_export.backends import reference
 from mobilesam_export.checkpoint.seeded import seeded_state_dict
+from mobilesam_export.contract import Contract
 from mobilesam_export.errors import TargetError
+from mobilesam_export.graphs import as_session, split_graphs
 from mobilesam_export.graphs.decoder import SamDecoder, SlotDecoder
 from mobilesam_export.graphs.encoder import Encoder
+from mobilesam_export.graphs.names import weights
 from mobilesam_export.model import Sam, build_sam
-from mobilesam_export.target import GraphForm
+from mobilesam_export.prompts import Prompt
+from mobilesam_export.scenes import scene
+from mobilesam_export.target import GraphForm, builtin_targets, load_target
+from mobilesam_export.target.patterns import fitting
 
 SIZE = 256
 SLOTS = (2, 6, 16)
@@ -42,9 +50,9 @@ def embeddings() -> Tensor:
     return expected_embeddings(SIZE)
 
 
-def encoder(size: int, layout: str, pixels: str, **form: Any) -> Encoder:
-    made = Encoder(model(size), GraphForm(layout, pixels, "slots", **form))
-    return made.eval().requires_grad_(False)
+def encoder(size: int, layout: str, image_input: str, **form: Any) -> Encoder:
+    module = Encoder(model(size), GraphForm(layout, image_input, "slots", **form))
+    return module.eval().requires_grad_(False)
 
 
 @cache
@@ -55,41 +63,43 @@ def decoder(points: int) -> SlotDecoder:
 # 448 has no padding in any window stage; 256 and 320 have it in all.
 @pytest.mark.parametrize("size", [256, 320, 448])
 @pytest.mark.parametrize("layout", ["channel-last", "channel-first"])
-@pytest.mark.parametrize("pixels", ["uint8", "float32", "image"])
-def test_encoder_form_equals_the_model(size: int, layout: str, pixels: str) -> None:
+@pytest.mark.parametrize("image_input", ["uint8", "float32", "image"])
+def test_encoder_form_equals_the_model(size: int, layout: str, image_input: str) -> None:
     image = picture(size)
     inputs = {
         "uint8": image,
         "float32": image.float(),
         "image": image.float().permute(0, 3, 1, 2),
     }
-    found = encoder(size, layout, pixels)(inputs[pixels])
+    found = encoder(size, layout, image_input)(inputs[image_input])
     assert (found - expected_embeddings(size)).abs().max() <= TOLERANCE
 
 
 @pytest.mark.parametrize("size", [256, 448])
 @pytest.mark.parametrize("attention", ["manual", "sdpa", "per-head"])
-@pytest.mark.parametrize("hidden", ["whole", "parts"])
-def test_channel_first_forms_equal_the_model(size: int, attention: str, hidden: str) -> None:
-    form = encoder(size, "channel-first", "image", attention=attention, hidden=hidden)
+@pytest.mark.parametrize("mlp_chunks", [False, True])
+def test_channel_first_forms_equal_the_model(size: int, attention: str, mlp_chunks: bool) -> None:
+    form = encoder(size, "channel-first", "image", attention=attention, mlp_chunks=mlp_chunks)
     found = form(picture(size).float().permute(0, 3, 1, 2))
     assert (found - expected_embeddings(size)).abs().max() <= TOLERANCE
 
 
-def test_expanded_maps_in_parts_are_at_most_four_numbers_for_each_pixel() -> None:
-    form = encoder(SIZE, "channel-first", "image", hidden="parts")
-    sizes = []
-    for module in form.body.modules():
-        if isinstance(module, torch.nn.GELU):
-            module.register_forward_hook(lambda _m, _i, y: sizes.append(y.numel()))
+def test_expanded_maps_in_chunks_have_at_most_four_elements_for_each_pixel() -> None:
+    form = encoder(SIZE, "channel-first", "image", mlp_chunks=True)
+    sizes: dict[str, int] = {}
+    for name, layer in form.named_modules():
+        if re.search(r"(stage1|stage4)\.blocks\.\d\.(expand|fc1)\.\d", name):
+            layer.register_forward_hook(
+                lambda _m, _i, y, name=name: sizes.update({name: y.numel()})
+            )
     form(picture(SIZE).float().permute(0, 3, 1, 2))
-    expanded = [size for size in sizes if size != 8 * SIZE**2]  # the map between stages 0 and 1
-    assert len(sizes) == 2 * 2 * 4 + 3 * 2  # blocks, GELUs, parts; then between the stages
-    assert max(expanded) == 4 * SIZE**2
+    assert sum("stage1" in name for name in sizes) == 2 * 4  # blocks, chunks
+    assert sum("stage4" in name for name in sizes) == 2 * 2
+    assert max(sizes.values()) == 4 * SIZE**2
 
 
-def test_channel_last_with_bottlenecks_in_parts_equals_the_model() -> None:
-    found = encoder(SIZE, "channel-last", "uint8", hidden="parts")(picture(SIZE))
+def test_channel_last_with_bottlenecks_in_chunks_equals_the_model() -> None:
+    found = encoder(SIZE, "channel-last", "uint8", mlp_chunks=True)(picture(SIZE))
     assert (found - expected_embeddings(SIZE)).abs().max() <= TOLERANCE
 
 
@@ -98,9 +108,37 @@ def test_channel_last_has_one_form_of_attention() -> None:
         GraphForm("channel-last", "uint8", "slots", attention="sdpa")
 
 
-def test_a_form_has_strips_or_hidden_channels_in_parts() -> None:
-    with pytest.raises(TargetError, match="strips already makes parts"):
-        GraphForm("channel-last", "uint8", "slots", hidden="parts", strips=8)
+def test_a_form_has_tiles_of_rows_or_chunks_of_channels() -> None:
+    with pytest.raises(TargetError, match="row_tiles already makes expanded maps small"):
+        GraphForm("channel-last", "uint8", "slots", mlp_chunks=True, row_tiles=8)
+
+
+FORMS: dict[str, dict[str, Any]] = {
+    "channel-last": {},
+    "channel-last in chunks": {"mlp_chunks": True},
+    "tiled": {"row_tiles": 8},
+    "channel-first": {"image_input": "image"},
+    "channel-first in chunks": {"image_input": "image", "mlp_chunks": True},
+    "batch-one": {},
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_layers_have_the_same_names_in_every_layout(name: str) -> None:
+    layout = "channel-last" if name == "tiled" else name.partition(" ")[0]
+    form = encoder(SIZE, layout, **{"image_input": "uint8", **FORMS[name]})
+    assert [child for child, _ in form.named_children()] == [
+        *("pixels", "stem", "stage1", "down1", "stage2", "down2", "stage3", "down3", "stage4"),
+        "neck",
+    ]
+    paths = weights(form)
+    for pattern in (
+        *("stem.conv1", "stem.conv2", "stage1.blocks.1.expand", "stage1.blocks.1.depthwise"),
+        *("stage1.blocks.1.project", "down[123].expand", "down3.depthwise", "down3.project"),
+        *("stage2.blocks.1.local_conv", "stage3.blocks.5.fc1", "stage4.blocks.1.fc2"),
+        *("stage4.blocks.1.proj", "neck.0", "neck.2"),
+    ):
+        assert fitting(paths, pattern), pattern
 
 
 @pytest.mark.parametrize(("height", "width"), [(256, 170), (97, 256), (256, 256), (1, 256)])
@@ -109,6 +147,27 @@ def test_sam_pixels_are_normalized_and_then_padded_with_zeros(height: int, width
     expected = model(SIZE).encode(reference.normalize(image.numpy(), SIZE))
     found = encoder(SIZE, "channel-last", "sam")(image)
     assert (found - expected).abs().max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("target", builtin_targets())
+def test_a_graph_as_a_session_takes_the_arrays_of_its_contract(target: str) -> None:
+    contract = Contract(SIZE, 6, replace(load_target(target).graph, gelu="none"))
+    expected = reference.load(model(SIZE), contract)
+    found = replace(expected, encoder=as_session(split_graphs(model(SIZE), contract)[0]))
+    image = scene(0, 200, SIZE)
+    error = found.embed(image).embeddings - expected.embed(image).embeddings
+    assert np.abs(error).max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("target", sorted({*builtin_targets()} - {"onnx-sam"}))
+def test_a_decoder_as_a_session_answers_prompts(target: str) -> None:
+    contract = Contract(SIZE, 6, load_target(target).graph)
+    expected = reference.load(model(SIZE), contract)
+    found = replace(expected, decoder=as_session(split_graphs(model(SIZE), contract)[1]))
+    prompt, image = Prompt(((90.0, 80.0, True),)), expected.embed(scene(0, 200, SIZE))
+    right = expected.decode(prompt, image)
+    for name, value in found.decode(prompt, image).items():
+        assert np.abs(value - right[name]).max() <= TOLERANCE
 
 
 def test_tanh_gelu_is_another_function() -> None:

@@ -14,7 +14,8 @@ from mobilesam_export.backends.coreml import backend as coreml
 from mobilesam_export.contract import Array, GraphSpec
 from mobilesam_export.errors import UsageError
 from mobilesam_export.session import Session
-from mobilesam_export.verification.verify import Report, Status
+from mobilesam_export.verification.status import Status
+from mobilesam_export.verification.verify import Report
 
 NEEDS_NO_MAC = pytest.mark.skipif(platform.system() == "Darwin", reason="Core ML is here")
 Outputs = dict[str, Array]
@@ -25,7 +26,7 @@ def compare_on_a_mac(
 ) -> Report:
     """As on a Mac whose Core ML computes what the interpreter does, and then `fault`."""
 
-    def load(path: Path, _: GraphSpec) -> Session:
+    def load(path: Path, _spec: GraphSpec, _device: str, _threads: int) -> Session:
         session = coreml.second_opinion(path)
         return Session(lambda inputs: fault(session.run(inputs)), "Core ML on macOS 99")
 

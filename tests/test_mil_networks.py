@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mobilesam_export import prompts
 from mobilesam_export.backends import reference
 from mobilesam_export.contract import Contract
 from mobilesam_export.metrics import mask_iou
 from mobilesam_export.mil import load_program
 from mobilesam_export.model import Sam
+from mobilesam_export.predictor import Predictor
 from mobilesam_export.scenes import masked_scene
+from mobilesam_export.session import Session
 from mobilesam_export.target import load_target
 from mobilesam_export.verification.cases import object_prompts
 from tests.mil_programs import convert, ct, random
@@ -167,20 +168,15 @@ def test_own_package(mode: str, coreml_bundle: Path, sam: Sam) -> None:
     """The float16 package in either mode; test_coreml asserts the verification of each recipe."""
     contract = Contract(sam.image_size, 6, load_target("coreml").graph)
     encoder, decoder = (
-        load_program(coreml_bundle / f"{name}.mlpackage", mode) for name in ("encoder", "decoder")
+        Session(load_program(coreml_bundle / f"{name}.mlpackage", mode).run, mode)
+        for name in ("encoder", "decoder")
     )
-    encode, decode = reference.load(sam, contract)
+    evaluated, expected = Predictor(encoder, decoder, contract), reference.load(sam, contract)
     shown = masked_scene(1, 150, 200)
-    picture = shown.picture
-    pixels = prompts.encoder_inputs(picture, contract)
-    embeddings = encoder.run(pixels)["image_embeddings"]
-    expected = encode.run(pixels)["image_embeddings"]
-    assert np.abs(embeddings - expected).max() < 2e-2
-
-    size = prompts.picture_size(picture)
+    ours, theirs = evaluated.embed(shown.picture), expected.embed(shown.picture)
+    assert np.abs(ours.embeddings - theirs.embeddings).max() < 2e-2
     for prompt in object_prompts(shown.masks[0], contract.points).values():
-        found = decoder.run(prompts.decoder_inputs(prompt, embeddings, size, contract))
-        answer = decode.run(prompts.decoder_inputs(prompt, expected, size, contract))
-        assert np.abs(found["low_res_masks"] - answer["low_res_masks"]).max() < 5e-2
-        masks = [prompts.final_mask(prompt, outputs, size, contract) for outputs in (found, answer)]
-        assert mask_iou(*masks) >= 0.99
+        found, answer = evaluated.predict(prompt, ours), expected.predict(prompt, theirs)
+        errors = found.outputs["low_res_masks"] - answer.outputs["low_res_masks"]
+        assert np.abs(errors).max() < 5e-2
+        assert mask_iou(found.mask, answer.mask) >= 0.99

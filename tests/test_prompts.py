@@ -1,17 +1,13 @@
 """Pictures and prompts in, masks out, as SAM's predictor does it."""
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from mobilesam_export import prompts
 from mobilesam_export.contract import FILL, Contract
-from mobilesam_export.errors import PictureError, UsageError
+from mobilesam_export.errors import UsageError
 from mobilesam_export.prompts import Prompt
 from mobilesam_export.target import load_target
 
@@ -96,14 +92,6 @@ def test_a_mask_prompt_is_passed_and_announced() -> None:
     assert not without["mask_input"].any()
 
 
-def test_one_click_takes_the_best_of_three_and_anything_else_the_first() -> None:
-    iou = np.array([[0.99, 0.2, 0.8, 0.5]])
-    assert prompts.chosen_index(CLICK, iou) == 2
-    assert prompts.chosen_index(Prompt(CLICK.points * 2), iou) == 0
-    assert prompts.chosen_index(Prompt(box=(0, 0, 1, 1)), iou) == 0
-    assert prompts.chosen_index(Prompt(CLICK.points, (0, 0, 1, 1)), iou) == 0
-
-
 def test_logits_are_upscaled_before_padding_is_cut_off() -> None:
     logits = np.full((64, 64), -1, np.float32)
     logits[:32, :16] = 1  # the top-left quarter of a 512 x 512 picture's left half
@@ -126,7 +114,9 @@ def test_logits_are_upscaled_before_padding_is_cut_off() -> None:
         (Prompt(((float("nan"), 1.0, True),)), "outside"),
         (Prompt(box=(5, 5, 5, 9)), "empty"),
         (Prompt(box=(9, 5, 1, 9)), "X0 < X1"),
-        (Prompt(box=(0, 0, 41, 9)), "outside"),
+        (Prompt(box=(0, 0, 41.5, 9)), "outside"),
+        (Prompt(box=(-2, 0, 4, 9)), "outside"),
+        (Prompt(box=(-1, -1, 0, 9)), "empty"),
         (Prompt(CLICK.points * 5, (1, 1, 5, 5)), "takes 7 slots .* --points 7"),
     ],
 )
@@ -135,42 +125,14 @@ def test_prompts_that_cannot_be_meant_are_refused(prompt: Prompt, message: str) 
         prompts.check_prompt(prompt, (30, 40), SLOTS)
 
 
+def test_a_box_up_to_one_pixel_outside_is_clipped() -> None:
+    outside, clipped = Prompt(box=(-1, -0.5, 41, 31)), Prompt(box=(0, 0, 40, 30))
+    first, second = (
+        prompts.decoder_inputs(prompt, EMBEDDINGS, (30, 40), SLOTS)["point_coords"]
+        for prompt in (outside, clipped)
+    )
+    assert np.array_equal(first, second)
+
+
 def test_any_number_of_points_is_fine_for_sam() -> None:
     prompts.check_prompt(Prompt(CLICK.points * 20), (30, 40), SAM)
-
-
-def save(tmp_path: Path, image: Image.Image, name: str = "p.png", **options: Any) -> Path:
-    path = tmp_path / name
-    image.save(path, **options)
-    return path
-
-
-def test_exif_rotation_is_applied(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # rotate by 90 degrees to show
-    path = save(tmp_path, Image.new("RGB", (40, 30)), "p.jpg", exif=exif)
-    assert prompts.load_picture(path).shape == (40, 30, 3)
-
-
-def test_transparency_is_shown_on_white(tmp_path: Path) -> None:
-    path = save(tmp_path, Image.new("RGBA", (2, 2), (255, 0, 0, 0)))
-    assert (prompts.load_picture(path) == 255).all()
-
-
-def test_sixteen_bits_of_grey_are_scaled_and_not_clipped(tmp_path: Path) -> None:
-    path = save(tmp_path, Image.fromarray(np.full((2, 2), 257 * 100, np.uint16)))
-    assert (prompts.load_picture(path) == 100).all()
-
-
-@pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "LA", "YCbCr", "LAB"])
-def test_other_modes_become_rgb(tmp_path: Path, mode: str) -> None:
-    path = save(tmp_path, Image.new(mode, (4, 2)), "p.tiff")
-    assert prompts.load_picture(path).shape == (2, 4, 3)
-
-
-def test_too_many_pixels_are_refused_before_they_are_decoded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(prompts, "MAX_PIXELS", 5)
-    with pytest.raises(PictureError, match="3 x 2"):
-        prompts.load_picture(save(tmp_path, Image.new("RGB", (3, 2))))

@@ -1,6 +1,7 @@
 """`inspect --sensitivity`: what rounding one group of layers does, the rest being float32."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,14 +14,17 @@ from PIL import Image
 from mobilesam_export import sensitivity
 from mobilesam_export.backends import reference
 from mobilesam_export.checkpoint.seeded import seeded_state_dict
-from mobilesam_export.commands.sensitivity import render
+from mobilesam_export.commands.inspect import sensitivity_table
 from mobilesam_export.contract import Contract
 from mobilesam_export.graphs import Graph, split_graphs
+from mobilesam_export.graphs.names import weights
 from mobilesam_export.model import build_sam
-from mobilesam_export.sensitivity import Damage
+from mobilesam_export.sensitivity import Damage, Sensitivity
 from mobilesam_export.target import load_target
+from mobilesam_export.target.patterns import fitting
 from mobilesam_export.verification.cases import PictureCase, reference_cases
 from tests.cli_runner import USAGE, refused, warm
+from tests.conftest import DEFAULT
 
 TARGET = load_target("onnx")
 CONTRACT = Contract(256, 6, TARGET.graph)
@@ -35,7 +39,7 @@ def graphs() -> tuple[Graph, Graph]:
 @cache
 def cases() -> tuple[PictureCase, ...]:
     sam = build_sam(seeded_state_dict(0), 256)
-    return reference_cases(reference.load(sam, CONTRACT), CONTRACT)[:1]
+    return reference_cases(reference.load(sam, CONTRACT))[:1]
 
 
 @cache
@@ -60,9 +64,16 @@ def test_blocks_of_the_encoder_are_groups_of_their_own() -> None:
     groups = list(sensitivity.weight_groups(graphs()[0].module, 4096))
     assert groups[0] == "stem"
     assert groups[-1] == "neck"
-    assert [group for group in groups if group.startswith("body.5")] == [
-        f"body.5.blocks.{number}" for number in range(6)
+    assert [group for group in groups if group.startswith("stage3")] == [
+        f"stage3.blocks.{number}" for number in range(6)
     ]
+
+
+def test_a_group_is_a_pattern_that_means_its_weights() -> None:
+    for graph in graphs():
+        names = weights(graph.module, W8A8.weight_threshold)
+        for group, own in sensitivity.weight_groups(graph.module, W8A8.weight_threshold).items():
+            assert fitting(names, group) == own
 
 
 def test_every_group_of_the_encoder_does_some_damage_and_none_all() -> None:
@@ -80,9 +91,23 @@ def test_the_decoder_leaves_the_embedding_alone() -> None:
 def test_the_model_is_afterwards_what_it_was() -> None:
     module = graphs()[0].module
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    with sensitivity.rounded(module, "stem", ["stem.2.weight"], W8A8):
-        assert not torch.equal(module.state_dict()["stem.2.weight"], before["stem.2.weight"])
+    with sensitivity.rounded(module, "stem", ["stem.conv2.weight"], W8A8):
+        assert not torch.equal(
+            module.state_dict()["stem.conv2.weight"], before["stem.conv2.weight"]
+        )
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+
+
+def test_what_layers_on_rows_take_is_rounded_too() -> None:
+    """They take rows beside a map."""
+    target = load_target("tflite")
+    contract = Contract(256, 6, target.graph)
+    encoder, _ = split_graphs(build_sam(seeded_state_dict(0), 256), contract)
+    with torch.inference_mode():
+        exact = encoder.module(*encoder.example_inputs())
+        with sensitivity.rounded(encoder.module, "stem", [], target.recipes["w8a8"]):
+            rounded = encoder.module(*encoder.example_inputs())
+    assert 0 < (rounded - exact).abs().max() < 1
 
 
 @pytest.mark.parametrize(
@@ -106,13 +131,17 @@ def test_a_palette_has_so_many_numbers() -> None:
 
 
 def test_bars_are_as_long_as_what_is_lost() -> None:
-    groups = [
-        {"graph": "encoder", "group": name, "numbers": 1, "embedding_psnr_db": 40.0}
-        | {"mask_iou_mean": 1 - loss, "mask_iou_min": 0.5}
+    found = tuple(
+        Damage("encoder", name, 1, 40.0, 1 - loss, 0.5)
         for name, loss in (("a", 0.2), ("b", 0.1), ("c", 0.0))
-    ]
-    bars = [line.count("█") for line in render({"recipe": "w8", "groups": groups}).splitlines()]
-    assert bars[2:] == [24, 12, 0]
+    )
+    lines = sensitivity_table(Sensitivity("onnx", "w8", found)).splitlines()
+    assert [line.count("█") for line in lines[2:]] == [24, 12, 0]
+
+
+def test_a_psnr_without_any_difference_is_null_in_json() -> None:
+    values = Damage("encoder", "a", 1, float("inf"), 1.0, 1.0).as_dict()
+    assert values["embedding_psnr_db"] is None
 
 
 def test_the_command_gives_json_and_a_plot(onnx_float16_bundle: Path, tmp_path: Path) -> None:
@@ -127,6 +156,30 @@ def test_the_command_gives_json_and_a_plot(onnx_float16_bundle: Path, tmp_path: 
         assert image.size[1] > 20 * len(groups)
 
 
+def encoder_psnr_db(bundle: Path, folder: Path) -> list[float]:
+    """Of each group of the encoder, as the command prints it."""
+    done = warm(folder, ["inspect", bundle, "--sensitivity", "--json"])
+    assert done.code == 0, done.stderr
+    groups = json.loads(done.stdout)["groups"]
+    return [item["embedding_psnr_db"] for item in groups if item["graph"] == "encoder"]
+
+
+def test_a_core_ml_bundle_takes_its_image_as_core_ml_gives_it(
+    coreml_bundle: Path, tmp_path: Path
+) -> None:
+    """Rounded to float16, no group costs much; an image with another mean costs everything."""
+    found = encoder_psnr_db(coreml_bundle, tmp_path)
+    assert len(found) > 10
+    assert min(found) > 50
+
+
+def test_a_tflite_bundle_takes_its_pixels_as_they_are(
+    export: Callable[..., Path], tmp_path: Path
+) -> None:
+    bundle = export("tflite", *DEFAULT, "-r", "float16", "--no-verify")
+    assert min(encoder_psnr_db(bundle, tmp_path)) > 50
+
+
 def test_bundles_and_options_that_make_no_sense_are_refused(
     onnx_bundle: Path, onnx_sam_bundle: Path, tmp_path: Path
 ) -> None:
@@ -134,6 +187,6 @@ def test_bundles_and_options_that_make_no_sense_are_refused(
         ([onnx_bundle, "--sensitivity"], "rounds nothing"),
         ([onnx_sam_bundle, "--sensitivity"], "those of the onnx target"),
         ([onnx_bundle, "--plot", "x.png"], "go with --sensitivity"),
-        ([onnx_bundle, "--sensitivity", "--plot", "x.jpg"], "is to be a .png"),
+        ([onnx_bundle, "--sensitivity", "--plot", "x.jpg"], "is not a .png file"),
     ):
         refused(tmp_path, ["inspect", *arguments], USAGE, [phrase])

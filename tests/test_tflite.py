@@ -1,6 +1,7 @@
 """What is in the TFLite files, beyond computing the right thing."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,13 @@ import numpy as np
 import pytest
 
 from mobilesam_export.backends.tflite import backend as backend
-from mobilesam_export.backends.tflite import model_file, quantize, xnnpack
+from mobilesam_export.backends.tflite import model_file, names, quantize, xnnpack
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import BackendError, TargetError
+from mobilesam_export.graphs import split_graphs
+from mobilesam_export.graphs.names import weights
 from mobilesam_export.inspection.graph import GraphDescription
+from mobilesam_export.model import Sam
 from mobilesam_export.target import Recipe, load_target
 
 GRAPHS = ("encoder", "decoder")
@@ -33,11 +37,13 @@ def described(folder: Path, graph: str) -> GraphDescription:
     return backend.describe(folder / f"{graph}.tflite")
 
 
-def quantized(folder: Path, graph: str, recipe: str) -> bytes:
+def quantized(folder: Path, sam: Sam, graph: str, recipe: str) -> bytes:
     """What the recipe makes of the float32 file, without converting again."""
     parsed = quantize.parse(load_target("tflite").recipes[recipe], graph)
     content = (folder / f"{graph}.tflite").read_bytes()
-    return quantize.quantize(content, parsed, getattr(CONTRACT, graph), ())
+    (module,) = (g.module for g in split_graphs(sam, CONTRACT) if g.spec.name == graph)
+    paths = names.weight_paths(content, module)
+    return quantize.quantize(content, parsed, getattr(CONTRACT, graph), (), paths)
 
 
 def constants(content: bytes) -> dict[str, tuple[Any, Any]]:
@@ -74,6 +80,27 @@ def test_no_op_depends_on_data(bundle: Path, graph: str) -> None:
     assert not {node.kind for node in described(bundle, graph).nodes} & FORBIDDEN
 
 
+def test_every_weight_of_the_encoder_is_found_in_its_file_by_name(bundle: Path, sam: Sam) -> None:
+    """All ops of a weight; the converter's own names are no paths (`0/expand`, `conv1`)."""
+    encoder, _ = split_graphs(sam, CONTRACT)
+    paths = names.weight_paths((bundle / "encoder.tflite").read_bytes(), encoder.module)
+    assert set(paths.values()) == set(weights(encoder.module))
+    tiles = Counter(paths.values())
+    assert tiles["stem.conv1.weight"] == tiles["down1.project.weight"] == CONTRACT.form.row_tiles
+    assert tiles["down2.project.weight"] == tiles["neck.2.weight"] == 1
+
+
+def test_weights_that_the_converter_scales_are_found_by_the_name_of_their_op(
+    bundle: Path, sam: Sam
+) -> None:
+    _, decoder = split_graphs(sam, CONTRACT)
+    paths = names.weight_paths((bundle / "decoder.tflite").read_bytes(), decoder.module)
+    queries = [path for path in weights(decoder.module) if path.endswith(".q.weight")]
+    assert len(queries) == 7
+    assert set(queries) <= set(paths.values())
+    assert paths["iou_predictions"] == "transformer.iou_head.layers.2.weight"
+
+
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_no_path_or_module_of_ours_is_inside_the_file(bundle: Path, graph: str) -> None:
     content = (bundle / f"{graph}.tflite").read_bytes()
@@ -84,10 +111,10 @@ def test_no_path_or_module_of_ours_is_inside_the_file(bundle: Path, graph: str) 
 
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_float16_halves_the_weights_and_computes_nearly_the_same(
-    bundle: Path, tmp_path: Path, graph: str
+    bundle: Path, sam: Sam, tmp_path: Path, graph: str
 ) -> None:
     path, spec = tmp_path / f"{graph}.tflite", getattr(CONTRACT, graph)
-    path.write_bytes(quantized(bundle, graph, "float16"))
+    path.write_bytes(quantized(bundle, sam, graph, "float16"))
     whole = (bundle / path.name).stat().st_size
     assert path.stat().st_size < 0.52 * whole
     random = np.random.default_rng(0)
@@ -100,8 +127,8 @@ def test_float16_halves_the_weights_and_computes_nearly_the_same(
         assert not np.array_equal(found[name], values)
 
 
-def test_w8_dynamic_stores_all_but_what_it_excepts_in_int8(bundle: Path) -> None:
-    content = model_file.read(quantized(bundle, "encoder", "w8-dynamic"))
+def test_w8_dynamic_stores_all_but_what_it_excepts_in_int8(bundle: Path, sam: Sam) -> None:
+    content = model_file.read(quantized(bundle, sam, "encoder", "w8-dynamic"))
     graph, kinds = content.subgraphs[0], model_file.op_kinds(content)
     stored: dict[int, int] = {}
     for tensor in graph.tensors:
@@ -130,7 +157,7 @@ def test_added_constants_in_int8_are_within_half_a_step(bundle: Path) -> None:
     chosen = dataclasses.replace(recipe, quantize={**usual, "encoder_stored": ["ADD"]})
     quantization = quantize.parse(dataclasses.replace(chosen, exceptions={}), "encoder")
     before = (bundle / "encoder.tflite").read_bytes()
-    after = quantize.quantize(before, quantization, CONTRACT.encoder, ())
+    after = quantize.quantize(before, quantization, CONTRACT.encoder, (), {})
     values = constants(before)
     packed = {name: item for name, item in constants(after).items() if name.endswith("/int8")}
     assert len(packed) == 10
@@ -141,10 +168,10 @@ def test_added_constants_in_int8_are_within_half_a_step(bundle: Path) -> None:
         assert scale <= 1.01 * (exact.max() - exact.min()) / 255
 
 
-def test_the_encoder_is_one_partition_of_xnnpack(bundle: Path, tmp_path: Path) -> None:
+def test_the_encoder_is_one_partition_of_xnnpack(bundle: Path, sam: Sam, tmp_path: Path) -> None:
     """All but the cast of the picture, which XNNPACK has no kernel for."""
     path = tmp_path / "encoder.tflite"
-    path.write_bytes(quantized(bundle, "encoder", "w8-dynamic"))
+    path.write_bytes(quantized(bundle, sam, "encoder", "w8-dynamic"))
     for file in (path, bundle / "encoder.tflite"):
         found = xnnpack.find_partitions(file)
         assert found is not None

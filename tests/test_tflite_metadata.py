@@ -1,10 +1,11 @@
 """Metadata in the TFLite standard, read back by the standard's own reader, tflite-support 0.4.4.
 
-That needs protobuf < 4 and Python 3.11 at most, so it lives in an environment of its own, which the
-first run makes in build/.
+That needs protobuf < 4 and Python 3.11 at most, so it has packages of its own, which the first run
+installs in build/.
 """
 
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -38,24 +39,33 @@ LINUX = ("Linux", "x86_64")
 
 @pytest.fixture(scope="session")
 def reader() -> Path:
-    """A Python that has tflite-support."""
+    """Packages of tflite-support, for a Python without others."""
     if sys.version_info >= (3, 12) or (platform.system(), platform.machine()) != LINUX:
         pytest.skip("tflite-support 0.4.4 has no wheel for this platform")
     folder = ROOT / "build" / "tflite-support"
     folder.parent.mkdir(exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
-        if not (folder / "ready").exists():
-            shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
-            subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-            command = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *PACKAGES]
-            subprocess.run(command, check=True, capture_output=True)
-            (folder / "ready").touch()
-    return folder / "bin" / "python"
+        if not folder.exists():
+            part = folder.with_suffix(".part")
+            shutil.rmtree(part, ignore_errors=True)  # of a run that was stopped
+            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile"]
+            done = subprocess.run(
+                [*pip, "--target", str(part), *PACKAGES],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            part.rename(folder)
+    return folder
 
 
-def ask(python: Path, *arguments: object) -> Any:
-    command = [str(python), str(READER), *map(str, arguments)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+def ask(packages: Path, *arguments: object) -> Any:
+    command = [sys.executable, "-S", str(READER), *map(str, arguments)]  # -S: no other packages
+    env = {**os.environ, "PYTHONPATH": str(packages)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 # Arguments of exports that other tests share.

@@ -12,11 +12,12 @@ from mobilesam_export.backends import reference
 from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.contract import Array, Contract
 from mobilesam_export.model import build_sam
-from mobilesam_export.session import Session
+from mobilesam_export.predictor import Predictor
 from mobilesam_export.target import load_target
 from mobilesam_export.verification import verify
 from mobilesam_export.verification.cases import PictureCase, reference_cases
-from mobilesam_export.verification.verify import Report, Status
+from mobilesam_export.verification.status import Status
+from mobilesam_export.verification.verify import Report
 
 CONTRACT = Contract(256, 6, load_target("onnx").graph)
 FLOAT16 = load_target("onnx").recipes["float16"].tolerance
@@ -24,13 +25,13 @@ Outputs = dict[str, Array]
 
 
 @cache
-def sessions() -> tuple[Session, Session]:
+def right() -> Predictor:
     return reference.load(build_sam(seeded_state_dict(0), 256), CONTRACT)
 
 
 @cache
 def cases() -> tuple[PictureCase, ...]:
-    return reference_cases(sessions(), CONTRACT)
+    return reference_cases(right())
 
 
 def verify_with(
@@ -38,12 +39,15 @@ def verify_with(
     decoder_fault: Callable[[Outputs], Outputs] = dict,
     largest: tuple[str, float] = ("", 0.0),
 ) -> Report:
-    encoder, decoder = sessions()
-    faulty = [
-        replace(encoder, run=lambda i: encoder_fault(encoder.run(i)), largest=lambda _: largest),
-        replace(decoder, run=lambda i: decoder_fault(decoder.run(i))),
-    ]
-    return verify.verify(faulty, cases(), CONTRACT, FLOAT16)
+    encoder, decoder = right().encoder, right().decoder
+    faulty = replace(
+        right(),
+        encoder=replace(
+            encoder, run=lambda i: encoder_fault(encoder.run(i)), largest=lambda _: largest
+        ),
+        decoder=replace(decoder, run=lambda i: decoder_fault(decoder.run(i))),
+    )
+    return verify.verify(faulty, cases(), FLOAT16)
 
 
 def embedding(change: Callable[[Array], Array]) -> Callable[[Outputs], Outputs]:
@@ -66,7 +70,7 @@ def test_all_kinds_of_prompts_are_asked() -> None:
 def test_two_slots_are_asked_what_fits() -> None:
     contract = replace(CONTRACT, points=2)
     model = build_sam(seeded_state_dict(0), 256)
-    small = reference_cases(reference.load(model, contract), contract)
+    small = reference_cases(reference.load(model, contract))
     assert [item.name for item in small[0].prompts] == ["click", "box", "click-mask"]
 
 

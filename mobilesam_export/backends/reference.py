@@ -12,11 +12,12 @@ import torch
 from mobilesam_export import prompts
 from mobilesam_export.contract import BACKGROUND, FOREGROUND, Array, Contract
 from mobilesam_export.model import PIXEL_MEAN, PIXEL_STD, Sam
+from mobilesam_export.predictor import Predictor
 from mobilesam_export.session import Session
 
 
-def load(sam: Sam, contract: Contract) -> tuple[Session, Session]:
-    """The model as an encoder and a decoder session with the contract's inputs and outputs."""
+def load(sam: Sam, contract: Contract) -> Predictor:
+    """The model with the inputs and outputs that the contract's files have."""
     runtime = f"PyTorch {torch.__version__}, CPU, float32"
 
     def encode(inputs: dict[str, Array]) -> dict[str, Array]:
@@ -28,7 +29,7 @@ def load(sam: Sam, contract: Contract) -> tuple[Session, Session]:
         outputs: dict[str, Array] = {"low_res_masks": masks.numpy(), "iou_predictions": iou.numpy()}
         return _sam_outputs(inputs, outputs, contract) if contract.dynamic else outputs
 
-    return Session(encode, runtime), Session(decode, runtime)
+    return Predictor(Session(encode, runtime), Session(decode, runtime), contract)
 
 
 def normalize(pixels: Array, side: int) -> torch.Tensor:

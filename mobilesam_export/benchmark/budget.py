@@ -1,4 +1,4 @@
-"""Budgets: how long a component may take on which device -> pass, fail or unverified.
+"""Budgets: how long a component may take on which device -> passed, failed or unverified.
 
 A budget is `paper` or a TOML of one's own:
 
@@ -17,26 +17,18 @@ A budget is `paper` or a TOML of one's own:
 import fnmatch
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mobilesam_export.benchmark.results import Row
+from mobilesam_export.benchmark.row import Row
 from mobilesam_export.benchmark.subject import COMPONENTS
 from mobilesam_export.errors import BudgetError
+from mobilesam_export.verification.status import Status
 
 STATISTICS = ("median_ms", "p90_ms")
 KEYS = ("device", "device_name", *STATISTICS, "peak")
 PEAKS = ("gflops", "gb_per_s")
-
-
-class Verdict(StrEnum):
-    """What is known about one limit."""
-
-    PASS = "pass"  # noqa: S105 not a password
-    FAIL = "fail"
-    UNVERIFIED = "unverified"
 
 
 @dataclass(frozen=True)
@@ -62,13 +54,18 @@ class Budget:
 class Judgement:
     """One limit held against one subject; `found_ms` is None where nothing was measured."""
 
-    verdict: Verdict
+    status: Status
     component: str
     statistic: str
     limit_ms: float
     subject: str = ""
     found_ms: float | None = None
     reason: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        values = asdict(self)
+        return {"verdict": values.pop("status").verdict, **values}
 
 
 # Zhang et al., Faster Segment Anything, 2023 (arXiv:2306.14289), and the tables of its repository:
@@ -168,16 +165,16 @@ def _judge_limit(
         value = getattr(row.latency, statistic) if row.latency else None
         if value is None:
             reason = row.unverified or f"no {statistic} of it"
-            verdict = Verdict.UNVERIFIED
+            status = Status.UNVERIFIED
         elif row.wrong:  # a fast wrong answer keeps no budget
-            verdict, reason = Verdict.FAIL, row.answers
+            status, reason = Status.FAILED, row.answers
         else:
-            verdict = Verdict.PASS if value <= limit_ms else Verdict.FAIL
+            status = Status.PASSED if value <= limit_ms else Status.FAILED
             reason = ""
-        found.append(Judgement(verdict, component, statistic, limit_ms, row.subject, value, reason))
+        found.append(Judgement(status, component, statistic, limit_ms, row.subject, value, reason))
     what = f"{component} was not measured on {budget.device}"
     if budget.device == "cuda" and not any(hardware[1:]):
         what = "no GPU here"
     elif budget.device_name != "*":
         what += f", {budget.device_name}"
-    return found or [Judgement(Verdict.UNVERIFIED, component, statistic, limit_ms, reason=what)]
+    return found or [Judgement(Status.UNVERIFIED, component, statistic, limit_ms, reason=what)]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from mobilesam_export.backends import backend_names, get_backend
 from mobilesam_export.backends.device import DeviceScript, DeviceTiming
-from mobilesam_export.benchmark.results import Row, row_latency
+from mobilesam_export.benchmark.row import Row, row_latency
 from mobilesam_export.benchmark.statistics import Latency
-from mobilesam_export.errors import BudgetError
+from mobilesam_export.errors import MeasurementError
 
 FIRST_LINE = "# mobilesam-export device results 1"
 
@@ -20,24 +20,24 @@ def import_rows(path: Path) -> list[Row]:
     """Read a file of results.
 
     Raises:
-        BudgetError: it cannot be read, or no device script wrote it.
+        MeasurementError: it cannot be read, or no device script wrote it.
     """
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as exc:
-        raise BudgetError(f"cannot read {path}: {exc.strerror}") from exc
+        raise MeasurementError(f"cannot read {path}: {exc.strerror}") from exc
     if not lines or lines[0].strip() != FIRST_LINE:
-        raise BudgetError(
+        raise MeasurementError(
             f"{path} has no results of a device script: its first line is not {FIRST_LINE!r}"
         )
     head = dict(re.findall(r"^# (platform|subject|device): (.+)$", "\n".join(lines), re.MULTILINE))
     script = device_scripts().get(head.get("platform", ""))
     if script is None or "subject" not in head:
-        raise BudgetError(f"{path} is damaged: it names no platform or no subject")
+        raise MeasurementError(f"{path} is damaged: it names no platform or no subject")
     machine = head.get("device", "unknown")
     rows = [_row(timing, head["subject"], machine) for timing in script.read(lines)]
     if not rows:
-        raise BudgetError(f"{path} has no measurement in it; run the device script again")
+        raise MeasurementError(f"{path} has no measurement in it; run the device script again")
     return rows
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from mobilesam_export.backends import get_backend
 from mobilesam_export.backends.device import DeviceSubject
 from mobilesam_export.bundle.manifest import Bundle
-from mobilesam_export.errors import BundleError, UsageError
+from mobilesam_export.errors import OutputError, UsageError
 from mobilesam_export.target import builtin_targets, load_target
 
 
@@ -25,7 +25,7 @@ def write_device_script(opened: Bundle, folder: Path) -> list[Path]:
 
     Raises:
         UsageError: no device runs files of this backend this way, or the folder is not empty.
-        BundleError: it cannot be written.
+        OutputError: it cannot be written.
     """
     script = get_backend(opened.backend).device_script()
     if script is None:
@@ -39,8 +39,8 @@ def write_device_script(opened: Bundle, folder: Path) -> list[Path]:
         name=opened.folder.resolve().name,
         folder=opened.folder,
         contract=opened.contract,
-        tolerance=opened.tolerance,
-        convert=opened.manifest["convert"],
+        tolerance=opened.recipe.tolerance,
+        convert=opened.convert,
     )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def write_device_script(opened: Bundle, folder: Path) -> list[Path]:
                 folder.rmdir()
             stage.rename(folder)
     except OSError as exc:
-        raise BundleError(f"cannot write {folder}: {exc.strerror or exc}") from exc
+        raise OutputError(f"cannot write {folder}: {exc.strerror or exc}") from exc
     return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
 
 

@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from mobilesam_export.backends import get_backend
-from mobilesam_export.benchmark.results import Row, row_latency
-from mobilesam_export.benchmark.subject import COMPONENTS, GRAPHS, Loaded
+from mobilesam_export.benchmark.row import NOT_CHECKED, RIGHT, Row, row_latency
+from mobilesam_export.benchmark.subject import COMPONENTS, GRAPHS, Loaded, graph_inputs
 from mobilesam_export.benchmark.timing import Schedule, Series, run_rounds, steady, time_call
 from mobilesam_export.bundle import golden
 from mobilesam_export.bundle.manifest import Bundle
 from mobilesam_export.contract import Contract
+from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import step
 from mobilesam_export.session import Session
 from mobilesam_export.target import Tolerance
@@ -83,19 +84,14 @@ def bundle_subjects(opened: Bundle, device: str | None, threads: int) -> list[Su
     case = golden.read(opened.folder / "golden")
     devices = backend.devices()
     wanted = (
-        devices if device is None else {device: devices.get(device, _no_device(opened, device))}
+        devices if device is None else {device: devices.get(device, _why_no_device(opened, device))}
     )
     here = [name for name, reason in wanted.items() if not reason]
     # What no machine of this kind has is said once, not for each of its variants.
     shown = here or list(wanted)[:1]
 
     def open_on(name: str) -> Callable[[str], Session]:
-        def open_graph(graph: str) -> Session:
-            spec = getattr(opened.contract, graph)
-            path = opened.folder / f"{graph}{backend.suffix}"
-            return backend.load(path, spec, name, threads)
-
-        return open_graph
+        return lambda graph: opened.session(graph, name, threads)
 
     return [
         Subject(
@@ -104,7 +100,7 @@ def bundle_subjects(opened: Bundle, device: str | None, threads: int) -> list[Su
             runtime=backend.runner() if not wanted[name] else opened.backend,
             contract=opened.contract,
             case=case,
-            tolerance=opened.tolerance,
+            tolerance=opened.recipe.tolerance,
             open=open_on(name),
             reason=wanted[name],
         )
@@ -112,7 +108,7 @@ def bundle_subjects(opened: Bundle, device: str | None, threads: int) -> list[Su
     ]
 
 
-def _no_device(opened: Bundle, device: str) -> str:
+def _why_no_device(opened: Bundle, device: str) -> str:
     return f"{opened.target} bundles do not run on {device}"
 
 
@@ -157,11 +153,10 @@ def _load(subject: Subject, loads: int, found: _Found) -> Loaded:
                 sessions[graph] = session
                 found.load_ms[graph].append(load_ms)
                 found.runtime = session.runtime
-                one = Loaded((session, session), subject.contract, subject.case, subject.tolerance)
-                inputs = one.inputs(graph)
+                inputs = graph_inputs(subject.case, subject.contract, graph)
                 found.cold_ms[graph].append(time_call(lambda: session.run(inputs))[0])  # noqa: B023
-    pair = (sessions["encoder"], sessions["decoder"])
-    return Loaded(pair, subject.contract, subject.case, subject.tolerance)
+    predictor = Predictor(sessions["encoder"], sessions["decoder"], subject.contract)
+    return Loaded(predictor, subject.case, subject.tolerance)
 
 
 def _time(
@@ -177,9 +172,9 @@ def _rows(subject: Subject, found: _Found, components: Sequence[str]) -> list[Ro
     rows = []
     for component in components:
         series = found.series.get(component, Series())
-        answers = "right" if series.times_ms else "not checked"
+        answers = RIGHT if series.times_ms else NOT_CHECKED
         if component in ("preprocess", "postprocess"):
-            answers = "not checked"  # they are our own code, and checked as part of the paths
+            answers = NOT_CHECKED  # they are our own code, and checked as part of the paths
         reason = subject.reason
         if not reason and not series.times_ms:
             reason = "interrupted before it was measured"

@@ -1,19 +1,34 @@
 """Measurements -> a picture: every time a dot, the median a line, a budget a dashed one."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mobilesam_export import tables
-from mobilesam_export.benchmark.results import Row
-from mobilesam_export.errors import BudgetError
+from mobilesam_export.benchmark.results import Results
+from mobilesam_export.benchmark.row import Row
+from mobilesam_export.benchmark.text import headline
+from mobilesam_export.errors import MeasurementError
+from mobilesam_export.files import write_whole
 
 INK, DOTS, LIMIT = "#1f2933", "#3b82c4", "#c2410c"
 WIDTH_IN, ROW_IN, HEAD_IN = 8.0, 0.34, 0.75
 
 
+def plot_results(results: Results, path: Path) -> None:
+    """The times of a benchmark, with the medians that its budget allows on this machine.
+
+    Raises:
+        MeasurementError, OutputError: see `plot`.
+    """
+    budget = results.budget
+    shown: Mapping[str, float] = {}
+    if budget and budget.device in {row.device for row in results.rows if row.times_ms}:
+        shown = budget.limits.get("median_ms", {})
+    plot(results.rows, shown, path, headline(results))
+
+
 def plot(rows: Sequence[Row], limits_ms: Mapping[str, float], path: Path, title: str) -> None:
-    """Write a PNG whole or not at all, one panel for each component.
+    """Write a PNG completely or not at all, one panel for each component.
 
     Args:
         rows: those with raw times are drawn.
@@ -22,13 +37,14 @@ def plot(rows: Sequence[Row], limits_ms: Mapping[str, float], path: Path, title:
         title: of the whole picture.
 
     Raises:
-        BudgetError: there is nothing to draw, or it cannot be written.
+        MeasurementError: there is nothing to draw.
+        OutputError: it cannot be written.
     """
     from matplotlib.figure import Figure  # no pyplot: no display, no global state
 
     shown = [row for row in rows if row.times_ms]
     if not shown:
-        raise BudgetError(f"nothing was measured, so that there is no plot for {path}")
+        raise MeasurementError(f"nothing was measured, so that there is no plot for {path}")
     components = list(dict.fromkeys(row.component for row in shown))
     groups = {name: [row for row in shown if row.component == name] for name in components}
     heights = [HEAD_IN + ROW_IN * len(group) for group in groups.values()]
@@ -37,14 +53,8 @@ def plot(rows: Sequence[Row], limits_ms: Mapping[str, float], path: Path, title:
     panels = figure.subplots(len(components), 1, squeeze=False, height_ratios=heights)[:, 0]
     for panel, (component, group) in zip(panels, groups.items(), strict=True):
         _draw(panel, component, group, limits_ms.get(component))
-    part = path.with_name(f".{path.stem}.part{os.getpid()}.png")
-    try:
+    with write_whole(path) as part:
         figure.savefig(part, dpi=120)
-        part.replace(path)
-    except OSError as exc:
-        raise BudgetError(f"cannot write {path}: {exc.strerror or exc}") from exc
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _draw(panel, component: str, group: Sequence[Row], limit_ms: float | None) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 matplotlib's Axes

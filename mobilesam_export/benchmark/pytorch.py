@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mobilesam_export.contract import Array, Contract
-from mobilesam_export.errors import BackendError
+from mobilesam_export.errors import BackendError, first_line
 from mobilesam_export.graphs import Graph, split_graphs
 from mobilesam_export.graphs.decoder import PointTokens
 from mobilesam_export.graphs.encoder import PixelsInput, SamPixelsInput
@@ -141,8 +141,9 @@ class _Runner:
             else:
                 self.outputs = _as_tuple(self.call(*self.buffers))
         except RuntimeError as exc:
-            line = str(exc).strip().splitlines()[0]
-            raise BackendError(f"PyTorch failed on the {self.spec.name}: {line}") from exc
+            raise BackendError(
+                f"PyTorch failed on the {self.spec.name}: {first_line(exc)}"
+            ) from exc
 
     def capture(self) -> Callable[[], None]:
         """Record one run on a stream of its own, as torch.cuda.graph asks for."""

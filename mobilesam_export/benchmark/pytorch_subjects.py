@@ -8,10 +8,10 @@ from mobilesam_export.backends import reference
 from mobilesam_export.benchmark.measure import Subject
 from mobilesam_export.benchmark.pytorch import DTYPES, MODES, Way, open_graph
 from mobilesam_export.bundle.manifest import Bundle
+from mobilesam_export.checkpoint.load import load_matching_checkpoint
 from mobilesam_export.contract import plain_contract
 from mobilesam_export.errors import UsageError
 from mobilesam_export.model import build_sam
-from mobilesam_export.pipeline import reference_checkpoint
 from mobilesam_export.progress import step
 from mobilesam_export.session import Session
 from mobilesam_export.target import Tolerance
@@ -71,10 +71,10 @@ def pytorch_subjects(
     """
     torch.set_num_threads(threads)
     with step("Loading the checkpoint for PyTorch"):
-        checkpoint = reference_checkpoint(opened, source)
+        checkpoint = load_matching_checkpoint(opened.provenance, source)
         sam = build_sam(checkpoint.state_dict, opened.contract.image_size)
-        contract = plain_contract(opened.contract.image_size, opened.contract.points)
-        case = cases.reference_cases(reference.load(sam, contract), contract)[0]
+        contract = plain_contract(opened.contract.image_size, opened.contract.max_points)
+        case = cases.reference_cases(reference.load(sam, contract))[0]
 
     def opener(way: Way) -> Callable[[str], Session]:
         return lambda graph: open_graph(sam, contract, graph, way)

@@ -5,11 +5,15 @@ what must move if everything between stays in caches. A file's share is that tim
 measured; it is no grade, for no kernel reaches either peak.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from mobilesam_export.benchmark.budget import Budget
+from mobilesam_export.benchmark.machine import Machine
+from mobilesam_export.benchmark.row import Row
+from mobilesam_export.benchmark.subject import GRAPHS
 from mobilesam_export.benchmark.timing import time_call
 from mobilesam_export.inspection.report import GraphReport
 
@@ -100,6 +104,43 @@ def roofline(
         share=bound / median_ms if median_ms else None,
         peak=peak.source,
     )
+
+
+def rooflines(
+    rows: Sequence[Row],
+    reports: Mapping[str, Mapping[str, GraphReport]],
+    precisions: Mapping[str, str],
+    machine: Machine,
+    budget: Budget | None,
+    threads: int,
+) -> list[Roofline]:
+    """The bound of every file of a bundle that was measured.
+
+    Args:
+        rows: of one benchmark.
+        reports: bundle -> graph -> what is in the file.
+        precisions: bundle -> its recipe's activations, such as "float16".
+        machine: that the rows without a machine of their own are of.
+        budget: its peak counts for its device.
+        threads: of the CPU.
+    """
+    measured: Peak | None = None
+    lines = []
+    for row in rows:
+        if row.component not in GRAPHS or row.subject not in reports or not row.latency:
+            continue
+        peak = None
+        if budget and budget.peak and budget.device == row.device:
+            peak = Peak(budget.peak["gflops"], budget.peak["gb_per_s"], f"budget {budget.name}")
+        elif row.device in ("cuda", "tensorrt"):
+            peak = gpu_peak(machine.gpu, precisions[row.subject])
+        elif row.device == "cpu" and not row.machine:
+            measured = measured or measured_cpu_peak(threads)
+            peak = measured
+        where = (row.subject, row.component, row.device)
+        report = reports[row.subject][row.component]
+        lines.append(roofline(where, report, peak, row.latency.median_ms))
+    return lines
 
 
 def gpu_peak(name: str, precision: str) -> Peak | None:

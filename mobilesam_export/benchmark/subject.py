@@ -18,6 +18,7 @@ from mobilesam_export import prompts
 from mobilesam_export.benchmark.timing import Task
 from mobilesam_export.contract import Array, Contract
 from mobilesam_export.metrics import mask_iou, psnr_db
+from mobilesam_export.predictor import EmbeddedImage, Predictor
 from mobilesam_export.session import Session
 from mobilesam_export.target import Tolerance
 from mobilesam_export.verification.cases import PictureCase
@@ -38,51 +39,42 @@ class Loaded:
     """Two files that are ready to run, and what they are held to.
 
     Attributes:
-        sessions: encoder and decoder.
-        contract: of both.
+        predictor: the files.
         case: the picture, its first prompt, and PyTorch's answers.
         tolerance: how far answers may be off.
     """
 
-    sessions: Sequence[Session]
-    contract: Contract
+    predictor: Predictor
     case: PictureCase
     tolerance: Tolerance
 
     def tasks(self, components: Sequence[str]) -> dict[str, Task]:
         """The named components, ready to be timed."""
-        encoder, decoder = self.sessions
-        case, contract = self.case, self.contract
-        size = prompts.picture_size(case.picture)
-        prompt = case.prompts[0].prompt
-        pixels, asked = self.inputs("encoder"), self.inputs("decoder")
-        outputs = case.prompts[0].outputs
+        case, predictor, contract = self.case, self.predictor, self.predictor.contract
+        prompt, embedded = case.prompts[0].prompt, case.embedded
+        outputs = case.prompts[0].answer.outputs
 
-        def click(embeddings: Array) -> Any:  # noqa: ANN401 a mask
-            inputs = prompts.decoder_inputs(prompt, embeddings, size, contract)
-            return prompts.final_mask(prompt, decoder.run(inputs), size, contract)
-
-        def picture() -> Any:  # noqa: ANN401 a mask
-            inputs = prompts.encoder_inputs(case.picture, contract)
-            return click(encoder.run(inputs)["image_embeddings"])
+        def click(image: EmbeddedImage) -> Any:  # noqa: ANN401 a mask
+            return predictor.predict(prompt, image).mask
 
         every = {
-            "encoder": _file_task(encoder, pixels, self._check_embeddings()),
-            "decoder": _file_task(decoder, asked, self._check_masks()),
+            "encoder": self._file_task("encoder", self._check_embeddings()),
+            "decoder": self._file_task("decoder", self._check_masks()),
             "preprocess": Task(lambda: prompts.encoder_inputs(case.picture, contract)),
-            "postprocess": Task(lambda: prompts.final_mask(prompt, outputs, size, contract)),
-            "click_to_mask": Task(lambda: click(case.embeddings), self._check_mask),
-            "picture_to_mask": Task(picture, self._check_mask),
+            "postprocess": Task(lambda: predictor.answer(prompt, outputs, embedded.size)),
+            "click_to_mask": Task(lambda: click(embedded), self._check_mask),
+            "picture_to_mask": Task(lambda: click(predictor.embed(case.picture)), self._check_mask),
         }
         return {name: every[name] for name in components}
 
-    def inputs(self, graph: str) -> dict[str, Array]:
-        """What the tasks give the encoder or the decoder."""
-        if graph == "encoder":
-            return prompts.encoder_inputs(self.case.picture, self.contract)
-        size = prompts.picture_size(self.case.picture)
-        prompt = self.case.prompts[0].prompt
-        return prompts.decoder_inputs(prompt, self.case.embeddings, size, self.contract)
+    def _file_task(self, graph: str, check: Callable[[dict[str, Array]], str]) -> Task:
+        """One file alone; on a device with memory of its own, without the way there and back."""
+        session: Session = getattr(self.predictor, graph)
+        inputs = graph_inputs(self.case, self.predictor.contract, graph)
+        if session.resident is None:
+            return Task(lambda: session.run(inputs), check)
+        call, fetch = session.resident(inputs)
+        return Task(call, lambda _: check(fetch()))
 
     def _check_embeddings(self) -> Callable[[dict[str, Array]], str]:
         def judge(outputs: dict[str, Array]) -> str:
@@ -94,7 +86,7 @@ class Loaded:
         return _once(judge)
 
     def _check_masks(self) -> Callable[[dict[str, Array]], str]:
-        expected = self.case.prompts[0].outputs["low_res_masks"]
+        expected = self.case.prompts[0].answer.outputs["low_res_masks"]
 
         def judge(outputs: dict[str, Array]) -> str:
             found = float(np.abs(outputs["low_res_masks"].astype(np.float64) - expected).max())
@@ -104,18 +96,16 @@ class Loaded:
         return _once(judge)
 
     def _check_mask(self, mask: Any) -> str:  # noqa: ANN401 a mask
-        found, limit = mask_iou(mask, self.case.prompts[0].mask), self.tolerance.mask_iou
+        found, limit = mask_iou(mask, self.case.prompts[0].answer.mask), self.tolerance.mask_iou
         return "" if found >= limit else f"mask IoU {found:.4f}, expected >= {limit:g}"
 
 
-def _file_task(
-    session: Session, inputs: dict[str, Array], check: Callable[[dict[str, Array]], str]
-) -> Task:
-    """One file alone; on a device with memory of its own, without the way there and back."""
-    if session.resident is None:
-        return Task(lambda: session.run(inputs), check)
-    call, fetch = session.resident(inputs)
-    return Task(call, lambda _: check(fetch()))
+def graph_inputs(case: PictureCase, contract: Contract, graph: str) -> dict[str, Array]:
+    """What the encoder or the decoder alone is timed on: the picture, or its first prompt."""
+    if graph == "encoder":
+        return prompts.encoder_inputs(case.picture, contract)
+    image = case.embedded
+    return prompts.decoder_inputs(case.prompts[0].prompt, image.embeddings, image.size, contract)
 
 
 def _once(judge: Callable[[dict[str, Array]], str]) -> Callable[[dict[str, Array]], str]:

@@ -4,11 +4,51 @@ import shutil
 from collections.abc import Iterable, Sequence
 
 from mobilesam_export.benchmark.budget import Judgement
-from mobilesam_export.benchmark.results import Row
+from mobilesam_export.benchmark.results import Results
 from mobilesam_export.benchmark.roofline import Roofline
-from mobilesam_export.tables import NONE, Table, milliseconds
+from mobilesam_export.benchmark.row import Row
+from mobilesam_export.tables import NONE, Table, columns, markdown, milliseconds
 
 BAR = 30  # characters of the longest bar
+
+
+def terminal(results: Results) -> list[str]:
+    """Tables and bars, one text for each."""
+    parts = [headline(results)]
+    if any(row.latency for row in results.rows):
+        parts += [columns(latency_table(results.rows)), bars(results.rows)]
+    parts.append("\n".join(unverified_lines(results.rows)))
+    if lines := results.rooflines:
+        parts.append(f"{columns(roofline_table(lines))}\npeak: {_peaks(lines)}")
+    if results.judgements:
+        parts.append(columns(budget_table(results.judgements)))
+    return [part for part in parts if part]
+
+
+def as_markdown(results: Results) -> str:
+    """The same tables for GitHub."""
+    parts = [headline(results), markdown(latency_table(results.rows))]
+    parts += [f"- {line}" for line in unverified_lines(results.rows)]
+    if lines := results.rooflines:
+        parts += [markdown(roofline_table(lines)), f"Peak: {_peaks(lines)}"]
+    if results.judgements:
+        parts.append(markdown(budget_table(results.judgements)))
+    return "\n\n".join(parts) + "\n"
+
+
+def headline(results: Results) -> str:
+    """The machine and how it was used, in one line."""
+    machine = results.machine
+    partial = "PARTIAL, it was interrupted. " if results.partial else ""
+    gpu = f", {machine.gpu}" if machine.gpu else ""
+    return (
+        f"{partial}{machine.cpu}, {machine.cores} cores{gpu}; "
+        f"{results.options.threads} threads for each run"
+    )
+
+
+def _peaks(lines: Iterable[Roofline]) -> str:
+    return "; ".join(dict.fromkeys(line.peak for line in lines))
 
 
 def latency_table(rows: Sequence[Row]) -> Table:
@@ -35,7 +75,7 @@ def _latency_cells(row: Row) -> list[str]:
         str(figures.rounds),
         milliseconds(_median(row.load_ms)),
         milliseconds(_median(row.cold_ms)),
-        row.answers if row.answers in ("right", "not checked") else f"WRONG: {row.answers}",
+        f"WRONG: {row.answers}" if row.wrong else row.answers,
     ]
 
 
@@ -76,7 +116,7 @@ def budget_table(judgements: Iterable[Judgement]) -> Table:
     rows = []
     for item in judgements:
         found = NONE if item.found_ms is None else f"{milliseconds(item.found_ms)} ms"
-        reason = f"{item.verdict}: {item.reason}" if item.reason else str(item.verdict)
+        reason = f"{item.status}: {item.reason}" if item.reason else str(item.status)
         limit = f"{item.component} {item.statistic.removesuffix('_ms')} <= {item.limit_ms:g} ms"
         rows.append([limit, item.subject or NONE, found, reason])
     return ("budget", "bundle", "found", "verdict"), rows

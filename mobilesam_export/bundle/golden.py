@@ -5,6 +5,7 @@ type of each. Pictures and masks are PNG.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 from mobilesam_export import prompts
 from mobilesam_export.contract import Array, Contract
 from mobilesam_export.errors import BundleError
+from mobilesam_export.predictor import Answer
 from mobilesam_export.verification.cases import PictureCase, PromptCase
 
 
@@ -43,22 +45,19 @@ def _prompt(
     if item.prompt.mask_input is None:
         del asked["mask_input"]  # zeros
     (folder / item.name).mkdir()
-    Image.fromarray(item.mask).save(folder / item.name / "mask.png")
-    index = 0
-    if not contract.dynamic:
-        index = prompts.chosen_index(item.prompt, item.outputs["iou_predictions"])
+    Image.fromarray(item.answer.mask).save(folder / item.name / "mask.png")
     return {
         "name": item.name,
         "points": [[x, y, int(inside)] for x, y, inside in item.prompt.points],
         "box": item.prompt.box,
         "inputs": _tensors(folder, item.name, asked),
-        "outputs": _tensors(folder, item.name, item.outputs),
-        "chosen_mask": index,
+        "outputs": _tensors(folder, item.name, item.answer.outputs),
+        "chosen_mask": item.answer.index,
         "mask": f"{item.name}/mask.png",
     }
 
 
-def _tensors(folder: Path, group: str, arrays: dict[str, Array]) -> list[dict[str, Any]]:
+def _tensors(folder: Path, group: str, arrays: Mapping[str, Array]) -> list[dict[str, Any]]:
     return [_tensor(folder, f"{group}/{name}".lstrip("/"), array) for name, array in arrays.items()]
 
 
@@ -97,7 +96,8 @@ def _read_prompt(folder: Path, item: dict[str, Any]) -> PromptCase:
         inputs.get("mask_input"),
     )
     mask = _pixels(folder / item["mask"]) > 0
-    return PromptCase(item["name"], prompt, _arrays(folder, item["outputs"]), mask)
+    answer = Answer(_arrays(folder, item["outputs"]), int(item["chosen_mask"]), mask)
+    return PromptCase(item["name"], prompt, answer)
 
 
 def _pixels(path: Path) -> Array:

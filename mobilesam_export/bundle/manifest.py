@@ -1,108 +1,127 @@
-"""A bundle: the folder that is handed to an app developer, and how it comes to be there whole.
+"""`manifest.json`: what every file of a bundle is. Written once, read into a typed `Bundle`.
 
-It is written beside its place and put there by one rename, so that whatever happens the place
-holds the old bundle or the new one. The manifest says what every file is.
+Nothing outside this module reads or writes the JSON, but for `staging`, which only needs the names
+of the files.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mobilesam_export import __version__
 from mobilesam_export.backends import get_backend
-from mobilesam_export.bundle import golden, readme
+from mobilesam_export.bundle.contents import Contents
+from mobilesam_export.bundle.load import load_graph, load_predictor
 from mobilesam_export.bundle.staging import MANIFEST, PROJECT
-from mobilesam_export.calibration import Calibration
 from mobilesam_export.checkpoint.provenance import Provenance
-from mobilesam_export.contract import Contract, GraphSpec
-from mobilesam_export.errors import BundleError, TargetError, UsageError
+from mobilesam_export.contract import Contract
+from mobilesam_export.errors import BackendError, BundleError, TargetError, UsageError
 from mobilesam_export.files import file_sha256
-from mobilesam_export.target import GraphForm, Recipe, Target, Tolerance
-from mobilesam_export.verification.cases import PictureCase
-from mobilesam_export.verification.verify import Report
+from mobilesam_export.predictor import Predictor
+from mobilesam_export.session import Session
+from mobilesam_export.target import GRAPHS, GraphForm, Recipe, Tolerance
+from mobilesam_export.verification.status import Status
 
-if TYPE_CHECKING:  # it imports torch
-    from mobilesam_export.checkpoint.load import Checkpoint
-
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: words of `form`, exceptions as module paths
 
 
 @dataclass(frozen=True)
-class Contents:
-    """What a bundle's manifest and README are written from."""
+class FileEntry:
+    """One file of a bundle, as it was written.
 
-    target: Target
-    recipe_name: str
-    contract: Contract
-    checkpoint: "Checkpoint"
-    versions: Mapping[str, str]
-    report: Report
-    calibration: Calibration | None = None
+    Attributes:
+        sha256: of its bytes, in hexadecimal.
+        bytes: how many.
+    """
+
+    sha256: str
+    bytes: int
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle. `manifest` is the whole file; the rest is what programs need of it."""
+    """An opened bundle, whose files are as they were exported.
+
+    Attributes:
+        folder: where it is.
+        target: name of the target.
+        backend: name of the backend of its files.
+        recipe_name: of the target's recipe.
+        recipe: as it was at the export.
+        contract: names, shapes and types of the tensors of both files.
+        convert: options of the backend, as the target and the recipe gave them.
+        provenance: of the weights.
+        versions: of the tools that made the files, by package.
+        status: of the verification at the export.
+        files: every file but the manifest, by its path in the folder, with "/".
+    """
 
     folder: Path
-    manifest: Mapping[str, Any]
     target: str
     backend: str
-    recipe: str
+    recipe_name: str
+    recipe: Recipe
     contract: Contract
-    tolerance: Tolerance
+    convert: Mapping[str, Any]
     provenance: Provenance
+    versions: Mapping[str, str]
+    status: Status
+    files: Mapping[str, FileEntry]
+
+    @property
+    def graph_files(self) -> Mapping[str, FileEntry]:
+        """The encoder and the decoder: one file each, or the files of one folder each."""
+        starts = tuple(f"{graph}." for graph in GRAPHS)
+        return {name: entry for name, entry in self.files.items() if name.startswith(starts)}
+
+    def session(self, graph: str, device: str = "", threads: int = 0) -> Session:
+        """One of the files, loaded afresh.
+
+        Args:
+            graph: "encoder" or "decoder".
+            device: where to run it, such as "cpu" or "cuda"; "" for the backend's first.
+            threads: CPU threads of one run, 0 for the runtime's own choice.
+
+        Raises:
+            BackendError: it cannot be loaded, or there is no such device here.
+        """
+        spec = getattr(self.contract, graph)
+        return load_graph(self.folder, get_backend(self.backend), spec, device, threads)
+
+    def predictor(self, device: str = "", threads: int = 0) -> Predictor:
+        """Both files, ready to answer prompts; arguments as of `session`.
+
+        Raises:
+            BackendError: files of this kind cannot be run here, or not on that device.
+        """
+        backend = get_backend(self.backend)
+        if reason := backend.why_unavailable():
+            raise BackendError(f"cannot run {self.folder}: {reason}")
+        return load_predictor(self.folder, backend, self.contract, device, threads)
 
 
-def file_metadata(
-    spec: GraphSpec, target: Target, recipe_name: str, checkpoint: "Checkpoint"
-) -> dict[str, str]:
-    """What is written inside each file, so that a lone file can be identified."""
-    provenance = checkpoint.provenance
-    part = {
-        "encoder": "image encoder: run once per picture",
-        "decoder": "prompt encoder and mask decoder: run once per prompt",
-    }[spec.name]
-    return {
-        "description": f"MobileSAM {part}. Made by {PROJECT} {__version__}.",
-        "author": f"{PROJECT} {__version__}; MobileSAM by Zhang et al., 2023 (arXiv:2306.14289)",
-        "license": provenance.license,
-        "version": __version__,
-        "target": target.name,
-        "recipe": recipe_name,
-        **{f"checkpoint_{key}": value for key, value in provenance.describe().items()},
-    }
-
-
-def write_contents(stage: Path, contents: Contents, cases: Sequence[PictureCase]) -> None:
-    """Add golden vectors, README and manifest to the converted files."""
-    golden.write(stage / "golden", cases[0], contents.contract)
-    manifest = _manifest(contents)
-    (stage / "README.md").write_text(readme.readme(stage, manifest), encoding="utf-8")
+def write_manifest(stage: Path, contents: Contents) -> None:
+    """List every file of a finished stage, and say what they are."""
     paths = sorted(path for path in stage.rglob("*") if path.is_file())
-    manifest["files"] = {
-        path.relative_to(stage).as_posix(): {
-            "sha256": file_sha256(path),
-            "bytes": path.stat().st_size,
-        }
+    entries = {
+        path.relative_to(stage).as_posix(): FileEntry(file_sha256(path), path.stat().st_size)
         for path in paths
     }
+    manifest = _as_dict(contents) | {"files": {n: asdict(entry) for n, entry in entries.items()}}
     text = json.dumps(manifest, indent=2, allow_nan=False) + "\n"
     (stage / MANIFEST).write_text(text, encoding="utf-8")
 
 
-def _manifest(contents: Contents) -> dict[str, Any]:
-    target, contract = contents.target, contents.contract
-    _, recipe = target.recipe(contents.recipe_name)
+def _as_dict(contents: Contents) -> dict[str, Any]:
+    contract, provenance = contents.contract, contents.checkpoint.provenance
     return {
         "schema_version": SCHEMA_VERSION,
         "tool": PROJECT,
-        "target": target.name,
-        "backend": target.backend,
-        "convert": {**target.convert, **recipe.convert},
-        "recipe": {"name": contents.recipe_name, **asdict(recipe)},
+        "target": contents.target.name,
+        "backend": contents.target.backend,
+        "convert": dict(contents.convert),
+        "recipe": {"name": contents.recipe_name, **asdict(contents.recipe)},
         "contract": {
             "image_size": contract.image_size,
             "points": None if contract.dynamic else contract.points,
@@ -110,48 +129,60 @@ def _manifest(contents: Contents) -> dict[str, Any]:
             "encoder": asdict(contract.encoder),
             "decoder": asdict(contract.decoder),
         },
-        "checkpoint": asdict(contents.checkpoint.provenance),
-        "license": contents.checkpoint.provenance.license,
+        "checkpoint": asdict(provenance),
+        "license": provenance.license,
         "calibration": None if contents.calibration is None else contents.calibration.describe(),
         "versions": dict(contents.versions),
         "verification": contents.report.as_dict(),
     }
 
 
-def open_bundle(folder: Path) -> Bundle:
+def open_bundle(folder: Path | str) -> Bundle:
     """Read a bundle's manifest and check every file's hash.
 
     Raises:
         BundleError: it is no bundle, of a newer version, or its files are not as written.
     """
+    folder = Path(folder)
     manifest = _read_manifest(folder)
     try:
-        if manifest["schema_version"] != SCHEMA_VERSION:
-            raise BundleError(
-                f"{folder} has manifest version {manifest['schema_version']}; "
-                f"this {PROJECT} reads version {SCHEMA_VERSION}: export again or upgrade"
-            )
-        contract, recipe = manifest["contract"], dict(manifest["recipe"])
-        name, tolerance = recipe.pop("name"), Tolerance(**recipe.pop("tolerance"))
-        Recipe(**recipe, tolerance=tolerance)
-        opened = Bundle(
-            folder=folder,
-            manifest=manifest,
-            target=manifest["target"],
-            backend=manifest["backend"],
-            recipe=name,
-            contract=Contract(
-                contract["image_size"], contract["points"] or 0, GraphForm(**contract["form"])
-            ),
-            tolerance=tolerance,
-            provenance=Provenance(**manifest["checkpoint"]),
-        )
+        opened = _from_dict(folder, manifest)
         get_backend(opened.backend)
-        _check_files(folder, manifest["files"])
-    except (KeyError, TypeError, AttributeError, TargetError, UsageError) as exc:
+        _check_files(folder, opened.files)
+    except (KeyError, TypeError, ValueError, AttributeError, TargetError, UsageError) as exc:
         what = f"{type(exc).__name__}: {exc}"
         raise BundleError(f"{folder / MANIFEST} is not a bundle's manifest ({what})") from exc
     return opened
+
+
+def _from_dict(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
+    if manifest["schema_version"] != SCHEMA_VERSION:
+        raise BundleError(
+            f"{folder} has manifest version {manifest['schema_version']}; "
+            f"this {PROJECT} reads version {SCHEMA_VERSION}: export again or upgrade"
+        )
+    contract, recipe = manifest["contract"], dict(manifest["recipe"])
+    return Bundle(
+        folder=folder,
+        target=manifest["target"],
+        backend=manifest["backend"],
+        recipe_name=recipe.pop("name"),
+        recipe=_recipe(recipe),
+        contract=Contract(
+            contract["image_size"], contract["points"] or 0, GraphForm(**contract["form"])
+        ),
+        convert=dict(manifest["convert"]),
+        provenance=Provenance(**manifest["checkpoint"]),
+        versions=dict(manifest["versions"]),
+        status=Status(manifest["verification"]["status"]),
+        files={name: FileEntry(**entry) for name, entry in manifest["files"].items()},
+    )
+
+
+def _recipe(table: Mapping[str, Any]) -> Recipe:
+    """JSON has no tuples and no dataclasses."""
+    tolerance, keep = Tolerance(**table["tolerance"]), tuple(table["keep_float32"])
+    return Recipe(**{**table, "tolerance": tolerance, "keep_float32": keep})
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -170,9 +201,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
+def _check_files(folder: Path, files: Mapping[str, FileEntry]) -> None:
     listed = {name.partition(".")[0] for name in files}
-    if missing := sorted({"encoder", "decoder"} - listed):
+    if missing := sorted(set(GRAPHS) - listed):
         raise BundleError(
             f"{folder / MANIFEST} is not a bundle's manifest: it lists no {missing[0]}"
         )
@@ -180,7 +211,7 @@ def _check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
         path = folder / name
         if not path.is_file():
             raise BundleError(f"{folder} is damaged: {name} is missing; export again")
-        if path.stat().st_size != expected["bytes"] or file_sha256(path) != expected["sha256"]:
+        if path.stat().st_size != expected.bytes or file_sha256(path) != expected.sha256:
             raise BundleError(
                 f"{folder} is damaged: {name} is not the file that was exported "
                 "(its SHA-256 differs); export again"

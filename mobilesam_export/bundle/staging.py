@@ -11,23 +11,16 @@ import json
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from mobilesam_export.bundle import swap
-from mobilesam_export.errors import BundleError, UsageError
+from mobilesam_export.errors import BundleError, OutputError, UsageError
 
 MANIFEST = "manifest.json"
-
-
 IGNORED = {".DS_Store"}  # what macOS' Finder leaves wherever it looks
-
-
-STALE_AFTER_S = 60
-
-
 PROJECT = "mobilesam-export"
+OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)  # of a rename to what is there
 
 
 def check_replaceable(folder: Path) -> None:
@@ -35,6 +28,7 @@ def check_replaceable(folder: Path) -> None:
 
     Raises:
         BundleError: files would be lost that this program did not write.
+        OutputError: the system refuses the name or the place.
         UsageError: this is the working folder, or one that it is in.
     """
     if folder.resolve() in (Path.cwd(), *Path.cwd().parents):
@@ -48,7 +42,7 @@ def check_replaceable(folder: Path) -> None:
             raise BundleError(f"{folder} exists and is not a folder; choose another --out")
         foreign = next(_foreign_files(folder), None)
     except OSError as exc:
-        raise BundleError(f"cannot write to {folder}: {exc.strerror}") from exc
+        raise OutputError(f"cannot write to {folder}: {exc.strerror}") from exc
     if foreign is not None:
         raise BundleError(
             f"{folder} holds files that {PROJECT} did not write ({foreign}); "
@@ -72,35 +66,47 @@ def staging(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder`, gone afterwards unless it was published.
 
     Raises:
-        BundleError: the disk is full or may not be written to.
+        OutputError: the disk is full or may not be written to.
     """
     parent = folder.absolute().parent
     prefix = f".{folder.name}.tmp-"
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        swap.restore(folder)
-        _remove_stale(parent, prefix)
+    with contextlib.ExitStack() as cleanup:
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            swap.restore(folder)
+            _remove_leftovers(parent, prefix)
+            stage = _locked_folder(parent, prefix, cleanup)
+            stage.chmod(0o755)  # mkdtemp's 0700 would stay on the bundle
+        except OSError as exc:
+            raise OutputError(f"cannot write to {parent}: {exc.strerror}") from exc
+        try:
+            yield stage
+        except OSError as exc:
+            raise OutputError(f"cannot write {folder}: {exc.strerror or exc}") from exc
+
+
+def _locked_folder(parent: Path, prefix: str, cleanup: contextlib.ExitStack) -> Path:
+    """A new folder whose lock this process holds until `cleanup` removes it.
+
+    Another export may take the folder for a leftover before it is locked, and remove it. It holds
+    the lock meanwhile, so a folder that is still there once we have the lock stays ours.
+    """
+    while True:
         stage = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        stage.chmod(0o755)  # mkdtemp's 0700 would stay on the bundle
-    except OSError as exc:
-        raise BundleError(f"cannot write to {parent}: {exc.strerror}") from exc
-    lock = os.open(stage, os.O_RDONLY)
-    fcntl.flock(lock, fcntl.LOCK_EX)  # says that this process is alive; see _remove_stale
-    try:
-        yield stage
-    except OSError as exc:
-        raise BundleError(f"cannot write {folder}: {exc.strerror or exc}") from exc
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
-        os.close(lock)
+        cleanup.callback(shutil.rmtree, stage, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # removed before it was opened
+            lock = os.open(stage, os.O_RDONLY)
+            cleanup.callback(os.close, lock)
+            with contextlib.suppress(OSError):  # a file system without locks: no one removes it
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if stage.exists():
+                return stage
 
 
-def _remove_stale(parent: Path, prefix: str) -> None:
-    """Remove what killed exports left: old enough to be locked by its owner, and not locked."""
+def _remove_leftovers(parent: Path, prefix: str) -> None:
+    """Remove the folders of killed exports: those that no living process has locked."""
     for path in parent.glob(f"{glob.escape(prefix)}*"):
         with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime < STALE_AFTER_S:
-                continue
             lock = os.open(path, os.O_RDONLY)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -119,11 +125,15 @@ def publish(stage: Path, folder: Path) -> None:
         try:
             stage.rename(folder)
         except OSError as exc:
-            if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            if exc.errno not in OCCUPIED:
                 raise
         else:
             return
         check_replaceable(folder)
-        with contextlib.suppress(FileNotFoundError):  # it has gone: rename again
+        try:
             swap.exchange(stage, folder)
+        except OSError as exc:
+            if exc.errno not in (errno.ENOENT, *OCCUPIED):
+                raise
+        else:
             return

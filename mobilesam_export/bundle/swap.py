@@ -3,6 +3,7 @@
 Linux: renameat2(2) with RENAME_EXCHANGE. macOS: renamex_np(2) with RENAME_SWAP.
 """
 
+import contextlib
 import ctypes
 import errno
 import glob
@@ -24,7 +25,8 @@ def exchange(first: Path, second: Path) -> None:
     killed between them leaves, `restore` puts back.
 
     Raises:
-        OSError: it could not be done; FileNotFoundError if one is not there.
+        OSError: it could not be done. If another process puts something in the place of `second`
+            meanwhile, or takes it away, the errno is ENOENT, ENOTEMPTY or EEXIST: try again.
     """
     code = _exchange(os.fsencode(first), os.fsencode(second))
     if code == 0:
@@ -35,19 +37,22 @@ def exchange(first: Path, second: Path) -> None:
     second.rename(aside)
     try:
         first.rename(second)
-    except OSError:
-        aside.rename(second)
+    except BaseException:  # Ctrl-C, too
+        with contextlib.suppress(OSError):
+            aside.rename(second)
         raise
-    aside.rename(first)
+    with contextlib.suppress(OSError):  # `restore` removes what stays aside, or has removed it
+        aside.rename(first)
 
 
 def restore(folder: Path) -> None:
     """Put back what an exchange by two renames that was killed has left beside `folder`."""
     for aside in folder.absolute().parent.glob(f"{glob.escape(_prefix(folder))}*"):
-        if any(aside.iterdir()) and not folder.exists():
-            aside.rename(folder)
-        else:
-            shutil.rmtree(aside, ignore_errors=True)
+        with contextlib.suppress(OSError):  # its owner lives and has moved it meanwhile
+            if any(aside.iterdir()) and not folder.exists():
+                aside.rename(folder)
+            else:
+                shutil.rmtree(aside, ignore_errors=True)
 
 
 def _prefix(folder: Path) -> str:

@@ -1,6 +1,7 @@
 """The official checkpoint, fetched once: pinned, hashed, cached whole or not at all."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +10,10 @@ from pathlib import Path
 import platformdirs
 
 from mobilesam_export import progress
+from mobilesam_export.checkpoint.download_faults import NO_ADDRESS, TIMEOUT_S, reason, without_login
 from mobilesam_export.errors import CheckpointError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -46,18 +50,20 @@ def fetch(download: Download, folder: Path | None = None) -> Path:
     at once both succeed, and the later one wins.
 
     Raises:
-        CheckpointError: no network, or the content is not what was pinned.
+        CheckpointError: no network, the cache cannot be written, or the content is not what was
+            pinned; each kind of fault in its own words, with what to do about it.
     """
     import pooch
     import requests
 
     folder = folder or cache_folder()
     url = os.environ.get("MOBILESAM_CHECKPOINT_URL", download.url)
+    shown = without_login(url)
     help_ = f"get {download.name} by other means and set $MOBILESAM_CHECKPOINT to its path"
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         with _quiet_pooch(), progress.bytes_bar(download.name, download.size) as bar:
-            # A server that stops answering is an error after 30 s, not a hang.
-            downloader = pooch.HTTPDownloader(progressbar=bar, timeout=30)
+            downloader = pooch.HTTPDownloader(progressbar=bar, timeout=TIMEOUT_S)
             path = pooch.retrieve(
                 url=url,
                 known_hash=f"sha256:{download.sha256}",
@@ -66,27 +72,30 @@ def fetch(download: Download, folder: Path | None = None) -> Path:
                 downloader=downloader,
             )
     except requests.exceptions.RequestException as exc:
-        raise CheckpointError(f"could not download {url} ({_reason(exc)}); {help_}") from exc
-    except ValueError as exc:  # pooch's word for a wrong hash
+        raise CheckpointError(f"could not download {shown} ({reason(exc, url)}); {help_}") from exc
+    except ValueError as exc:  # pooch's word for a wrong hash, and for an address without a scheme
+        if "hash" not in str(exc):
+            raise CheckpointError(f"could not download {shown} ({NO_ADDRESS}); {help_}") from exc
         raise CheckpointError(
-            f"{url} sent something else: its SHA-256 is not {download.sha256}; {help_}"
+            f"{shown} sent something else, such as the login page of a network: its SHA-256 is "
+            f"not {download.sha256}; {help_}"
         ) from exc
     except OSError as exc:
-        raise CheckpointError(f"cannot write to {folder}: {exc.strerror or exc}; {help_}") from exc
+        raise CheckpointError(f"{_local_fault(exc, folder)}; {help_}") from exc
     return Path(path)
 
 
-def _reason(exc: Exception) -> str:
-    from requests import exceptions
-
-    if (response := getattr(exc, "response", None)) is not None:
-        return f"HTTP {response.status_code}"
-    words: dict[type[Exception], str] = {
-        exceptions.Timeout: "no answer",
-        exceptions.ChunkedEncodingError: "cut off",
-        exceptions.ConnectionError: "no connection",
-    }
-    return next((text for kind, text in words.items() if isinstance(exc, kind)), str(exc))
+def _local_fault(exc: OSError, folder: Path) -> str:
+    """What is wrong on this machine: the cache, or the certificates that requests was given."""
+    if type(exc) is OSError and exc.errno is None:  # requests, of a file of certificates
+        return (
+            "could not download: the file of certificates that $REQUESTS_CA_BUNDLE or "
+            "$CURL_CA_BUNDLE names cannot be read; correct or unset it"
+        )
+    # pooch replaces the message of a PermissionError and loses its number.
+    cause = exc.__cause__ if isinstance(exc.__cause__, OSError) else exc
+    advice = "free some space" if cause.errno in FULL else "set $XDG_CACHE_HOME to another folder"
+    return f"cannot write to the cache {folder}: {cause.strerror or cause}; {advice}"
 
 
 @contextlib.contextmanager

@@ -1,25 +1,38 @@
-"""What is in a state dict: MobileSAM, another SAM, or neither?"""
+"""How weights differ from what MobileSAM needs, as data and in one line."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+import torch
 from torch import Tensor
 
-from mobilesam_export.model import expected_entries
+from mobilesam_export.checkpoint import relatives
+from mobilesam_export.checkpoint.inert import Inert
+from mobilesam_export.checkpoint.weight_sets import MODULES, WeightSet, is_unused, used_entries
+from mobilesam_export.model import PIXEL_MEAN, PIXEL_STD, expected_entries
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+PIXELS = {"pixel_mean": PIXEL_MEAN, "pixel_std": PIXEL_STD}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How a state dict differs from MobileSAM's."""
+    """How weights differ from MobileSAM's; entries that inference does not use never do."""
 
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
-    reshaped: tuple[str, ...]  # "name: (found) instead of (expected)"
-    retyped: tuple[str, ...]  # "name: type", where numbers with a fraction are expected
-    not_finite: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()  # parameters in one of MobileSAM's modules
+    reshaped: tuple[str, ...] = ()  # "name: (found) instead of (expected)"
+    retyped: tuple[str, ...] = ()  # "name: type", where floating point is expected
+    not_finite: tuple[str, ...] = ()
+    pixels: tuple[str, ...] = ()  # "name: (found) instead of (expected)"
 
     def __bool__(self) -> bool:
         return any(asdict(self).values())
+
+    @property
+    def other_model(self) -> bool:
+        """Whether names or shapes differ: these weights are of another model."""
+        return bool(self.missing or self.unexpected or self.reshaped)
 
     def summary(self) -> str:
         """One line: how many of each kind, and the first of each."""
@@ -31,62 +44,141 @@ class Difference:
                 ("", " of another shape", self.reshaped),
                 ("", " of another type", self.retyped),
                 ("", " with NaN or infinity", self.not_finite),
+                ("", " of other pixels", self.pixels),
             )
             if names
         ]
         return ", ".join(parts)
 
 
-def compare_state_dict(state_dict: Mapping[str, Tensor]) -> Difference:
-    """Compare names, shapes and finiteness with what MobileSAM needs."""
+def compare_state_dict(entries: Mapping[str, object], beside: Sequence[str] = ()) -> Difference:
+    """Compare names, shapes, types and finiteness with what MobileSAM needs.
+
+    Args:
+        entries: by MobileSAM's names.
+        beside: names of what else lies in the file; those that change what a model computes,
+            like LoRA's, are unexpected, too.
+    """
     expected = expected_entries()
-    shared = [name for name in expected if name in state_dict]
+    needed = [name for name in expected if name in used_entries()]
+    kinds = {name: _unusable(entries[name]) for name in needed if name in entries}
+    tensors = {name: v for name, v in entries.items() if isinstance(v, Tensor) and name in kinds}
     return Difference(
-        missing=tuple(name for name in expected if name not in state_dict),
-        unexpected=tuple(name for name in state_dict if name not in expected),
+        missing=tuple(name for name in needed if name not in entries),
+        unexpected=(
+            *(name for name, value in entries.items() if _is_unknown(name, value)),
+            *relatives.additions(beside),
+        ),
         reshaped=tuple(
-            f"{name}: {tuple(state_dict[name].shape)} instead of {tuple(expected[name].shape)}"
-            for name in shared
-            if state_dict[name].shape != expected[name].shape
+            f"{name}: {tuple(value.shape)} instead of {tuple(expected[name].shape)}"
+            for name, value in tensors.items()
+            if value.shape != expected[name].shape
         ),
-        retyped=tuple(
-            f"{name}: {str(state_dict[name].dtype).removeprefix('torch.')}"
-            for name in shared
-            if expected[name].is_floating_point() and not state_dict[name].is_floating_point()
+        retyped=tuple(f"{name}: {kind}" for name, kind in kinds.items() if kind),
+        not_finite=tuple(
+            name
+            for name, value in tensors.items()
+            if not kinds[name] and not bool(value.float().isfinite().all())
         ),
-        not_finite=tuple(n for n in shared if not bool(state_dict[n].isfinite().all())),
+        pixels=tuple(_other_pixels(entries)),
     )
 
 
-def recognize(state_dict: Mapping[str, Tensor]) -> str:
-    """Name the model that a state dict belongs to, by keys that only it has."""
-    stem = state_dict.get("image_encoder.features.0.0.c.weight")
-    if stem is not None:  # both are RepViT; EdgeSAM's is the m1 with 24 channels in its stem
-        fused = "image_encoder.fuse_stage2.weight" in state_dict
-        return "EdgeSAM" if fused or len(stem) == 24 else "RepViT-SAM"
-    position = state_dict.get("image_encoder.pos_embed")
-    if position is not None:  # SAM's ViTs differ in width
-        return {768: "SAM ViT-B", 1024: "SAM ViT-L", 1280: "SAM ViT-H"}.get(
-            position.shape[-1], "a SAM with another ViT"
+def _is_unknown(name: str, value: object) -> bool:
+    """Whether this is a parameter in one of MobileSAM's modules that MobileSAM has not."""
+    return (
+        name.partition(".")[0] in MODULES
+        and name not in expected_entries()
+        and not is_unused(name)
+        and isinstance(value, Tensor | Inert)
+    )
+
+
+def _unusable(value: object) -> str:
+    """What is in the place of a dense floating-point tensor; empty if it is one."""
+    if isinstance(value, Inert):
+        return "not a tensor but an array or object of another library"
+    if not isinstance(value, Tensor):
+        return f"not a tensor but {type(value).__name__}"
+    if value.dtype not in DTYPES:
+        return str(value.dtype).removeprefix("torch.")
+    if value.layout != torch.strided:
+        return f"{value.dtype}, {value.layout}".replace("torch.", "")
+    return "a tensor without values (meta)" if value.is_meta else ""
+
+
+def _other_pixels(entries: Mapping[str, object]) -> Iterator[str]:
+    """Statistics of pixels that a fork has saved and that are not SAM's."""
+    for name, expected in PIXELS.items():
+        value = entries.get(name)
+        if isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta:
+            kind = value.dtype if value.dtype in DTYPES else torch.float32
+            right = torch.tensor(expected).to(kind)  # as exact as the type that it was saved in
+            if value.numel() != 3 or not torch.allclose(value.flatten().to(kind), right):
+                numbers = ", ".join(f"{number:g}" for number in value.flatten()[:3].tolist())
+                yield f"{name}: ({numbers}) instead of {expected}"
+
+
+def why_refused(difference: Difference, values: Mapping[str, object], weights: WeightSet) -> str:
+    """Why weights cannot be exported, and what to do, to be put behind the file's name.
+
+    Args:
+        difference: what is wrong with them.
+        values: of the whole file.
+        weights: those that were chosen.
+    """
+    if difference.retyped and not difference.missing and not difference.unexpected:
+        return (  # shapes differ, too, where several numbers are packed in one
+            f"cannot be exported: {_first(difference.retyped)}; expected float32, float16, "
+            "bfloat16 or float64: give the checkpoint from before it was quantized or converted"
         )
-    if any(name.startswith("image_encoder.trunk.") for name in state_dict):
-        return "SAM 2"
-    if any(name.startswith("vision_encoder.") for name in state_dict):
-        return "a SAM of the transformers library"
-    if any("attention_biases" in name for name in state_dict):
-        return "MobileSAM" if not compare_state_dict(state_dict) else "a TinyViT"
-    return "no model known here"
+    if difference.other_model:
+        what = f"is not MobileSAM but {relatives.recognize(values)}: {difference.summary()}"
+        beside = all(name.partition(".")[0] not in MODULES for name in difference.unexpected)
+        if beside and weights.complete and not difference.reshaped:
+            what += f" beside the weights (alone, they are -c FILE:{weights.name})"
+        return f"{what}; {relatives.advice(values)}"
+    if difference.not_finite:
+        return (
+            f"cannot be exported: NaN or infinity (in float32) in {_first(difference.not_finite)}; "
+            "give an earlier checkpoint of the training"
+        )
+    return (
+        f"expects other pixels than SAM: {difference.pixels[0]}; the files that are exported "
+        "normalize with SAM's values, so train with them or fold yours into the first convolution"
+    )
+
+
+def _first(names: tuple[str, ...]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What `checkpoint inspect` reports."""
+    """What `checkpoint inspect` reports.
+
+    Attributes:
+        path: the file.
+        model: its name, for people.
+        entry: where in the file the weights lie, and so the prefix of their names.
+        sets: names of all complete sets of weights in the file.
+        entries: how many there are in MobileSAM's modules, or in a file of another model.
+        parameters: how many numbers those hold.
+        dtypes: of those.
+        file_sha256: hash of the file.
+        official: whether it is the official checkpoint.
+        difference: from what can be exported.
+        notes: what was stripped or is left out.
+    """
 
     path: str
     model: str
+    entry: str
+    sets: tuple[str, ...]
     entries: int
     parameters: int
     dtypes: tuple[str, ...]
     file_sha256: str
     official: bool
     difference: Difference
+    notes: tuple[str, ...]

@@ -1,27 +1,48 @@
-"""Checkpoints: official | demo | seeded[:SALT] | a file -> state dict with provenance.
+"""Checkpoints: official | demo | seeded[:SALT] | FILE[:ENTRY] -> state dict with provenance.
 
-A file is read without running code from it, unwrapped, and compared key by key with MobileSAM
-before anything else happens, so that a wrong file is named for what it is.
+A file is read without running code from it, its weights are looked for wherever trainers put them,
+and compared key by key with MobileSAM before anything else happens, so that a wrong file is named
+for what it is.
 """
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import cast
 
+import torch
 from torch import Tensor
 
 from mobilesam_export import files
 from mobilesam_export.checkpoint import download
-from mobilesam_export.checkpoint.identify import Inspection, compare_state_dict, recognize
+from mobilesam_export.checkpoint.identify import (
+    Difference,
+    Inspection,
+    compare_state_dict,
+    why_refused,
+)
 from mobilesam_export.checkpoint.provenance import Provenance
+from mobilesam_export.checkpoint.relatives import recognize
 from mobilesam_export.checkpoint.seeded import seeded_state_dict
-from mobilesam_export.checkpoint.state_dict import no_file, read_state_dict
-from mobilesam_export.errors import CheckpointError
+from mobilesam_export.checkpoint.state_dict import read_values, why_unreadable
+from mobilesam_export.checkpoint.weight_sets import (
+    WeightSet,
+    choose,
+    find_sets,
+    is_unused,
+    left_over,
+    notes_on,
+)
+from mobilesam_export.errors import CheckpointError, UsageError
+from mobilesam_export.model import expected_entries
 
-SOURCES = "official, demo, seeded, seeded:SALT or the path of a .pt, .pth or .safetensors file"
+SOURCES = (
+    "official, demo, seeded, seeded:SALT or the path of a .pt, .pth or .safetensors file, with "
+    ":ENTRY behind it for one of several sets of weights"
+)
 OFFICIAL_LICENSE = "Apache-2.0 (MobileSAM, https://github.com/ChaoningZhang/MobileSAM)"
 DEMO_LICENSE = "Apache-2.0 (mobilesam-export; trained on generated scenes, for demonstration)"
 SEEDED_LICENSE = "Apache-2.0 (mobilesam-export; not trained)"
@@ -29,10 +50,17 @@ SEEDED_LICENSE = "Apache-2.0 (mobilesam-export; not trained)"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A complete MobileSAM state dict (439 entries, float32) and where it comes from."""
+    """A complete MobileSAM state dict (439 entries, float32) and where it comes from.
+
+    Attributes:
+        state_dict: by official names; entries that inference does not use are zeros.
+        provenance: for the manifest.
+        notes: for the user: what was stripped from names, what of the file is left out.
+    """
 
     state_dict: Mapping[str, Tensor]
     provenance: Provenance
+    notes: tuple[str, ...] = ()
 
 
 def load_checkpoint(source: str) -> Checkpoint:
@@ -43,7 +71,8 @@ def load_checkpoint(source: str) -> Checkpoint:
             "official".
 
     Raises:
-        CheckpointError: it cannot be found, fetched or read, or is not MobileSAM.
+        CheckpointError: it cannot be found, fetched or read, is not MobileSAM, or holds several
+            sets of weights and the source does not say which.
     """
     if source == "seeded" or source.startswith("seeded:"):
         return _seeded(source)
@@ -52,32 +81,68 @@ def load_checkpoint(source: str) -> Checkpoint:
     if source == "official":
         override = os.environ.get("MOBILESAM_CHECKPOINT")
         if not override:
-            return _official(download.fetch(download.OFFICIAL))
-        return _from_file(Path(override), "$MOBILESAM_CHECKPOINT names ")
-    return _from_file(Path(source))
+            return _from_file(download.fetch(download.OFFICIAL), "")
+        return _from_file(*split_source(override), "$MOBILESAM_CHECKPOINT names ")
+    return _from_file(*split_source(source))
 
 
-def _official(path: Path) -> Checkpoint:
-    state_dict = _checked(read_state_dict(path), str(path))
-    sha256 = download.OFFICIAL.sha256
-    return _checkpoint(state_dict, "official", sha256, OFFICIAL_LICENSE, trained=True)
+def load_matching_checkpoint(provenance: Provenance, source: str | None) -> Checkpoint:
+    """Load the weights that a bundle was made of once more, to compare with it.
+
+    Args:
+        provenance: the bundle's.
+        source: where they are now, or None to take what the provenance names.
+
+    Raises:
+        UsageError: they came from a file and `source` is None, or `source` holds other weights.
+        CheckpointError: see `load_checkpoint`.
+    """
+    if source is None:
+        source = provenance.source
+        if provenance.file_sha256 and source != "official":  # it has a name, never a path
+            raise UsageError(f"this bundle was made of the file {source}; give its path with -c")
+    checkpoint = load_checkpoint(source)
+    if checkpoint.provenance.weights_sha256 != provenance.weights_sha256:
+        raise UsageError(
+            f"this bundle was made of other weights ({provenance.source}) than {source} holds"
+        )
+    return checkpoint
 
 
-def _from_file(path: Path, said_by: str = "") -> Checkpoint:
-    if problem := no_file(path):
+def split_source(source: str) -> tuple[Path, str]:
+    """FILE[:ENTRY] -> the file and the entry; a file whose name has a colon in it is itself."""
+    end = len(source)
+    while end > 0:
+        path = Path(source[:end])
+        if why_unreadable(path) == "":
+            return path, source[end + 1 :]
+        end = source.rfind(":", 0, end)
+    return Path(source), ""
+
+
+def _from_file(path: Path, entry: str, said_by: str = "") -> Checkpoint:
+    if problem := why_unreadable(path):
         raise CheckpointError(f"{said_by}checkpoint {path} {problem}; expected {SOURCES}")
-    state_dict = _checked(read_state_dict(path), str(path))
+    weights, notes = _checked(path, entry)
     sha256 = files.file_sha256(path)
-    if sha256 == download.OFFICIAL.sha256:
-        return _checkpoint(state_dict, "official", sha256, OFFICIAL_LICENSE, trained=True)
-    return _checkpoint(state_dict, path.name, sha256, "that of the given checkpoint", trained=True)
+    official = sha256 == download.OFFICIAL.sha256
+    state_dict = _state_dict(weights)
+    provenance = Provenance(
+        source="official" if official else path.name,
+        file_sha256=sha256,
+        weights_sha256=weights_sha256(state_dict),
+        license=OFFICIAL_LICENSE if official else "that of the given checkpoint",
+        trained=True,
+        entry=weights.entry,
+    )
+    return Checkpoint(state_dict, provenance, tuple(f"{path.name}: {note}" for note in notes))
 
 
 def _demo() -> Checkpoint:
     packaged = resources.files("mobilesam_export.checkpoint") / "demo.safetensors"
     with resources.as_file(packaged) as path:
-        state_dict = _checked(read_state_dict(path), "the demo checkpoint")
-    return _checkpoint(state_dict, "demo", "", DEMO_LICENSE, trained=True)
+        weights, _ = _checked(path, "")
+    return _without_file(_state_dict(weights), "demo", DEMO_LICENSE, trained=True)
 
 
 def _seeded(source: str) -> Checkpoint:
@@ -85,55 +150,97 @@ def _seeded(source: str) -> Checkpoint:
     if not (salt.isascii() and salt.isdigit() and int(salt) < 2**32):
         raise CheckpointError(f"the salt of {source!r} is not a whole number from 0 to 2**32 - 1")
     state_dict = seeded_state_dict(int(salt))
-    return _checkpoint(state_dict, f"seeded:{int(salt)}", "", SEEDED_LICENSE, trained=False)
+    return _without_file(state_dict, f"seeded:{int(salt)}", SEEDED_LICENSE, trained=False)
 
 
-def _checkpoint(
-    state_dict: dict[str, Tensor], source: str, file_sha256: str, license_: str, *, trained: bool
+def _without_file(
+    state_dict: Mapping[str, Tensor], source: str, license_: str, *, trained: bool
 ) -> Checkpoint:
     weights = weights_sha256(state_dict)
-    return Checkpoint(state_dict, Provenance(source, file_sha256, weights, license_, trained))
+    return Checkpoint(state_dict, Provenance(source, "", weights, license_, trained))
 
 
 def weights_sha256(state_dict: Mapping[str, Tensor]) -> str:
-    """Hash of names and values, whatever file format and order they came in."""
+    """Hash of the names and values that inference uses, in whatever format and order they came."""
     digest = hashlib.sha256()
     for name in sorted(state_dict):
-        digest.update(name.encode())
-        digest.update(state_dict[name].contiguous().numpy().tobytes())
+        if not is_unused(name):
+            digest.update(name.encode())
+            digest.update(state_dict[name].contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
-def _checked(state_dict: dict[str, Tensor], where: str) -> dict[str, Tensor]:
-    difference = compare_state_dict(state_dict)
-    if difference:
-        raise CheckpointError(
-            f"{where} is not MobileSAM but {recognize(state_dict)}: {difference.summary()}; "
-            "see `mobilesam-export checkpoint inspect`"
-        )
+@dataclass(frozen=True)
+class _Opened:
+    """A file's values, the weights chosen in it, and what is wrong with them."""
+
+    values: Mapping[str, object]
+    sets: Sequence[WeightSet]  # the complete ones
+    weights: WeightSet
+    difference: Difference
+    notes: tuple[str, ...]
+
+
+def _open(path: Path, entry: str, *, first: bool = False) -> _Opened:
+    """Read a file and choose weights; `first`: of several sets, if there is no entry."""
+    values = read_values(path)
+    try:
+        sets = find_sets(values)
+        complete = [item for item in sets if item.complete]
+        several = first and not entry and len(complete) > 1
+        weights = choose(complete[:1] if several else sets, entry) or WeightSet("", values)
+    except CheckpointError as exc:
+        raise CheckpointError(f"checkpoint {path}: {exc}") from exc
+    rest = left_over(values, sets)
+    difference = compare_state_dict(weights.entries, () if entry else rest)
+    return _Opened(values, complete, weights, difference, notes_on(weights, sets, rest))
+
+
+def _checked(path: Path, entry: str) -> tuple[WeightSet, tuple[str, ...]]:
+    """The weights of a file and notes on them, once nothing is wrong with them."""
+    opened = _open(path, entry)
+    if opened.difference:
+        reason = why_refused(opened.difference, opened.values, opened.weights)
+        raise CheckpointError(f"{path} {reason}")
+    return opened.weights, opened.notes
+
+
+def _state_dict(weights: WeightSet) -> dict[str, Tensor]:
+    """All of MobileSAM's entries, float32; zeros for those that inference does not use."""
     return {
-        name: value.float() if value.is_floating_point() else value
-        for name, value in state_dict.items()
+        name: torch.zeros(like.shape, dtype=like.dtype)
+        if is_unused(name)
+        else cast("Tensor", weights.entries[name]).detach().float()
+        for name, like in expected_entries().items()
     }
 
 
-def inspect_checkpoint(path: Path) -> Inspection:
+def inspect_checkpoint(source: str | Path) -> Inspection:
     """Say what a file is, MobileSAM or not.
 
+    Args:
+        source: FILE[:ENTRY]; the first set of weights of a file with several if there is no ENTRY.
+
     Raises:
-        CheckpointError: it cannot be read at all.
+        CheckpointError: it cannot be read at all, or has no such entry.
     """
-    if problem := no_file(path):
+    path, entry = split_source(str(source))
+    if problem := why_unreadable(path):
         raise CheckpointError(f"checkpoint {path} {problem}")
-    state_dict = read_state_dict(path)
+    opened = _open(path, entry, first=True)
+    tensors = opened.weights.parameters()
+    tensors = tensors or [v for v in opened.values.values() if isinstance(v, Tensor)]
     sha256 = files.file_sha256(path)
     return Inspection(
         path=str(path),
-        model=recognize(state_dict),
-        entries=len(state_dict),
-        parameters=sum(value.numel() for value in state_dict.values()),
-        dtypes=tuple(sorted({str(v.dtype).removeprefix("torch.") for v in state_dict.values()})),
+        model=recognize(opened.values) if opened.difference.other_model else "MobileSAM",
+        entry=opened.weights.entry,
+        sets=tuple(item.name for item in opened.sets),
+        entries=len(tensors),
+        parameters=sum(value.numel() for value in tensors),
+        dtypes=tuple(sorted({str(v.dtype).removeprefix("torch.") for v in tensors})),
         file_sha256=sha256,
         official=sha256 == download.OFFICIAL.sha256,
-        difference=compare_state_dict(state_dict),
+        difference=opened.difference,
+        notes=opened.notes,
     )

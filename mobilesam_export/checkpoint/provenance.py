@@ -13,6 +13,7 @@ class Provenance:
         weights_sha256: hash of names and float32 values, the same for every container.
         license: of the weights, as far as known.
         trained: whether masks can be expected to mean anything.
+        entry: where in the file they lie, like "ema.module"; empty at its top.
     """
 
     source: str
@@ -20,7 +21,8 @@ class Provenance:
     weights_sha256: str
     license: str
     trained: bool
+    entry: str = ""
 
     def describe(self) -> dict[str, str]:
-        """The same as strings, for metadata fields of files."""
-        return {key: str(value) for key, value in asdict(self).items()}
+        """The same as strings, for metadata fields of files; without an empty entry."""
+        return {k: str(v) for k, v in asdict(self).items() if k != "entry" or v}

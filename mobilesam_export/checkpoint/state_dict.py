@@ -1,20 +1,45 @@
-"""A checkpoint file of any kind -> name -> tensor, without running code that is in it."""
+"""A checkpoint file of any kind -> its values by name, without running code that is in it."""
 
 import pickle
+import re
+import struct
+import warnings
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import safetensors
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
+from mobilesam_export.checkpoint.inert import safe_globals
 from mobilesam_export.errors import CheckpointError
 
-WRAPPERS = ("model", "state_dict", "model_state_dict")
+MAX_DEPTH = 32  # dictionaries inside dictionaries; training loops write three or four
+MAX_VALUES = 200_000  # SAM 3, the largest relative, and its optimizer have some thousand
+# What torch and its unpickler raise for bytes that are not what they expect.
+DAMAGED = (
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
+    zipfile.BadZipFile,
+)
+# What a pickle names that is a model of its own and not weights, by the first part of the name.
+PICKLED = {
+    "ultralytics": "an ultralytics model (FastSAM, the detector of MobileSAMv2 or another YOLO), "
+    "not MobileSAM",
+    "torchao": "weights quantized by torchao; give the checkpoint from before it was quantized",
+}
 
 
-def no_file(path: Path) -> str:
+def why_unreadable(path: Path) -> str:
     """Why this is no file that could be read; empty if it is one."""
     try:
         if not path.exists():
@@ -26,44 +51,78 @@ def no_file(path: Path) -> str:
         return f"cannot be read ({exc.strerror})"
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a file of unknown kind, without running code from it, down to name -> tensor.
+def read_values(path: Path) -> dict[str, object]:
+    """Read a file of unknown kind, without running code from it.
+
+    Returns:
+        Every value that lies in a dictionary, by its name; where dictionaries are nested, the
+        names on the way are joined with dots: {"model": {"a.weight": x}} gives "model.a.weight".
 
     Raises:
-        CheckpointError: it is damaged, no checkpoint at all, or holds more than tensors.
+        CheckpointError: it is damaged, no checkpoint at all, or needs code to be read.
     """
     try:
         with path.open("rb") as file:
             head = file.read(64)
-        content = _read_pickle(path) if head[:2] == b"PK" or head[:1] == b"\x80" else None
-        content = load_file(path) if content is None else content
+        is_pickle = head[:2] == b"PK" or head[:1] == b"\x80"
+        content = _read_pickle(path) if is_pickle else load_file(path)
     except OSError as exc:
         raise CheckpointError(f"cannot read checkpoint {path}: {exc.strerror or exc}") from exc
     except safetensors.SafetensorError as exc:
         raise CheckpointError(f"cannot read checkpoint {path}: {_what_else(head)}") from exc
-    return _unwrap(content, path)
+    values: dict[str, object] = {}
+    for name, value in _flat(content, path):
+        if name in values:
+            raise CheckpointError(f"checkpoint {path} holds {name!r} twice")
+        values[name] = value
+    if not any(isinstance(value, torch.Tensor) for value in values.values()):
+        raise CheckpointError(f"checkpoint {path} holds no state dict: {type(content).__name__}")
+    return values
 
 
 def _read_pickle(path: Path) -> object:
-    if zipfile.is_zipfile(path):
-        names = zipfile.ZipFile(path).namelist()
-        if any(name.endswith("/constants.pkl") for name in names):
-            raise CheckpointError(
-                f"checkpoint {path} is a TorchScript archive; save its state_dict() with torch.save"
-            )
-        if not any(name.endswith("/data.pkl") for name in names):
-            raise CheckpointError(f"checkpoint {path} is a zip archive but not a PyTorch file")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        if zipfile.is_zipfile(path):
+            _check_archive(path)
+        with warnings.catch_warnings(record=True) as warned, safe_globals():
+            warnings.simplefilter("always")  # of old storages and of pickle protocols
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as exc:
-        raise CheckpointError(
-            f"checkpoint {path} holds more than tensors (a pickle with code in it) and was not "
-            "run; save its state_dict() with torch.save or safetensors"
-        ) from exc
-    except (RuntimeError, EOFError, ValueError, KeyError) as exc:
+        messages = [str(exc), *(str(item.message) for item in warned)]
+        raise CheckpointError(f"checkpoint {path} {_why_refused('; '.join(messages))}") from exc
+    except DAMAGED as exc:
         raise CheckpointError(
             f"cannot read checkpoint {path}: damaged or cut short ({path.stat().st_size:,} bytes)"
         ) from exc
+
+
+def _check_archive(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if any(name.endswith("/constants.pkl") for name in names):
+        raise CheckpointError(
+            f"checkpoint {path} is a TorchScript archive; save its state_dict() with torch.save"
+        )
+    if not any(name.endswith("/data.pkl") for name in names):
+        raise CheckpointError(f"checkpoint {path} is a zip archive but not a PyTorch file")
+
+
+def _why_refused(messages: str) -> str:
+    """What torch's unpickler has refused, in words for users."""
+    refused = re.search(r"GLOBAL ([\w.]+)", messages)
+    if refused and (kind := PICKLED.get(refused[1].partition(".")[0])):
+        return f"is {kind} (a pickle with {refused[1]} in it, which was not run)"
+    if refused or "Unsupported operand" not in messages:
+        return (
+            f"holds more than tensors (a pickle with {refused[1] if refused else 'code'} in it) "
+            "and was not run; save its state_dict() with torch.save or safetensors"
+        )
+    if protocol := re.search(r"pickle protocol \d", messages):
+        return (
+            f"is written in {protocol[0]}, which cannot be read without running code in it; save "
+            "its state_dict() with torch.save and without pickle_protocol"
+        )
+    return "is damaged, or a pickle with more than tensors in it, and was not run"
 
 
 def _what_else(head: bytes) -> str:
@@ -71,30 +130,31 @@ def _what_else(head: bytes) -> str:
         return "the file is empty"
     if head.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the file itself; run `git lfs pull`"
-    if head.lstrip()[:1] == b"<":
+    if re.match(rb"(\xef\xbb\xbf)?\s*<[!?a-zA-Z]", head):
         return "a web page, not a checkpoint; download the raw file"
+    if head.startswith(b"\x1f\x8b"):
+        return "a gzip archive; unpack it with `gunzip` or `tar -xzf`"
     return "neither a PyTorch file nor safetensors, or cut short"
 
 
-def _unwrap(content: object, path: Path) -> dict[str, Tensor]:
-    while isinstance(content, dict):
-        inner = [content[key] for key in WRAPPERS if isinstance(content.get(key), dict)]
-        if not inner:
-            break
-        content = inner[0]
-    if not (isinstance(content, dict) and content):
-        raise CheckpointError(f"checkpoint {path} holds no state dict: {type(content).__name__}")
-    odd = [key for key, value in content.items() if not _is_plain(value)]
-    if odd:
-        what = "dense tensor" if isinstance(content[odd[0]], Tensor) else "tensor"
-        raise CheckpointError(f"checkpoint {path}: {odd[0]!r} is not a {what}")
-    prefixed = all(str(key).startswith("module.") for key in content)  # torch's DataParallel
-    return {
-        str(key).removeprefix("module.") if prefixed else str(key): value.detach()
-        for key, value in content.items()
-    }
+def _flat(content: object, path: Path) -> Iterator[tuple[str, object]]:
+    """The values of nested dictionaries (and of dictionaries in lists) in the file's order."""
+    left = MAX_VALUES
+
+    def walk(node: object, prefix: str, depth: int) -> Iterator[tuple[str, object]]:
+        nonlocal left
+        named = isinstance(node, dict)
+        for key, value in node.items() if isinstance(node, dict) else enumerate(_items(node)):
+            left -= 1
+            if left < 0 or depth > MAX_DEPTH:
+                raise CheckpointError(f"checkpoint {path} is nested too deeply to be a checkpoint")
+            if isinstance(value, dict | list | tuple):
+                yield from walk(value, f"{prefix}{key}.", depth + 1)
+            elif named:
+                yield f"{prefix}{key}", value
+
+    return walk(content, "", 0)
 
 
-def _is_plain(value: object) -> bool:
-    """Whether this is a tensor with content, and not sparse."""
-    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
+def _items(node: object) -> list[object]:
+    return list(node) if isinstance(node, list | tuple) else []

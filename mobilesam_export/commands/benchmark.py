@@ -1,15 +1,16 @@
-"""`mobilesam-export benchmark`: parse, measure, judge, print, keep."""
+"""`mobilesam-export benchmark`: parse, call, print, write."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mobilesam_export.commands.common import FAILED, JSON, OK, check_outputs, print_json, print_text
+from mobilesam_export.errors import InterruptedMeasurement
+from mobilesam_export.files import write_json, write_text
+
 if TYPE_CHECKING:
-    from mobilesam_export.benchmark.budget import Budget
-    from mobilesam_export.benchmark.measure import Subject
     from mobilesam_export.benchmark.results import Results
-    from mobilesam_export.bundle.manifest import Bundle
 
 COMPONENTS = (
     "encoder",
@@ -18,7 +19,7 @@ COMPONENTS = (
     "postprocess",
     "click_to_mask",
     "picture_to_mask",
-)  # as in latency.subject, which imports numpy
+)  # as in benchmark.subject, which imports numpy
 
 
 @click.command("benchmark")
@@ -40,14 +41,13 @@ COMPONENTS = (
 @click.option("--loads", default=3, show_default=True, help="Fresh sessions, for load and cold.")
 @click.option(
     "--pytorch",
-    "ways",
     multiple=True,
     metavar="MODE[:PRECISION]",
     help="PyTorch beside the bundles: eager, compiled or cuda-graph, in float32, float16 or "
     "bfloat16. May be repeated.",
 )
 @click.option("-c", "--checkpoint", help="For --pytorch. [default: what the first bundle names]")
-@click.option("--budget", "budget_name", help="Judge by `paper` (8 + 4 ms on one GPU) or a TOML.")
+@click.option("--budget", help="Judge by `paper` (8 + 4 ms on one GPU) or a TOML.")
 @click.option("--strict", is_flag=True, help="An unverified budget is a failure, too.")
 @click.option(
     "--import",
@@ -57,10 +57,17 @@ COMPONENTS = (
     help="Results of a `device-script`, into the same table. May be repeated.",
 )
 @click.option("--save", type=click.Path(path_type=Path), help="Keep everything in a .json file.")
-@click.option("--plot", "plot_path", type=click.Path(path_type=Path), help="Draw a .png.")
-@click.option("--markdown", "markdown_path", type=click.Path(path_type=Path), help="Write a .md.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def benchmark_command(bundles: tuple[Path, ...], **options: Any) -> int:
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw a .png.")
+@click.option("--markdown", type=click.Path(path_type=Path), help="Write a .md.")
+@JSON
+def benchmark_command(
+    strict: bool,
+    save: Path | None,
+    plot: Path | None,
+    markdown: Path | None,
+    as_json: bool,
+    **values: Any,
+) -> int:
     """Time BUNDLEs side by side: each file, pre- and post-processing, and click to mask.
 
     Runs take turns, and answers are checked against PyTorch's. Load time, cold start and warm-up
@@ -72,79 +79,47 @@ def benchmark_command(bundles: tuple[Path, ...], **options: Any) -> int:
       mobilesam-export benchmark build/onnx-float32 build/onnx-float16 --threads 2
       mobilesam-export benchmark build/onnx-float32 --budget pixel.toml --save now.json
     """
-    from mobilesam_export.benchmark import baseline
-    from mobilesam_export.benchmark.budget import load_budget
+    from mobilesam_export.benchmark.run import BenchmarkOptions, run
 
-    _check(bundles, options)
-    budget = load_budget(options["budget_name"]) if options["budget_name"] else None
-    imported = [row for path in options["imports"] for row in baseline.import_rows(path)]
-    results = _measure(bundles, options, imported, budget)
-    return baseline.publish(results, budget, options)
+    check_outputs({".json": save, ".png": plot, ".md": markdown})
+    options = BenchmarkOptions(**values, masks=save is not None)
+    results = run(options)
+    if as_json:
+        print_json(results.as_dict())
+    else:
+        print_results(results)
+    write_results(results, save, plot, markdown)
+    if results.partial:
+        timed = sum(1 for row in results.rows if row.times_ms)
+        raise InterruptedMeasurement(
+            f"interrupted; the {timed} of {len(results.rows)} parts that were timed are kept, "
+            "marked partial"
+        )
+    return FAILED if results.failed(strict=strict) else OK
 
 
-def _check(bundles: tuple[Path, ...], options: dict[str, Any]) -> None:
-    """Refuse what cannot be meant before anything takes its time.
+def print_results(results: "Results") -> None:
+    """Tables and bars for a terminal."""
+    from mobilesam_export.benchmark.text import terminal
+
+    for part in terminal(results):
+        print_text(part + "\n")
+
+
+def write_results(
+    results: "Results", save: Path | None, plot: Path | None, markdown: Path | None
+) -> None:
+    """The files that were asked for.
 
     Raises:
-        UsageError, BudgetError: with what to do.
+        OutputError: one cannot be written.
     """
-    from mobilesam_export.benchmark.results import check_output
-    from mobilesam_export.errors import UsageError
+    from mobilesam_export.benchmark.plot import plot_results
+    from mobilesam_export.benchmark.text import as_markdown
 
-    if not bundles and not options["imports"]:
-        raise UsageError("nothing to measure: give at least one BUNDLE or --import FILE")
-    for name, least in (("rounds", 1), ("loads", 1), ("warmup", 0), ("threads", 0)):
-        if options[name] < least:
-            raise UsageError(f"--{name} is {options[name]}; expected {least} or more")
-    if not options["max_seconds"] > 0:
-        raise UsageError(f"--max-seconds is {options['max_seconds']:g}; expected more than 0")
-    if options["ways"] and not bundles:
-        raise UsageError("--pytorch measures the checkpoint of a bundle: give a BUNDLE, too")
-    if len({path.resolve() for path in bundles}) < len(bundles):
-        raise UsageError("the same BUNDLE is given twice; `compare` runs a bundle against itself")
-    for option, suffix in (("save", ".json"), ("plot_path", ".png"), ("markdown_path", ".md")):
-        check_output(options[option], suffix)
-
-
-def _measure(
-    bundles: tuple[Path, ...],
-    options: dict[str, Any],
-    imported: list[Any],
-    budget: "Budget | None",
-) -> "Results":
-    from mobilesam_export.benchmark import baseline, measure
-    from mobilesam_export.benchmark.machine import usable_cores
-    from mobilesam_export.benchmark.timing import Schedule, keep_freed_memory
-    from mobilesam_export.bundle import manifest
-    from mobilesam_export.progress import step
-
-    with step("Checking the bundles' hashes"):
-        opened = [manifest.open_bundle(path) for path in bundles]
-    threads = options["threads"] or usable_cores()
-    subjects = [
-        subject
-        for item in opened
-        for subject in measure.bundle_subjects(item, options["device"], threads)
-    ]
-    subjects += _pytorch(opened, options, threads)
-    chosen = measure.Options(
-        components=options["components"] or COMPONENTS,
-        schedule=Schedule(options["warmup"], options["rounds"], options["max_seconds"]),
-        loads=options["loads"],
-        threads=threads,
-    )
-    kept = keep_freed_memory()
-    rows, partial = measure.measure(subjects, chosen)
-    results = baseline.complete(
-        [*rows, *imported], opened, chosen, budget, partial=partial, memory_kept=kept
-    )
-    return baseline.add_masks(results, opened) if options["save"] and not partial else results
-
-
-def _pytorch(opened: "list[Bundle]", options: dict[str, Any], threads: int) -> "list[Subject]":
-    if not options["ways"]:
-        return []
-    from mobilesam_export.benchmark.pytorch_subjects import parse_ways, pytorch_subjects
-
-    ways = parse_ways(options["ways"], options["device"] or "cpu")
-    return pytorch_subjects(opened[0], options["checkpoint"], ways, threads)
+    if save:
+        write_json(save, results.as_dict())
+    if markdown:
+        write_text(markdown, as_markdown(results))
+    if plot and any(row.times_ms for row in results.rows):
+        plot_results(results, plot)

@@ -1,20 +1,25 @@
 """What several commands share: exit codes, arguments, how results are printed."""
 
 import json
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
+from mobilesam_export.files import check_output
+from mobilesam_export.verification.status import Status
+
 OK, ERROR, USAGE, FAILED = 0, 1, 2, 3
+COLORS = {Status.PASSED: "green", Status.FAILED: "red", Status.UNVERIFIED: "yellow"}
 BUNDLE = click.argument("bundle", type=click.Path(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
-def styled(summary: str) -> str:
-    """Green, red or yellow by the first word; only on terminals."""
-    colors = {"verified": "green", "FAILED": "red"}
-    return click.style(summary, fg=colors.get(summary.partition(" ")[0], "yellow"))
+def styled(text: str, status: Status) -> str:
+    """Colored by the status: green, red or yellow; only on terminals."""
+    return click.style(text, fg=COLORS[status])
 
 
 def print_notes(*notes: str) -> None:
@@ -23,6 +28,26 @@ def print_notes(*notes: str) -> None:
         click.echo(f"note: {note}", err=True)
 
 
-def print_json(value: dict[str, Any]) -> None:
+def print_json(value: Mapping[str, Any]) -> None:
     """One object on stdout."""
     click.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+def print_text(text: str) -> None:
+    """On stdout, with ? for characters that its encoding lacks: bars and dashes are not ASCII."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"  # None where stdout is closed
+    click.echo(text.encode(encoding, "replace").decode(encoding))
+
+
+def check_outputs(outputs: Mapping[str, Path | None]) -> None:
+    """Refuse, before any work is done, files that could not be written at its end.
+
+    Args:
+        outputs: suffix -> the file, or None where none is asked for.
+
+    Raises:
+        UsageError, OutputError: see `check_output`.
+    """
+    for suffix, path in outputs.items():
+        if path is not None:
+            check_output(path, suffix)

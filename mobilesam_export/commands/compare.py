@@ -1,9 +1,25 @@
-"""`mobilesam-export compare`: the gate for continuous integration."""
+"""`mobilesam-export compare`, the gate for continuous integration: parse, call, print, write."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from mobilesam_export.commands.common import (
+    FAILED,
+    JSON,
+    OK,
+    check_outputs,
+    print_json,
+    print_text,
+    styled,
+)
+from mobilesam_export.errors import InterruptedMeasurement
+from mobilesam_export.files import write_json, write_text
+from mobilesam_export.verification.status import Status
+
+if TYPE_CHECKING:
+    from mobilesam_export.compare.comparison import Comparison
 
 LIMIT_FORM = "NAME=NUMBER"
 
@@ -36,10 +52,16 @@ LIMIT_FORM = "NAME=NUMBER"
 @click.option("--max-seconds", default=135.0, show_default=True, help="The same, for all files.")
 @click.option("--no-times", is_flag=True, help="Only the figures that have no noise.")
 @click.option("--save", type=click.Path(path_type=Path), help="Keep everything in a .json file.")
-@click.option("--markdown", "markdown_path", type=click.Path(path_type=Path), help="Write a .md.")
-@click.option("--junit", "junit_path", type=click.Path(path_type=Path), help="Write a .xml.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def compare_command(base: Path, candidate: Path, **options: Any) -> int:
+@click.option("--markdown", type=click.Path(path_type=Path), help="Write a .md.")
+@click.option("--junit", type=click.Path(path_type=Path), help="Write a .xml.")
+@JSON
+def compare_command(
+    save: Path | None,
+    markdown: Path | None,
+    junit: Path | None,
+    as_json: bool,
+    **values: Any,
+) -> int:
     """Is CANDIDATE slower than BASE, or worse in any figure that has no noise?
 
     BASE is a bundle, or a file of `benchmark --save`; times of a file are never compared. The
@@ -50,6 +72,44 @@ def compare_command(base: Path, candidate: Path, **options: Any) -> int:
     Example:
       mobilesam-export compare build/onnx-float32 build/onnx-float16 --limit mask_iou=0.9
     """
-    from mobilesam_export.compare import run
+    from mobilesam_export.compare.run import CompareOptions, run
 
-    return run.run(base, candidate, options)
+    check_outputs({".json": save, ".md": markdown, ".xml": junit})
+    comparison = run(CompareOptions(**values))
+    if as_json:
+        print_json(comparison.as_dict())
+    else:
+        print_comparison(comparison)
+    write_comparison(comparison, save, markdown, junit)
+    if comparison.partial:
+        pairs = sum(item.count for item in comparison.pairs.values())
+        raise InterruptedMeasurement(f"interrupted; {pairs} pairs are kept, marked partial")
+    return FAILED if comparison.status is Status.FAILED else OK
+
+
+def print_comparison(comparison: "Comparison") -> None:
+    """Tables for a terminal, and the outcome in color."""
+    from mobilesam_export.compare.text import outcome, terminal
+
+    for part in terminal(comparison):
+        print_text(part + "\n")
+    click.echo(styled(outcome(comparison), comparison.status))
+
+
+def write_comparison(
+    comparison: "Comparison", save: Path | None, markdown: Path | None, junit: Path | None
+) -> None:
+    """The files that were asked for.
+
+    Raises:
+        OutputError: one cannot be written.
+    """
+    from mobilesam_export.compare.junit import junit as as_junit
+    from mobilesam_export.compare.text import comparison_markdown
+
+    if save:
+        write_json(save, comparison.as_dict())
+    if markdown:
+        write_text(markdown, comparison_markdown(comparison))
+    if junit:
+        write_text(junit, as_junit(comparison))

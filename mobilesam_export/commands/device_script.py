@@ -4,9 +4,11 @@ from pathlib import Path
 
 import click
 
+from mobilesam_export.commands.common import BUNDLE, OK
+
 
 @click.command("device-script")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@BUNDLE
 @click.option(
     "-o",
     "--out",
@@ -32,4 +34,4 @@ def device_script_command(bundle: Path, out: Path | None) -> int:
     for name in files:
         click.echo(f"  {name}")
     click.echo("  read its README.md; nothing here can run it", err=True)
-    return 0
+    return OK

@@ -1,11 +1,19 @@
 """`inspect`: what is in files, and with `--sensitivity` what a recipe does to each layer group."""
 
+import math
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from mobilesam_export.commands import sensitivity
+from mobilesam_export.commands.common import JSON, OK, check_outputs, print_json, print_text
 from mobilesam_export.errors import UsageError
+
+if TYPE_CHECKING:
+    from mobilesam_export.sensitivity import Sensitivity
+
+BAR_WIDTH = 24  # characters
 
 
 @click.command("inspect")
@@ -19,7 +27,7 @@ from mobilesam_export.errors import UsageError
 )
 @click.option("--plot", type=click.Path(path_type=Path), help="Bars of that, as a .png.")
 @click.option("-c", "--checkpoint", help="What it was made of. [default: what it names]")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@JSON
 def inspect_command(
     path: Path, sensitive: bool, plot: Path | None, checkpoint: str | None, as_json: bool
 ) -> int:
@@ -36,21 +44,52 @@ def inspect_command(
       mobilesam-export inspect build/onnx-w8 --sensitivity --plot w8.png
     """
     if sensitive:
-        sensitivity.print_result(sensitivity.run(path, checkpoint, plot), as_json=as_json)
-        return 0
+        return _print_sensitivity(path, checkpoint, plot, as_json=as_json)
     if plot is not None or checkpoint is not None:
         raise UsageError("--plot and --checkpoint go with --sensitivity")
-
-    import json
-    from dataclasses import asdict
 
     from mobilesam_export.bundle.describe import inspect_path
     from mobilesam_export.inspection.text import render
 
     reports = inspect_path(path)
     if as_json:
-        result = {"path": str(path), "graphs": [asdict(report) for report in reports]}
-        click.echo(json.dumps(result, indent=2, allow_nan=False))
+        print_json({"path": str(path), "graphs": [asdict(report) for report in reports]})
     else:
-        click.echo("\n\n".join(render(report) for report in reports))
-    return 0
+        print_text("\n\n".join(render(report) for report in reports))
+    return OK
+
+
+def _print_sensitivity(
+    path: Path, checkpoint: str | None, plot: Path | None, *, as_json: bool
+) -> int:
+    from mobilesam_export.sensitivity import measure_bundle, save_plot
+
+    check_outputs({".png": plot})
+    found = measure_bundle(path, checkpoint)
+    if plot:
+        save_plot(found, plot)
+    if as_json:
+        groups = [damage.as_dict() for damage in found.damages]
+        print_json({"path": str(path), "recipe": found.recipe, "groups": groups})
+    else:
+        print_text(sensitivity_table(found))
+    return OK
+
+
+def sensitivity_table(found: "Sensitivity") -> str:
+    """A row with a bar for each group: how much of the mask is lost."""
+    most = max((damage.loss for damage in found.damages), default=0.0) or 1.0
+    lines = [
+        f"{found.recipe}: each group alone in the recipe's precision, the rest float32 "
+        "(in PyTorch, on generated scenes)",
+        f"{'':9}{'group':<32}{'weights':>10}{'PSNR':>8}{'mask IoU':>10}{'worst':>8}  lost",
+    ]
+    for damage in found.damages:
+        psnr = damage.embedding_psnr_db
+        shown = "" if psnr is None else "exact" if math.isinf(psnr) else f"{psnr:.1f}"
+        bar = "█" * math.ceil(BAR_WIDTH * damage.loss / most)
+        lines.append(
+            f"{damage.graph:<9}{damage.group:<32}{damage.numbers:>10,}{shown:>8}"
+            f"{damage.mask_iou_mean:>10.4f}{damage.mask_iou_min:>8.4f}  {bar}"
+        )
+    return "\n".join(lines)

@@ -1,5 +1,6 @@
 """`segment`: clicks or a box on a picture to a mask, with a bundle's files."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,9 +9,42 @@ import click
 from mobilesam_export.commands.common import BUNDLE, JSON, OK, print_json, print_notes
 
 if TYPE_CHECKING:
+    from mobilesam_export.prompts import Prompt
+    from mobilesam_export.segment import Segmentation
+
     NumbersBase = click.ParamType[tuple[float, ...]]
 else:
     NumbersBase = click.ParamType  # generic since click 8.2 only
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """The options of `segment`.
+
+    Attributes:
+        points: x and y in pixels of the picture, and where given the label 1 or 0.
+        box: x0, y0, x1, y1 in pixels of the picture.
+    """
+
+    bundle: Path
+    image: Path
+    points: tuple[tuple[float, ...], ...]
+    box: tuple[float, float, float, float] | None
+    out: Path
+    overlay: Path | None
+    as_json: bool
+
+    @property
+    def outputs(self) -> list[Path]:
+        """Files to write: the mask, then the overlay."""
+        return [self.out] if self.overlay is None else [self.out, self.overlay]
+
+    def prompt(self) -> "Prompt":
+        """Points and box as the model takes them; a point without a label is a positive one."""
+        from mobilesam_export.prompts import Prompt
+
+        clicks = tuple((x, y, not label or bool(label[0])) for x, y, *label in self.points)
+        return Prompt(clicks, self.box)
 
 
 class NumbersType(NumbersBase):
@@ -58,13 +92,7 @@ class NumbersType(NumbersBase):
 )
 @click.option("--overlay", type=click.Path(path_type=Path), help="The mask drawn on the picture.")
 @JSON
-def segment_command(
-    bundle: Path,
-    image: Path,
-    points: tuple[tuple[float, ...], ...],
-    box: tuple[float, float, float, float] | None,
-    **outputs: Any,
-) -> int:
+def segment_command(**values: Any) -> int:
     """Segment what you point at in IMAGE with the files of BUNDLE.
 
     \b
@@ -73,29 +101,35 @@ def segment_command(
     """
     from PIL import Image
 
-    from mobilesam_export import prompts, segment
+    from mobilesam_export import images, segment
     from mobilesam_export.bundle.manifest import open_bundle
 
-    paths = [path for path in (outputs["out"], outputs["overlay"]) if path is not None]
-    segment.check_picture_paths(image, paths)
-    opened = open_bundle(bundle)
-    picture = prompts.load_picture(image)
-    clicks = tuple((x, y, not label or bool(label[0])) for x, y, *label in points)
-    prompt = prompts.Prompt(clicks, box)
+    options = SegmentOptions(**values)
+    segment.check_picture_paths(options.image, options.outputs)
+    opened = open_bundle(options.bundle)
+    loaded = images.read_image(options.image)
+    picture, prompt = loaded.pixels, options.prompt()
     result = segment.segment(opened, picture, prompt)
-    pictures = [Image.fromarray(result.mask), segment.overlay(picture, result.mask, prompt)]
-    for made, path in zip(pictures, paths, strict=False):
-        segment.save_picture(made, path)
-    share = float(result.mask.mean())
-    if outputs["as_json"]:
-        files = [str(path) for path in paths]
-        print_json({"files": files, "share": share, "predicted_iou": result.predicted_iou})
-    else:
-        written = ", ".join(str(path) for path in paths)
-        click.echo(f"{written}: {share:.1%} of it, predicted IoU {result.predicted_iou:.2f}")
-        print_notes(result.note)
+    segment.save_picture(Image.fromarray(result.mask), options.out)
+    if options.overlay:
+        segment.save_picture(segment.overlay(picture, result.mask, prompt), options.overlay)
+    _print_result(result, options)
+    notes = list(loaded.notes)
+    if images.is_single_color(picture):
+        notes.append(f"image {options.image} is of a single color; there is nothing to find")
+    print_notes(*notes)
     if not opened.provenance.trained:
         click.echo(f"note: weights {opened.provenance.source} are not trained", err=True)
     elif opened.provenance.source == "demo":
         click.echo("note: the demo weights know generated scenes only", err=True)
     return OK
+
+
+def _print_result(result: "Segmentation", options: SegmentOptions) -> None:
+    share, files = float(result.mask.mean()), [str(path) for path in options.outputs]
+    if options.as_json:
+        print_json({"files": files, "share": share, "predicted_iou": result.predicted_iou})
+        return
+    shown = f"{share:.1%} of it, predicted IoU {result.predicted_iou:.2f}"
+    click.echo(f"{', '.join(files)}: {shown}")
+    print_notes(result.note)

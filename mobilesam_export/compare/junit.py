@@ -2,19 +2,21 @@
 
 import xml.etree.ElementTree as ET
 
+from mobilesam_export.compare.comparison import Comparison
 from mobilesam_export.compare.decision import Decision, Verdict
-from mobilesam_export.compare.pairs import Comparison
+from mobilesam_export.verification.status import Status
+
+ELEMENTS = {Status.PASSED: "", Status.FAILED: "failure", Status.UNVERIFIED: "skipped"}
 
 
-def junit(comparison: Comparison, name: str) -> str:
+def junit(comparison: Comparison) -> str:
     """One test suite; inconclusive, not comparable and unverified are skipped, with the reason."""
-    suite = ET.Element("testsuite", name=name)
+    suite = ET.Element("testsuite", name=comparison.title)
     for component, decision in comparison.decisions.items():
         _case(suite, "times", component, *_outcome(decision))
     for gate in comparison.gates:
         detail = f"{gate.candidate} against {gate.base}, limit {gate.limit:g} {gate.reason}".strip()
-        state = {"pass": "", "fail": "failure", "unverified": "skipped"}[gate.verdict]
-        _case(suite, f"gates.{gate.component}", gate.figure, state, detail)
+        _case(suite, f"gates.{gate.component}", gate.figure, ELEMENTS[gate.status], detail)
     for attribute, tag in (
         ("tests", "testcase"),
         ("failures", ".//failure"),

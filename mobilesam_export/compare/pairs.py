@@ -6,17 +6,15 @@ because how memory happened to lie is part of the noise. It ends as soon as ther
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from mobilesam_export.backends import get_backend
-from mobilesam_export.benchmark.subject import Loaded
+from mobilesam_export.benchmark.subject import graph_inputs
 from mobilesam_export.benchmark.timing import Clock, steady, time_call
 from mobilesam_export.bundle import golden
 from mobilesam_export.bundle.manifest import Bundle
+from mobilesam_export.compare.comparison import Pairs
 from mobilesam_export.compare.decision import Decision, Rule, Verdict, decide
-from mobilesam_export.compare.gates import Gate
 from mobilesam_export.contract import Array
 from mobilesam_export.errors import BackendError, UsageError
 from mobilesam_export.session import Session
@@ -41,57 +39,6 @@ class Plan:
     max_seconds: float = 75.0
 
 
-@dataclass
-class Pairs:
-    """Times of one component as they come: blocks of (base, candidate) in ms."""
-
-    blocks: list[list[tuple[float, float]]] = field(default_factory=list)
-
-    def complete(self, size: int) -> list[list[tuple[float, float]]]:
-        """Blocks that were not interrupted."""
-        return [block for block in self.blocks if len(block) == size]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What `compare` found.
-
-    Attributes:
-        decisions: by component.
-        pairs: raw times by component.
-        gates: figures without noise.
-        partial: it was interrupted.
-    """
-
-    decisions: Mapping[str, Decision]
-    pairs: Mapping[str, Pairs]
-    gates: Sequence[Gate]
-    partial: bool = False
-
-    @property
-    def failed(self) -> list[str]:
-        """What makes the gate fail, in words."""
-        times = [
-            f"{name} is slower" for name, d in self.decisions.items() if d.verdict is Verdict.SLOWER
-        ]
-        figures = [f"{g.component} {g.figure}" for g in self.gates if g.verdict == "fail"]
-        return times + figures
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON; an interval without end is null."""
-        decisions = {}
-        for name, decision in self.decisions.items():
-            values = asdict(decision)
-            values["high"] = values["high"] if decision.high < float("inf") else None
-            decisions[name] = {**values, "blocks_ms": self.pairs[name].blocks}
-        return {
-            "decisions": decisions,
-            "gates": [asdict(gate) for gate in self.gates],
-            "failed": self.failed,
-            "partial": self.partial,
-        }
-
-
 def check_comparable(base: Bundle, candidate: Bundle) -> None:
     """Refuse bundles whose files are not two versions of one thing.
 
@@ -112,17 +59,12 @@ def check_comparable(base: Bundle, candidate: Bundle) -> None:
 
 def opener(opened: Bundle, graph: str, device: str, threads: int) -> Open:
     """A function that loads a file of a bundle afresh."""
-    backend = get_backend(opened.backend)
-    spec = getattr(opened.contract, graph)
-    path = opened.folder / f"{graph}{backend.suffix}"
-    return lambda: backend.load(path, spec, device, threads)
+    return lambda: opened.session(graph, device, threads)
 
 
 def component_inputs(opened: Bundle, graph: str) -> dict[str, Array]:
     """What a file is run on: its own golden picture and first prompt."""
-    case = golden.read(opened.folder / "golden")
-    nothing = Session(lambda _: {}, "")
-    return Loaded((nothing, nothing), opened.contract, case, opened.tolerance).inputs(graph)
+    return graph_inputs(golden.read(opened.folder / "golden"), opened.contract, graph)
 
 
 def compare_times(

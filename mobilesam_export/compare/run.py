@@ -1,41 +1,28 @@
-"""`compare` from paths to exit code: open, gate, time, print, keep."""
+"""`compare` from options to a comparison: open, count, compare masks, time."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-import click
-
-from mobilesam_export import tables
 from mobilesam_export.backends import get_backend
+from mobilesam_export.benchmark.baseline import Masks, bundle_masks, read_baselines
+from mobilesam_export.benchmark.figures import Figures, bundle_figures
 from mobilesam_export.benchmark.machine import this_machine
-from mobilesam_export.benchmark.results import check_output, read_results, write_json, write_text
 from mobilesam_export.benchmark.subject import GRAPHS
 from mobilesam_export.benchmark.timing import keep_freed_memory
 from mobilesam_export.bundle.manifest import Bundle, open_bundle
-from mobilesam_export.bundle.sessions import load_files
-from mobilesam_export.compare import text
+from mobilesam_export.compare.comparison import Comparison, Pairs
 from mobilesam_export.compare.decision import Decision, Rule, Verdict
 from mobilesam_export.compare.gates import (
     DEFAULT_MASK_IOU,
     LIMITS,
     MASK_IOU,
-    Figures,
     Gate,
-    Masks,
-    bundle_figures,
-    bundle_masks,
     judge_figures,
     judge_masks,
-    unpack_masks,
 )
-from mobilesam_export.compare.junit import junit
 from mobilesam_export.compare.pairs import (
-    Comparison,
-    Pairs,
     Plan,
     check_comparable,
     compare_times,
@@ -43,11 +30,49 @@ from mobilesam_export.compare.pairs import (
     not_comparable,
     opener,
 )
-from mobilesam_export.errors import BudgetError, InterruptedMeasurement, UsageError
+from mobilesam_export.errors import MeasurementError, UsageError
 from mobilesam_export.progress import step
+from mobilesam_export.verification.status import Status
 
 TIME = "time"
-OK, FAILED = 0, 3
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What to compare, and how.
+
+    Attributes:
+        base: a bundle, or a file of `benchmark --save`.
+        candidate: a bundle.
+        components: files to time, of GRAPHS; empty for both.
+        device: to time on; "" for the backend's first.
+        threads: CPU threads of one run, 0 for the runtime's own choice.
+        limits: NAME=NUMBER, each changing one of the default limits.
+        max_pairs: after which a component stays inconclusive, 1 or more.
+        max_seconds: the same, for all components together.
+        no_times: only the figures without noise.
+
+    Raises:
+        UsageError: a number is out of range.
+    """
+
+    base: Path
+    candidate: Path
+    components: tuple[str, ...] = ()
+    device: str = ""
+    threads: int = 1
+    limits: tuple[str, ...] = ()
+    max_pairs: int = 200
+    max_seconds: float = 135.0
+    no_times: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_pairs < 1:
+            raise UsageError(f"--max-pairs is {self.max_pairs}; expected 1 or more")
+        if self.threads < 0:
+            raise UsageError(f"--threads is {self.threads}; expected 0 or more")
+        if not self.max_seconds > 0:
+            raise UsageError(f"--max-seconds is {self.max_seconds:g}; expected more than 0")
 
 
 @dataclass(frozen=True)
@@ -69,35 +94,47 @@ class Base:
     why_no_times: str = ""
 
 
-def run(base_path: Path, candidate_path: Path, options: dict[str, Any]) -> int:
-    """Do the whole command; see `commands.compare`.
+@dataclass(frozen=True)
+class Times:
+    """Pairs and decisions by component, as they come; `interrupted` by Ctrl-C."""
+
+    pairs: dict[str, Pairs] = field(default_factory=dict)
+    decisions: dict[str, Decision] = field(default_factory=dict)
+    interrupted: bool = False
+
+
+def run(options: CompareOptions) -> Comparison:
+    """Hold a candidate to a base; Ctrl-C ends it early, and the comparison is then partial.
 
     Raises:
-        MobileSamExportError: of whatever cannot be meant or done.
+        MobileSamExportError: a bundle, file of measurements or limit is wrong, or cannot be run.
     """
-    limits = parse_limits(options["limits"])
-    _check(options)
+    limits = parse_limits(options.limits)
     with step("Checking the bundles' hashes"):
-        candidate = open_bundle(candidate_path)
-        base = open_base(base_path, candidate)
+        candidate = open_bundle(options.candidate)
+        base = open_base(options.base, candidate)
     with step("Counting what is in the files"):
         gates = judge_figures(base.figures, bundle_figures(candidate), limits)
     with step("Comparing masks"):
         gates.append(_gate_masks(base, candidate, limits[MASK_IOU]))
-    decisions: dict[str, Decision] = {}
-    pairs: dict[str, Pairs] = {}
-    partial = False
-    if not options["no_times"]:
-        partial = _times(base, candidate, options, limits[TIME], (decisions, pairs))
-    comparison = Comparison(decisions, pairs, gates, partial)
-    return publish(comparison, (base.name, candidate_path.resolve().name), options)
+    times = Times() if options.no_times else _times(base, candidate, options, limits[TIME])
+    return Comparison(
+        base=base.name,
+        candidate=options.candidate.resolve().name,
+        machine=this_machine(),
+        threads=options.threads,
+        gates=gates,
+        decisions=times.decisions,
+        pairs=times.pairs,
+        partial=times.interrupted,
+    )
 
 
 def parse_limits(texts: Sequence[str]) -> dict[str, float]:
     """NAME=NUMBER, as on the command line, over the defaults.
 
     Raises:
-        UsageError: there is no such limit, or its number cannot be meant.
+        UsageError: there is no such limit, or its number is out of range.
     """
     limits = {TIME: Rule().limit, **LIMITS, MASK_IOU: DEFAULT_MASK_IOU}
     for item in texts:
@@ -117,22 +154,11 @@ def parse_limits(texts: Sequence[str]) -> dict[str, float]:
     return limits
 
 
-def _check(options: Mapping[str, Any]) -> None:
-    if options["max_pairs"] < 1:
-        raise UsageError(f"--max-pairs is {options['max_pairs']}; expected 1 or more")
-    if options["threads"] < 0:
-        raise UsageError(f"--threads is {options['threads']}; expected 0 or more")
-    if not options["max_seconds"] > 0:
-        raise UsageError(f"--max-seconds is {options['max_seconds']:g}; expected more than 0")
-    for name, suffix in (("save", ".json"), ("markdown_path", ".md"), ("junit_path", ".xml")):
-        check_output(options[name], suffix)
-
-
 def open_base(path: Path, candidate: Bundle) -> Base:
     """A bundle, or the bundle of the candidate's target in a file of `benchmark --save`.
 
     Raises:
-        BundleError, BudgetError: it cannot be read. UsageError: it is of another kind.
+        BundleError, MeasurementError: it cannot be read. UsageError: it is of another kind.
     """
     if path.suffix == ".json":
         return _stored(path, candidate)
@@ -142,120 +168,70 @@ def open_base(path: Path, candidate: Bundle) -> Base:
 
 
 def _stored(path: Path, candidate: Bundle) -> Base:
-    found = read_results(path)
+    stored = read_baselines(path)
     wanted = (candidate.target, candidate.contract.image_size, candidate.contract.points)
-    bundles = {
+    baselines = {
         name: item
-        for name, item in found.get("bundles", {}).items()
-        if (item.get("target"), item.get("image_size"), item.get("points")) == wanted
+        for name, item in stored.baselines.items()
+        if (item.target, item.image_size, item.points) == wanted
     }
-    same_recipe = {n: b for n, b in bundles.items() if b.get("recipe") == candidate.recipe}
-    bundles = same_recipe or bundles
-    if len(bundles) != 1:
-        raise BudgetError(
-            f"{path} has {len(bundles)} bundles to compare with a {candidate.target} bundle of "
+    same_recipe = {n: b for n, b in baselines.items() if b.recipe == candidate.recipe_name}
+    baselines = same_recipe or baselines
+    if len(baselines) != 1:
+        raise MeasurementError(
+            f"{path} has {len(baselines)} bundles to compare with a {candidate.target} bundle of "
             f"image size {candidate.contract.image_size}; expected exactly one"
         )
-    ((name, item),) = bundles.items()
-    if not isinstance(item.get("figures"), dict) or set(item["figures"]) != set(GRAPHS):
-        raise BudgetError(f"{path} is damaged: the figures of {name} are missing")
-    here = found.get("machine", {}).get("fingerprint") == this_machine().fingerprint
+    ((name, item),) = baselines.items()
+    here = stored.fingerprint == this_machine().fingerprint
     where = "an earlier time" if here else "another machine"
     reason = f"the base's times are from {where}; give its bundle to compare times"
-    masks = unpack_masks(item.get("masks", {}))
-    return Base(f"{name} of {path.name}", item["figures"], masks, None, reason)
+    return Base(f"{name} of {path.name}", item.figures, item.masks, None, reason)
 
 
 def _gate_masks(base: Base, candidate: Bundle, limit: float) -> Gate:
     reason = get_backend(candidate.backend).why_unavailable()
     if reason:
-        return Gate("bundle", MASK_IOU, None, None, limit, "unverified", reason)
-    found = _masks(candidate)
-    return judge_masks(_masks(base.opened) if base.opened else base.masks, found, limit)
+        return Gate("bundle", MASK_IOU, None, None, limit, Status.UNVERIFIED, reason)
+    masks = _masks(candidate)
+    return judge_masks(_masks(base.opened) if base.opened else base.masks, masks, limit)
 
 
 def _masks(opened: Bundle) -> Masks:
-    sessions = load_files(opened.folder, get_backend(opened.backend), opened.contract)
-    return bundle_masks(sessions, opened.contract)
+    return bundle_masks(opened.predictor())
 
 
-def _times(
-    base: Base,
-    candidate: Bundle,
-    options: Mapping[str, Any],
-    limit: float,
-    into: tuple[dict[str, Decision], dict[str, Pairs]],
-) -> bool:
-    """Fill decisions and pairs; whether Ctrl-C ended it."""
-    decisions, pairs = into
-    components = options["components"] or GRAPHS
+def _times(base: Base, candidate: Bundle, options: CompareOptions, limit: float) -> Times:
+    """Time both, component by component, until Ctrl-C ends it."""
+    components = options.components or GRAPHS
     devices = get_backend(candidate.backend).devices()
-    device = options["device"] or next(iter(devices))
+    device = options.device or next(iter(devices))
     reason = base.why_no_times or devices.get(device, f"no device {device!r}")
     if reason or base.opened is None:
-        decisions.update({name: not_comparable(reason) for name in components})
-        pairs.update({name: Pairs() for name in components})
-        return False
+        decision = not_comparable(reason)
+        return Times({n: Pairs() for n in components}, dict.fromkeys(components, decision))
     keep_freed_memory()
-    rule, left = Rule(limit=limit, max_pairs=options["max_pairs"]), options["max_seconds"]
+    times, left = Times(), options.max_seconds
     for number, name in enumerate(components):
-        pairs[name], start = Pairs(), time.perf_counter()
-        plan = Plan(rule, max_seconds=left / (len(components) - number))
+        start = time.perf_counter()
+        seconds = left / (len(components) - number)
+        plan = Plan(Rule(limit=limit, max_pairs=options.max_pairs), max_seconds=seconds)
         opens = (
-            opener(base.opened, name, device, options["threads"]),
-            opener(candidate, name, device, options["threads"]),
+            opener(base.opened, name, device, options.threads),
+            opener(candidate, name, device, options.threads),
         )
+        pairs = times.pairs[name] = Pairs()
         try:
             with step(f"Timing the {name}"):
                 inputs = component_inputs(candidate, name)
-                decisions[name] = compare_times(opens, inputs, plan, pairs[name])
-            left -= time.perf_counter() - start
+                times.decisions[name] = compare_times(opens, inputs, plan, pairs)
         except KeyboardInterrupt:
-            done = sum(len(block) for block in pairs[name].blocks)
-            decisions[name] = Decision(
-                Verdict.INCONCLUSIVE, pairs=done, reason="interrupted before a verdict"
-            )
-            return True
-    return False
+            times.decisions[name] = _interrupted(pairs)
+            return replace(times, interrupted=True)
+        left -= time.perf_counter() - start
+    return times
 
 
-def publish(comparison: Comparison, names: tuple[str, str], options: Mapping[str, Any]) -> int:
-    """Print, write what was asked for, and give the exit code.
-
-    Raises:
-        InterruptedMeasurement: it is partial; everything has been written by then.
-    """
-    title = f"{names[1]} against {names[0]}"
-    kept = {
-        "kind": "mobilesam-export compare",
-        "base": names[0],
-        "candidate": names[1],
-        "machine": this_machine().as_dict(),
-        "threads": options["threads"],
-        **comparison.as_dict(),
-    }
-    if options["as_json"]:
-        click.echo(json.dumps(kept, indent=2, allow_nan=False))
-    else:
-        _print(comparison, title)
-    if options["save"]:
-        write_json(options["save"], kept)
-    if options["markdown_path"]:
-        write_text(options["markdown_path"], text.comparison_markdown(comparison, title))
-    if options["junit_path"]:
-        write_text(options["junit_path"], junit(comparison, title))
-    if comparison.partial:
-        done = sum(len(block) for p in comparison.pairs.values() for block in p.blocks)
-        raise InterruptedMeasurement(f"interrupted; {done} pairs are kept, marked partial")
-    return FAILED if comparison.failed else OK
-
-
-def _print(comparison: Comparison, title: str) -> None:
-    partial = " (PARTIAL, it was interrupted)" if comparison.partial else ""
-    click.echo(f"{title}{partial}\n")
-    if comparison.decisions:
-        click.echo(tables.columns(text.decision_table(comparison.decisions)) + "\n")
-    click.echo(tables.columns(text.gate_table(comparison.gates)) + "\n")
-    failed = comparison.failed
-    word = click.style(f"FAILED: {'; '.join(failed)}", fg="red") if failed else ""
-    click.echo(word or click.style("passed", fg="green"))
+def _interrupted(pairs: Pairs) -> Decision:
+    reason = "interrupted before a verdict"
+    return Decision(Verdict.INCONCLUSIVE, pairs=pairs.count, reason=reason)

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 
+from mobilesam_export.compare.comparison import Comparison
 from mobilesam_export.compare.decision import Decision, Verdict
 from mobilesam_export.compare.gates import MASK_IOU, Gate
-from mobilesam_export.compare.pairs import Comparison
-from mobilesam_export.tables import NONE, Table, markdown
+from mobilesam_export.tables import NONE, Table, columns, markdown
 
 
 def decision_table(decisions: Mapping[str, Decision]) -> Table:
@@ -37,19 +37,33 @@ def gate_table(gates: Iterable[Gate]) -> Table:
     for gate in gates:
         sign = ">=" if gate.figure == MASK_IOU else "<="
         limit = f"{sign} {gate.limit:g}" + ("" if gate.figure == MASK_IOU else " x base")
-        note = f"{gate.verdict}: {gate.reason}" if gate.reason else gate.verdict
+        note = f"{gate.status}: {gate.reason}" if gate.reason else str(gate.status)
         values = [_figure(gate.base), _figure(gate.candidate)]
         rows.append([gate.component, gate.figure, *values, limit, note])
     return ("file", "figure", "base", "candidate", "limit", "verdict"), rows
 
 
-def comparison_markdown(comparison: Comparison, title: str) -> str:
+def terminal(comparison: Comparison) -> list[str]:
+    """Headline and tables, one text for each; `outcome` comes below them."""
+    partial = " (PARTIAL, it was interrupted)" if comparison.partial else ""
+    parts = [f"{comparison.title}{partial}"]
+    if comparison.decisions:
+        parts.append(columns(decision_table(comparison.decisions)))
+    return [*parts, columns(gate_table(comparison.gates))]
+
+
+def outcome(comparison: Comparison) -> str:
+    """One line: passed, or what has failed."""
+    failures = comparison.failures
+    return f"FAILED: {'; '.join(failures)}" if failures else "passed"
+
+
+def comparison_markdown(comparison: Comparison) -> str:
     """The summary that a pull request shows."""
-    failed = comparison.failed
-    head = f"FAILED: {'; '.join(failed)}" if failed else "passed"
+    head = outcome(comparison)
     if comparison.partial:
         head += " (partial: it was interrupted)"
-    parts = [f"### {title}: {head}"]
+    parts = [f"### {comparison.title}: {head}"]
     if comparison.decisions:
         parts.append(markdown(decision_table(comparison.decisions)))
     if comparison.gates:

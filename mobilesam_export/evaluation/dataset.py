@@ -1,54 +1,93 @@
-"""Pictures with the masks of their objects: a COCO file, a folder of pictures, or held-out scenes.
+"""Images with the masks of their objects: a COCO file, a folder of images, or held-out scenes.
 
-Nothing is read before it is asked for, so any number of pictures takes the memory of one.
+Nothing is read before it is asked for, so any number of images takes the memory of one.
 """
 
-import json
+import hashlib
+import os
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mobilesam_export.errors import PictureError, UsageError
-from mobilesam_export.prompts import Picture, load_picture, picture_size
+from mobilesam_export.errors import PictureError, UsageError, one_line
+from mobilesam_export.evaluation.coco_file import CocoImage, read_coco
+from mobilesam_export.evaluation.coco_masks import (
+    InvalidMaskError,
+    decode,
+    rle_sizes,
+    whole_number,
+)
+from mobilesam_export.evaluation.coco_paths import locate
+from mobilesam_export.files import file_sha256
+from mobilesam_export.images import SUFFIXES, LoadedImage, Picture, read_image, upright
 from mobilesam_export.scenes import TRAINING_SEEDS, masked_scene
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 Masks = NDArray[np.bool_]
+Size = tuple[int, int]  # (height, width)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture.
+    """One image.
 
     Attributes:
         picture: (height, width, 3) uint8 RGB.
         masks: (objects, height, width) bool, or None where nobody has drawn any.
         skipped: what was left out of the annotations, in words.
+        notes: what a rule decided where the files do not say, in words.
     """
 
     picture: Picture
     masks: Masks | None
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Pictures by name.
+    """Images by name.
 
     Attributes:
         description: one line for people.
-        names: of the pictures, in order.
+        names: of the images, in order.
         read: a name -> its sample. Raises PictureError.
+        files: of the images that are files, by name.
+        annotations_sha256: of the file that the masks come from; None if there is none.
+        problems: what was left out and belongs to no image, in words.
+        notes: what a rule decided for several images, in words.
     """
 
     description: str
     names: tuple[str, ...]
     read: Callable[[str], Sample]
+    files: Mapping[str, Path] = field(default_factory=dict)
+    annotations_sha256: str | None = None
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def identity(self) -> dict[str, str | None]:
+        """What the figures depend on; reads every image file."""
+        images = hashlib.sha256()
+        for name in self.names:
+            images.update(f"{name!a} {_content(self.files.get(name))}\n".encode())
+        return {
+            "dataset": self.description,
+            "images": images.hexdigest(),
+            "annotations": self.annotations_sha256,
+        }
+
+
+def _content(path: Path | None) -> str | None:
+    """SHA-256 of a file; None where there is none that can be read."""
+    try:
+        return None if path is None else file_sha256(path)
+    except OSError:
+        return None
 
 
 def held_out_scenes(count: int, side: int) -> Dataset:
@@ -76,46 +115,75 @@ def picture_folder(folder: Path) -> Dataset:
         UsageError: there is no such folder, or no picture in it.
     """
     _check_folder(folder)
-    names = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-    )
-    if not names:
+    files = {
+        path.relative_to(folder).as_posix(): path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in SUFFIXES and not path.is_dir()
+    }
+    if not files:
         raise UsageError(f"no picture under {folder}; expected one of: {', '.join(SUFFIXES)}")
 
     def read(name: str) -> Sample:
-        return Sample(load_picture(folder / name), None)
+        loaded = read_image(files[name])
+        return Sample(loaded.pixels, None, notes=loaded.notes)
 
-    return Dataset(f"{len(names)} pictures without annotations", tuple(names), read)
+    return Dataset(f"{len(files)} pictures without annotations", tuple(files), read, files)
 
 
 def coco(folder: Path, annotations: Path) -> Dataset:
-    """The pictures of a COCO file of instances: polygons and RLE, compressed or not.
+    """The images of a COCO file of instances: polygons and RLE, compressed or not.
 
-    Crowd annotations and those without a mask are left out, and said so.
+    Entries that are damaged or ambiguous, crowds and annotations without a mask are left out, and
+    named.
 
     Raises:
-        UsageError: there is no such folder or file, or it is no COCO file with pictures.
+        UsageError: there is no such folder or file, or it is no COCO file with images.
     """
     _check_folder(folder)
-    table = _read_coco(annotations)
-    images = {image["id"]: image for image in table["images"]}
-    by_name = {image["file_name"]: image for image in images.values()}
-    found: dict[str, list[Mapping[str, Any]]] = {name: [] for name in by_name}
-    strays = 0
-    for annotation in table["annotations"]:
-        image = images.get(annotation["image_id"])
-        if image is None:
-            strays += 1
-        else:
-            found[image["file_name"]].append(annotation)
-    count = sum(len(items) for items in found.values())
-    said = f"{len(by_name)} pictures with {count} annotations"
-    if strays:
-        said += f" ({strays} more of pictures that {annotations.name} does not list)"
-    read = partial(_read_annotated, folder, by_name, found)
-    return Dataset(said, tuple(found), read)
+    table = read_coco(annotations)
+    images = {image.name: image for image in table.images}
+    files = locate(folder, list(images))
+    owners = Counter(files.values())
+    count = sum(len(image.annotations) for image in images.values())
+    description = f"{len(images)} pictures with {count} annotations"
+    if table.strays:
+        description += f" ({table.strays} more of pictures that {annotations.name} does not list)"
+
+    def read(name: str) -> Sample:
+        image, path = images[name], files.get(name)
+        if image.fault:
+            raise PictureError(image.fault)
+        if path is None:
+            raise PictureError(
+                f"image {one_line(name)} is not under {folder}, nor is there one file of this "
+                "base name"
+            )
+        if owners[path] > 1:
+            raise PictureError(f"image {one_line(name)} is {path}, which is listed by two names")
+        return _annotated(read_image(path), image)
+
+    return Dataset(
+        description,
+        tuple(images),
+        read,
+        files,
+        table.sha256,
+        table.problems,
+        _renamed(folder, files),
+    )
+
+
+def _renamed(folder: Path, files: Mapping[str, Path]) -> tuple[str, ...]:
+    """A note on files that have another name than the one written."""
+    renamed = {
+        name: path for name, path in files.items() if path != folder / os.path.normpath(name)
+    }
+    if not renamed:
+        return ()
+    name, path = next(iter(renamed.items()))
+    return (
+        f"files that are not named as listed: {len(renamed)}, such as {path} for {one_line(name)}",
+    )
 
 
 def _check_folder(folder: Path) -> None:
@@ -123,73 +191,73 @@ def _check_folder(folder: Path) -> None:
         raise UsageError(f"{folder} is not a folder; expected one of pictures")
 
 
-def _read_coco(path: Path) -> Mapping[str, Any]:
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as exc:
-        raise UsageError(f"cannot read {path}: {exc.strerror}") from exc
-    except ValueError as exc:
-        raise UsageError(f"{path} is not JSON: {exc}") from exc
-    keys = {"images": ("id", "file_name"), "annotations": ("image_id",)}
-    for part, needed in keys.items():
-        items = table.get(part) if isinstance(table, dict) else None
-        if not isinstance(items, list) or not all(
-            isinstance(item, dict) and all(key in item for key in needed) for item in items
-        ):
-            raise UsageError(
-                f"{path} is not a COCO file of instances: expected a list {part!r} of objects "
-                f"with {' and '.join(needed)}"
-            )
-    if not table["images"]:
-        raise UsageError(f"{path} lists no pictures")
-    return dict(table)
-
-
-def _read_annotated(
-    folder: Path,
-    images: Mapping[str, Mapping[str, Any]],
-    annotations: Mapping[str, list[Mapping[str, Any]]],
-    name: str,
-) -> Sample:
-    picture = load_picture(folder / name)
-    height, width = picture_size(picture)
-    image = images[name]
-    written = (image.get("height", height), image.get("width", width))
-    if written != (height, width):
-        raise PictureError(
-            f"picture {name} is {width} x {height}, its annotations are for "
-            f"{written[1]} x {written[0]}"
-        )
+def _annotated(loaded: LoadedImage, image: CocoImage) -> Sample:
+    name = one_line(image.name)
+    height, width, _ = loaded.pixels.shape
+    as_stored, notes = _frame(loaded, image)
+    frame = (width, height) if as_stored and loaded.orientation >= 5 else (height, width)
     masks, skipped = [], []
-    for annotation in annotations[name]:
-        label = f"annotation {annotation.get('id', '?')} of {name}"
-        if annotation.get("iscrowd"):
-            skipped.append(f"{label} is a crowd")
-            continue
-        mask = _decoded(annotation.get("segmentation"), height, width)
-        if mask is None or not mask.any():
-            skipped.append(f"{label} {'has no valid mask' if mask is None else 'is empty'}")
+    for annotation in image.annotations:
+        label = f"annotation {one_line(annotation.get('id', '?'))} of {name}"
+        try:
+            mask = _object_mask(annotation, frame)
+        except InvalidMaskError as exc:
+            skipped.append(f"{label} {exc}")
         else:
-            masks.append(mask)
-    return Sample(picture, np.array(masks, bool).reshape(-1, height, width), tuple(skipped))
+            masks.append(upright(mask, loaded.orientation) if as_stored else mask)
+    stacked = np.array(masks, bool).reshape(-1, height, width)
+    return Sample(loaded.pixels, stacked, tuple(skipped), (*loaded.notes, *notes))
 
 
-def _decoded(segmentation: object, height: int, width: int) -> NDArray[np.bool_] | None:
-    """A COCO segmentation as (height, width) bool; None if it is not valid."""
-    from pycocotools import mask as coco_mask
-
+def _object_mask(annotation: Mapping[str, Any], frame: Size) -> NDArray[np.bool_]:
+    """The mask of an annotation, or why it is no object."""
+    crowd = annotation.get("iscrowd")
+    if crowd not in (None, False, True, "") and (crowd := whole_number(crowd)) not in (0, 1):
+        quoted = one_line(annotation["iscrowd"])
+        raise InvalidMaskError(f"has iscrowd {quoted!r}, expected 0 or 1")
+    if crowd:
+        raise InvalidMaskError("is a crowd")
     try:
-        if isinstance(segmentation, list):  # polygons, each x0, y0, x1, y1, ...
-            polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
-            if not polygons:
-                return None
-            runs = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
-        elif isinstance(segmentation, dict) and segmentation.get("size") == [height, width]:
-            runs = segmentation
-            if isinstance(segmentation.get("counts"), list):
-                runs = coco_mask.frPyObjects(segmentation, height, width)
-        else:
-            return None
-        return np.asarray(coco_mask.decode(runs), bool)
-    except (TypeError, ValueError, KeyError, AttributeError):
-        return None
+        mask = decode(annotation.get("segmentation"), *frame)
+    except InvalidMaskError as exc:
+        raise InvalidMaskError(f"has no valid mask: {exc}") from exc
+    if not mask.any():
+        raise InvalidMaskError("is empty")
+    return mask
+
+
+def _frame(loaded: LoadedImage, image: CocoImage) -> tuple[bool, tuple[str, ...]]:
+    """Whether masks were drawn on the image as stored, and a note where that cannot be told.
+
+    Some tools show an image by its EXIF orientation and some do not
+    (jsbroks/coco-annotator#228). Sizes tell the two apart if they differ.
+
+    Raises:
+        PictureError: the annotations are for neither.
+    """
+    name = one_line(image.name)
+    height, width, _ = loaded.pixels.shape
+    shown = (height, width)
+    stored = (width, height) if loaded.orientation >= 5 else shown
+    possible = [size for size in (shown, stored) if _fits(image, size)]
+    if not possible:
+        written = f"{image.width or '?'} x {image.height or '?'}"
+        turned = "" if stored == shown else f" ({height} x {width} before its EXIF orientation)"
+        raise PictureError(
+            f"picture {name} is {width} x {height}{turned}, its annotations are for {written}"
+        )
+    if len(possible) == 2 and stored != shown:  # the size of the image is not written
+        masks = rle_sizes(image.annotations)
+        possible = [size for size in (shown, stored) if size in masks] or possible
+    if loaded.orientation == 1 or not image.annotations:
+        return False, ()
+    if len(possible) == 1 and stored != shown:
+        return possible == [stored], ()
+    return False, (
+        f"image {name} has EXIF orientation {loaded.orientation} and nothing tells whether its "
+        "annotations were drawn on it as stored or as shown: taken as shown",
+    )
+
+
+def _fits(image: CocoImage, size: Size) -> bool:
+    return image.height in (None, size[0]) and image.width in (None, size[1])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from mobilesam_export.errors import UsageError
+from mobilesam_export.files import write_text
 
 
 class EvaluationLog:
@@ -26,54 +27,63 @@ class EvaluationLog:
             identity: what is evaluated on what.
 
         Raises:
-            UsageError: the file is of another evaluation, is none, or cannot be written.
+            UsageError: the file holds another evaluation, or something else.
+            OutputError: it cannot be written.
         """
         self.records: list[dict[str, Any]] = []
         self._file: TextIO | None = None
         if path is None:
             return
         lines = _whole_lines(path)
-        if lines and lines[0] != json.loads(json.dumps(identity)):
+        expected = json.loads(json.dumps(identity))
+        if lines and (other := _differing(lines[0], expected)):
             raise UsageError(
-                f"{path} holds another evaluation (other bundles or pictures); "
+                f"{path} holds another evaluation (other {', '.join(other)}); "
                 "choose another name or delete it"
             )
         self.records = lines[1:]
-        part = path.with_name(f".{path.name}.part")
-        try:
-            self._file = part.open("w", encoding="utf-8")
-            for line in [dict(identity), *self.records]:  # without one that broke off
-                self._write(line)
-            part.replace(path)
-        except OSError as exc:
-            raise UsageError(f"cannot write {path}: {exc.strerror}") from exc
+        # Written again without a line that broke off.
+        write_text(path, "".join(map(_line, [identity, *self.records])))
+        self._file = path.open("a", encoding="utf-8")
 
-    def append(self, record: dict[str, Any]) -> None:
-        """Keep one picture's record, at once."""
-        self._write(record)
-
-    def _write(self, line: Mapping[str, Any]) -> None:
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Write one picture's record to the disk at once."""
         if self._file is not None:
-            self._file.write(json.dumps(line) + "\n")
+            self._file.write(_line(record))
             self._file.flush()
 
     def close(self) -> None:
-        """Done."""
+        """Close the file; nothing can be appended any more."""
         if self._file is not None:
             self._file.close()
 
 
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record) + "\n"
+
+
+def _differing(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """Names of the parts of two identities that are not the same."""
+    names = dict.fromkeys((*expected, *found))
+    return [name for name in names if found.get(name) != expected.get(name)]
+
+
 def _whole_lines(path: Path) -> list[dict[str, Any]]:
-    """Every line but a last one that broke off."""
-    if not path.exists():
-        return []
+    """Every line but a last one that broke off; none if there is no such file."""
     try:
         text = path.read_text(encoding="utf-8")
         lines = [json.loads(line) for line in text.split("\n")[:-1]]
+    except FileNotFoundError:
+        return []
     except OSError as exc:
         raise UsageError(f"cannot read {path}: {exc.strerror}") from exc
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise UsageError(f"{path} is not an evaluation's file; choose another name") from exc
-    if not all(isinstance(line, dict) for line in lines):
+    if not all(isinstance(line, dict) for line in lines) or not all(map(_is_record, lines[1:])):
         raise UsageError(f"{path} is not an evaluation's file; choose another name")
     return lines
+
+
+def _is_record(line: Mapping[str, Any]) -> bool:
+    kinds = {"picture": str, "problems": list, "candidates": dict}
+    return all(isinstance(line.get(key), kind) for key, kind in kinds.items())

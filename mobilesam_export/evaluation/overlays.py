@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from mobilesam_export import prompts
 from mobilesam_export.errors import PictureError
 from mobilesam_export.evaluation.dataset import Dataset
 from mobilesam_export.evaluation.report import Overlay
@@ -27,19 +26,11 @@ def overlays(
         questions = questions_about(sample, candidates[0] if sample.masks is None else None)
         if not questions:
             continue
-        size = prompts.picture_size(sample.picture)
         chosen = max(questions, key=lambda asked: int(asked[0].truth.sum()))
         for candidate in candidates:
-            encoder, decoder = candidate.sessions
-            inputs = prompts.encoder_inputs(sample.picture, candidate.contract)
-            embeddings = encoder.run(inputs)["image_embeddings"]
+            image = candidate.predictor.embed(sample.picture)
             for question in (asked for asked in chosen if asked.kind in ("click", "box")):
-                asked = prompts.decoder_inputs(
-                    question.prompt, embeddings, size, candidate.contract
-                )
-                mask = prompts.final_mask(
-                    question.prompt, decoder.run(asked), size, candidate.contract
-                )
+                mask = candidate.predictor.predict(question.prompt, image).mask
                 caption = f"{candidate.name}, {name}, {question.kind}: " + (
                     f"IoU {mask_iou(mask, question.truth):.2f}"
                 )

@@ -63,8 +63,11 @@ def render(
         overlays: pictures to show.
     """
     pictures = "".join(_figure(overlay) for overlay in overlays)
-    problems = "".join(f"<li>{html.escape(problem)}</li>" for problem in evaluation.problems)
-    return (
+    problems, notes = (
+        "".join(f"<li>{html.escape(item)}</li>" for item in items)
+        for items in (evaluation.problems, evaluation.notes)
+    )
+    page = (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
         f"<style>{STYLE}</style><h1>{html.escape(title)}</h1>"
         f"<p>Mean IoU over {max(s.objects for s in evaluation.scores.values())} objects on "
@@ -74,9 +77,12 @@ def render(
         f"<h2>IoU of one click, as chosen</h2>{_histograms(evaluation)}"
         f"<h2>Quality, latency, size</h2>{_scatter(evaluation, sizes)}"
         + (f"<h2>Masks</h2>{pictures}" if pictures else "")
+        + (f"<h2>Notes</h2><ul>{notes}</ul>" if notes else "")
         + (f"<h2>Left out</h2><ul>{problems}</ul>" if problems else "")
         + "</html>\n"
     )
+    # File names may hold what UTF-8 cannot.
+    return page.encode("utf-8", "xmlcharrefreplace").decode("utf-8")
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

@@ -7,7 +7,7 @@ but its figures, so memory does not grow with their number.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ from mobilesam_export.contract import Array, Contract
 from mobilesam_export.errors import PictureError
 from mobilesam_export.evaluation.dataset import Dataset, Sample
 from mobilesam_export.metrics import mask_iou
-from mobilesam_export.prompts import Picture, Prompt, picture_size
+from mobilesam_export.predictor import Answer, Predictor
+from mobilesam_export.prompts import Picture, Prompt
 from mobilesam_export.session import Session
 from mobilesam_export.verification.cases import object_prompts
 
@@ -40,15 +41,13 @@ class Candidate:
     Attributes:
         name: for tables.
         identity: hash of what it computes, for results that are gone on with.
-        contract: of the sessions.
-        sessions: encoder and decoder.
+        predictor: what answers.
         bytes: of its files; 0 for PyTorch.
     """
 
     name: str
     identity: str
-    contract: Contract
-    sessions: Sequence[Session]
+    predictor: Predictor
     bytes: int
 
 
@@ -99,15 +98,18 @@ class Evaluation:
         scores: by candidate.
         pictures: how many were evaluated.
         problems: of pictures and annotations that were left out, in words.
+        notes: what a rule decided where the files do not say, in words.
     """
 
     scores: dict[str, Score]
     pictures: int = 0
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Take in one picture's record, fresh or from an earlier run."""
         self.problems += record["problems"]
+        self.notes += record.get("notes", [])
         if not record["candidates"]:
             return
         self.pictures += 1
@@ -142,6 +144,7 @@ def evaluate_pictures(
             yield record
             continue
         record["problems"] += sample.skipped
+        record["notes"] = list(sample.notes)
         questions = questions_about(sample, reference)
         if not questions:
             record["problems"].append(f"{name} has no objects")
@@ -162,16 +165,13 @@ def questions_about(sample: Sample, reference: Candidate | None) -> list[list[Qu
         ]
     if reference is None:
         return []
-    size = picture_size(sample.picture)
-    encoder, decoder = reference.sessions
-    pixels = prompts.encoder_inputs(sample.picture, reference.contract)
-    embeddings = encoder.run(pixels)["image_embeddings"]
+    predictor = reference.predictor
+    image = predictor.embed(sample.picture)
 
     def truth(prompt: Prompt) -> Mask:
-        inputs = prompts.decoder_inputs(prompt, embeddings, size, reference.contract)
-        return prompts.final_mask(prompt, decoder.run(inputs), size, reference.contract)
+        return predictor.predict(prompt, image).mask
 
-    found = []
+    size, found = image.size, []
     for share in ((x, y) for y in GRID for x in GRID):
         mask = truth(Prompt(((share[0] * size[1], share[1] * size[0], True),)))
         if mask.any() and not mask.all():
@@ -191,43 +191,50 @@ def answer(
     candidate: Candidate, picture: Picture, questions: Sequence[Sequence[Question]]
 ) -> dict[str, Any]:
     """One candidate's figures for one picture."""
-    encoder, decoder = candidate.sessions
-    contract, size = candidate.contract, picture_size(picture)
-    inputs = prompts.encoder_inputs(picture, contract)
-    started = time.perf_counter()
-    embeddings = encoder.run(inputs)["image_embeddings"]
-    encoder_ms = (time.perf_counter() - started) * 1e3
-    objects, decoder_ms = [], []
+    encoder_ms: list[float] = []
+    decoder_ms: list[float] = []
+    predictor = replace(
+        candidate.predictor,
+        encoder=_timed(candidate.predictor.encoder, encoder_ms),
+        decoder=_timed(candidate.predictor.decoder, decoder_ms),
+    )
+    image, objects = predictor.embed(picture), []
     for object_questions in questions:
         figures: dict[str, float] = {}
         for question in object_questions:
-            asked = prompts.decoder_inputs(question.prompt, embeddings, size, contract)
-            started = time.perf_counter()
-            outputs = decoder.run(asked)
-            decoder_ms.append((time.perf_counter() - started) * 1e3)
-            figures |= judge(question, outputs, size, contract)
+            found = predictor.predict(question.prompt, image)
+            figures |= judge(question, found, predictor.contract)
         objects.append(figures)
-    return {"objects": objects, "ms": {"encoder": encoder_ms, "decoder": np.median(decoder_ms)}}
+    milliseconds = {"encoder": encoder_ms[0], "decoder": np.median(decoder_ms)}
+    return {"objects": objects, "ms": milliseconds}
 
 
-def judge(
-    question: Question, outputs: Mapping[str, Array], size: tuple[int, int], contract: Contract
-) -> dict[str, float]:
+def _timed(session: Session, times_ms: list[float]) -> Session:
+    """The same session, which appends how long each run of the file takes."""
+
+    def run(inputs: dict[str, Array]) -> dict[str, Array]:
+        started = time.perf_counter()
+        outputs = session.run(inputs)
+        times_ms.append((time.perf_counter() - started) * 1e3)
+        return outputs
+
+    return replace(session, run=run)
+
+
+def judge(question: Question, found: Answer, contract: Contract) -> dict[str, float]:
     """The figures of one answer, by name: IoU, boundary IoU and, for one click, stability."""
-    found = prompts.final_mask(question.prompt, outputs, size, contract)
     figures = {
-        question.kind: mask_iou(found, question.truth),
-        f"{question.kind}_boundary": boundary_iou(found, question.truth),
+        question.kind: mask_iou(found.mask, question.truth),
+        f"{question.kind}_boundary": boundary_iou(found.mask, question.truth),
     }
     if question.kind != "click":
         return figures
-    low_res = outputs["low_res_masks"][0]
-    if contract.dynamic:  # the graph has chosen; the other masks are not there
-        return {**figures, "stability": stability(low_res[0])}
-    index = prompts.chosen_index(question.prompt, outputs["iou_predictions"])
-    masks = [prompts.upscale(logits, size, contract.image_size) > 0 for logits in low_res[1:]]
-    figures["click_best"] = max(mask_iou(np.asarray(mask), question.truth) for mask in masks)
-    return {**figures, "stability": stability(low_res[index])}
+    if not contract.dynamic:  # otherwise the graph has chosen; the other masks are not there
+        side, size = contract.image_size, question.truth.shape
+        low_res = found.outputs["low_res_masks"][0, 1:]
+        masks = [np.asarray(prompts.upscale(logits, size, side) > 0) for logits in low_res]
+        figures["click_best"] = max(mask_iou(mask, question.truth) for mask in masks)
+    return {**figures, "stability": stability(found.low_res_mask)}
 
 
 def boundary_iou(found: Mask, truth: Mask) -> float:

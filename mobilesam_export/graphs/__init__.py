@@ -3,18 +3,21 @@
 In: a `Sam` and a `Contract`. Out: two `Graph`s, whose modules converters take as they are.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mobilesam_export.contract import Contract, GraphSpec, TensorSpec
-from mobilesam_export.graphs import batch_one, striped
+from mobilesam_export.contract import Array, Contract, GraphSpec, TensorSpec
+from mobilesam_export.graphs import decoder_batch_one
 from mobilesam_export.graphs.decoder import SamDecoder, SlotDecoder
 from mobilesam_export.graphs.encoder import Encoder
 from mobilesam_export.model import Sam
+from mobilesam_export.session import Session
 
-__all__ = ["Graph", "split_graphs"]
+__all__ = ["Graph", "as_session", "split_graphs"]
 
 # Sizes for tracing where an axis is dynamic: anything but 0 and 1 will do.
 EXAMPLE_AXES = {"height": 192, "width": 224, "num_points": 3}
@@ -22,16 +25,40 @@ EXAMPLE_AXES = {"height": 192, "width": 224, "num_points": 3}
 
 @dataclass(frozen=True)
 class Graph:
-    """A module in export form, and the interface that its file will have."""
+    """A module in export form, and the interface that its file will have.
+
+    Attributes:
+        spec: the interface of the file.
+        module: takes what `module_inputs` gives it, in order.
+        image_input: whether the runtime hands the module an image and not the contract's array:
+            Core ML turns its image input into (1, 3, S, S) float32 RGB 0..255, nothing subtracted.
+    """
 
     spec: GraphSpec
     module: nn.Module
+    image_input: bool = False
+
+    def module_inputs(self, inputs: Mapping[str, Array]) -> tuple[Tensor, ...]:
+        """The contract's arrays by name -> the module's tensors, in order.
+
+        `orig_im_size` of the "sam" contract is left out: the module does not have it.
+        """
+        names = [spec.name for spec in self.spec.inputs if spec.name != "orig_im_size"]
+        tensors = tuple(torch.from_numpy(np.asarray(inputs[name])) for name in names)
+        if not self.image_input:
+            return tensors
+        (image,) = tensors  # (1, S, S, 3) uint8
+        return (image.to(torch.float32).permute(0, 3, 1, 2).contiguous(),)
 
     def example_inputs(self, seed: int = 0) -> tuple[Tensor, ...]:
-        """Inputs of the right shapes and types, in order, with plausible values."""
+        """The module's inputs with plausible values, to trace it."""
         generator = torch.Generator().manual_seed(seed)
-        return tuple(
-            _example(spec, generator) for spec in self.spec.inputs if spec.name != "orig_im_size"
+        return self.module_inputs(
+            {
+                spec.name: _example(spec, generator).numpy()
+                for spec in self.spec.inputs
+                if spec.name != "orig_im_size"
+            }
         )
 
 
@@ -42,20 +69,38 @@ def split_graphs(sam: Sam, contract: Contract) -> tuple[Graph, Graph]:
     can resize to a size that is an input, so that backend adds them.
     """
     encoder = Encoder(sam, contract.form)
-    if contract.form.strips:
-        striped.rewrite(encoder, sam, contract.form)
     decoder = _decoder(sam, contract)
     return (
-        Graph(contract.encoder, encoder.eval().requires_grad_(False)),
+        Graph(
+            contract.encoder,
+            encoder.eval().requires_grad_(False),
+            image_input=contract.form.image_input == "image",
+        ),
         Graph(contract.decoder, decoder.eval().requires_grad_(False)),
     )
+
+
+def as_session(graph: Graph) -> Session:
+    """The export form run by PyTorch as it is, with the inputs and outputs of its file.
+
+    Not for the decoder of the "sam" contract, whose last steps are in no module.
+    """
+
+    @torch.inference_mode()
+    def run(inputs: dict[str, Array]) -> dict[str, Array]:
+        outputs = graph.module(*graph.module_inputs(inputs))
+        tensors = outputs if isinstance(outputs, tuple) else (outputs,)
+        named = zip(graph.spec.outputs, tensors, strict=True)
+        return {spec.name: tensor.numpy() for spec, tensor in named}
+
+    return Session(run, f"PyTorch {torch.__version__}, CPU, export form")
 
 
 def _decoder(sam: Sam, contract: Contract) -> nn.Module:
     if contract.dynamic:
         return SamDecoder(sam)
     if contract.form.layout == "batch-one":
-        return batch_one.SlotDecoder(sam, contract.points, contract.form.upsampling)
+        return decoder_batch_one.SlotDecoder(sam, contract.points, contract.form.upsampling)
     return SlotDecoder(sam, contract.points)
 
 

@@ -11,21 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mobilesam_export.graphs import folding
-from mobilesam_export.graphs.window_block import WindowBlock, hidden_parts
+from mobilesam_export.graphs.norms import channel_norm
+from mobilesam_export.graphs.window_block import WindowBlock, chunk_count
 from mobilesam_export.model import tiny_vit
 from mobilesam_export.target import GraphForm
 
-LAYER_NORM_EPS = 1e-5  # nn.LayerNorm's default, which TinyViT uses
 # Attention whose first axis has 10 or more entries is wrong on the GPU (apple/coremltools#2650).
 MOST_HEADS = 9
 # The product that ML Programs have an operation for: over the last axis and axis 1.
 HEADWISE = "nchw,nwhu->nchu"
-
-
-def channel_norm(x: Tensor, eps: float = LAYER_NORM_EPS) -> Tensor:
-    """Normalise (1, C, H, W) over C; coremltools makes one `layer_norm` of it."""
-    centered = x - x.mean(1, keepdim=True)
-    return centered * torch.rsqrt((centered * centered).mean(1, keepdim=True) + eps)
 
 
 class Block(WindowBlock):
@@ -53,9 +47,9 @@ class Block(WindowBlock):
         self.proj = folding.pointwise(attention.proj, attention.proj_bias)
         fc1 = folding.pointwise(*folding.fold_norm(block.mlp.norm, block.mlp.fc1))
         fc2 = folding.pointwise(block.mlp.fc2.weight, block.mlp.fc2.bias)
-        cut = folding.split_hidden(fc1, None, fc2, hidden_parts(form, self.width, stride))
-        self.fc1 = nn.ModuleList(part.expand for part in cut)
-        self.fc2 = nn.ModuleList(part.project for part in cut)
+        chunks = folding.split_hidden(fc1, fc2, chunk_count(form, self.width, stride))
+        self.fc1 = nn.ModuleList(chunk.expand for chunk in chunks)
+        self.fc2 = nn.ModuleList(chunk.project for chunk in chunks)
 
     def forward(self, x: Tensor) -> Tensor:
         # Zero-padding after qkv is exact for k and v (see fold_attention); padded queries are
@@ -74,14 +68,14 @@ class Block(WindowBlock):
     def _attend(self, qkv: Tensor) -> Tensor:  # (3 heads, d, windows, tokens) -> (heads, d, ...)
         cut = torch.split(qkv.permute(0, 2, 3, 1), self.heads // self.groups)
         queries, keys, values = (cut[i * self.groups : (i + 1) * self.groups] for i in range(3))
-        made = []
+        results = []
         for q, k, v, bias in zip(queries, keys, values, self._biases(), strict=True):
             # (heads of the group, windows, tokens, d)
             if self.attention == "sdpa":
-                made.append(F.scaled_dot_product_attention(q, k, v, attn_mask=bias))
+                results.append(F.scaled_dot_product_attention(q, k, v, attn_mask=bias))
             else:
-                made.append((q @ k.transpose(2, 3) + bias).softmax(-1) @ v)
-        y = made[0] if self.groups == 1 else torch.cat(made)
+                results.append((q @ k.transpose(2, 3) + bias).softmax(-1) @ v)
+        y = results[0] if self.groups == 1 else torch.cat(results)
         return y.permute(0, 3, 1, 2)
 
     def _attend_per_head(self, qkv: Tensor) -> Tensor:  # (1, 3C, windows, tokens) -> (1, C, ...)
@@ -90,11 +84,11 @@ class Block(WindowBlock):
         q, k, v = torch.split(qkv, self.width, dim=1)
         queries, values = torch.split(q, depth, dim=1), torch.split(v, depth, dim=1)
         keys = torch.split(k.permute(0, 3, 2, 1), depth, dim=3)  # (1, tokens, windows, d)
-        made = []
+        results = []
         for q, k, v, bias in zip(queries, keys, values, self._biases(), strict=True):
             weights = torch.einsum(HEADWISE, k, q) + bias  # (1, keys, windows, queries)
-            made.append(torch.einsum(HEADWISE, v, weights.softmax(1)))
-        return torch.cat(made, dim=1)
+            results.append(torch.einsum(HEADWISE, v, weights.softmax(1)))
+        return torch.cat(results, dim=1)
 
     def _partition(self, x: Tensor) -> Tensor:  # (1, 3C, H, W) -> (..., windows, tokens)
         extra = self.padded - self.side
@@ -119,19 +113,3 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.blocks(x)
-
-
-class LayerNorm2d(nn.Module):
-    """LayerNorm with scale and bias over the channels of (1, C, H, W)."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(self, norm: tiny_vit.LayerNorm2d) -> None:
-        super().__init__()
-        self.eps = norm.eps
-        self.register_buffer("weight", norm.weight.detach().reshape(1, -1, 1, 1))
-        self.register_buffer("bias", norm.bias.detach().reshape(1, -1, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return channel_norm(x, self.eps) * self.weight + self.bias

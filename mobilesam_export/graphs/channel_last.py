@@ -90,20 +90,3 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.blocks(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
-class LayerNorm2d(nn.Module):
-    """LayerNorm over the channels of (1, C, H, W), as one real LayerNorm.
-
-    The official arithmetic (mean, pow, sqrt, division) is mistaken for RMSNorm by
-    onnxruntime.transformers' optimizer and stays in pieces in coremltools.
-    """
-
-    def __init__(self, norm: tiny_vit.LayerNorm2d) -> None:
-        super().__init__()
-        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        shape = self.weight.shape
-        y = F.layer_norm(x.permute(0, 2, 3, 1), shape, self.weight, self.bias, self.eps)
-        return y.permute(0, 3, 1, 2)

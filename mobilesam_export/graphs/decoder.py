@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mobilesam_export.graphs.channel_last import LayerNorm2d
-from mobilesam_export.model import Sam, mask_decoder, prompt_encoder, tiny_vit
+from mobilesam_export.graphs.norms import export_norms
+from mobilesam_export.model import Sam, mask_decoder, prompt_encoder
 
 HEADS = mask_decoder.HEADS
 EMPTY_SLOT = -1.0
@@ -56,7 +56,7 @@ class MaskPrompt(nn.Module):
 
     def __init__(self, encoder: prompt_encoder.PromptEncoder) -> None:
         super().__init__()
-        self.layers = _with_real_norms(encoder.mask_downscaling)
+        self.layers = export_norms(encoder.mask_downscaling)
         self.register_buffer("no_mask", encoder.no_mask_embed.weight.detach().reshape(1, -1, 1, 1))
 
     def forward(self, mask_input: Tensor, has_mask_input: Tensor) -> Tensor:
@@ -168,8 +168,8 @@ class MaskTransformer(nn.Module):
         )
         self.final = Attention(transformer.final_attn_token_to_image, tokens, keys)
         self.norm_final = transformer.norm_final_attn
-        self.upscaling = _with_real_norms(decoder.output_upscaling)
-        self.hyper_networks = HyperNetworks(decoder)
+        self.upscaling = export_norms(decoder.output_upscaling)
+        self.hyper_networks = self._hyper_networks(decoder)
         self.iou_head = decoder.iou_prediction_head
 
     def forward(
@@ -191,6 +191,9 @@ class MaskTransformer(nn.Module):
         masks = self.masks(upscaled, tokens[:, 1:5])
         iou = self.iou_head(tokens[:, :1]).reshape(1, mask_decoder.MASK_TOKENS)
         return masks.permute(0, 3, 1, 2).to(torch.float32), iou.to(torch.float32)
+
+    def _hyper_networks(self, decoder: mask_decoder.MaskDecoder) -> nn.Module:
+        return HyperNetworks(decoder)
 
     def masks(self, upscaled: Tensor, tokens: Tensor) -> Tensor:
         """(1, S/4, S/4, 32) and the mask tokens (1, 4, C) -> (1, S/4, S/4, 4)."""
@@ -278,10 +281,3 @@ class SamDecoder(PromptedDecoder):
         ranking = iou + (count - 2.5) * self.first_token
         best = ranking.argmax(dim=1)
         return masks.index_select(1, best), iou.index_select(1, best)
-
-
-def _with_real_norms(layers: nn.Sequential) -> nn.Sequential:
-    """The same layers with each LayerNorm2d in its export form."""
-    return nn.Sequential(
-        *(LayerNorm2d(x) if isinstance(x, tiny_vit.LayerNorm2d) else x for x in layers)
-    )

@@ -4,15 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mobilesam_export.graphs import batch_one, channel_first, channel_last, folding, window_block
-from mobilesam_export.model import PIXEL_MEAN, PIXEL_STD, Sam, tiny_vit
+from mobilesam_export.graphs.convolutions import PatchMerging
+from mobilesam_export.graphs.layouts import LAYOUTS, Layout
+from mobilesam_export.model import PIXEL_MEAN, Sam, tiny_vit
 from mobilesam_export.target import GraphForm
-
-LAYOUTS = {
-    "channel-last": channel_last,
-    "channel-first": channel_first,
-    "batch-one": batch_one,
-}
 
 
 class PixelsInput(nn.Module):
@@ -64,78 +59,57 @@ class SamPixelsInput(nn.Module):
         return F.pad(x, (0, self.side - width, 0, self.side - height))
 
 
-class Bottleneck(nn.Module):
-    """`tiny_vit.MBConv` with its batch norms folded, its hidden channels in parts."""
-
-    def __init__(self, block: tiny_vit.MBConv, gelu: str, parts: int) -> None:
-        super().__init__()
-        convs = [folding.fold_batch_norm(c) for c in (block.conv1, block.conv2, block.conv3)]
-        self.parts = nn.ModuleList(
-            nn.Sequential(part.expand, nn.GELU(gelu), *part.between, nn.GELU(gelu), part.project)
-            for part in folding.split_hidden(convs[0], convs[1], convs[2], parts)
-        )
-        self.gelu = gelu
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = x
-        for part in self.parts:
-            y = y + part(x)
-        return F.gelu(y, approximate=self.gelu)
-
-
 class Encoder(nn.Module):
-    """What the encoder file computes.
+    """What the encoder file computes: stem, stage1, down1, stage2, ..., stage4, neck.
+
+    These names, and those of the layers within, are the same in every layout: recipes refer to
+    them.
 
     Args:
         sam: the model; its attention biases are read now, so load the checkpoint before.
-        form: see `target.GraphForm`. For pixels = "image" the module takes (1, 3, S, S) float32
-            RGB 0..255, which is what Core ML's ImageType gives it.
+        form: see `target.GraphForm`. For image_input = "image" the module takes (1, 3, S, S)
+            float32 RGB 0..255, which is what Core ML's ImageType gives it.
     """
 
     def __init__(self, sam: Sam, form: GraphForm) -> None:
         super().__init__()
-        layout, gelu = LAYOUTS[form.layout], form.gelu
-        encoder, side = sam.image_encoder, sam.image_size
-        self.gelu = gelu
-        self.pixels = _pixels_input(form.pixels, side)
-        self.stem = _stem(encoder.patch_embed, gelu)
-        body: list[nn.Module] = []
-        for stage, stride in zip(encoder.layers, tiny_vit.STRIDES, strict=True):
-            assert isinstance(stage, tiny_vit.Stage)
-            if stride == tiny_vit.STRIDES[0]:
-                parts = window_block.hidden_parts(form, tiny_vit.WIDTHS[0], stride)
-                body += [Bottleneck(block, gelu, parts) for block in stage.blocks]  # type: ignore[arg-type]
-            else:
-                body.append(layout.Stage(stage, side // stride, stride, form))
-            if stage.downsample is not None:
-                body.append(_downsample(stage.downsample, gelu))
-        self.body = nn.Sequential(*body)
-        self.neck = nn.Sequential(
-            encoder.neck[0],
-            layout.LayerNorm2d(encoder.neck[1]),
-            encoder.neck[2],
-            layout.LayerNorm2d(encoder.neck[3]),
-        )
+        layout = LAYOUTS["tiled" if form.row_tiles else form.layout]
+        vit, side = sam.image_encoder, sam.image_size
+        stages = [stage for stage in vit.layers if isinstance(stage, tiny_vit.Stage)]
+        down1, down2, down3 = (stage.downsample for stage in stages[:3])
+        assert down1 is not None
+        assert down2 is not None
+        assert down3 is not None
+        strides = tiny_vit.STRIDES
+        self.pixels = _pixels_input(form.image_input, side)
+        self.run_head = layout.head(side, form)
+        self.stem = layout.stem(vit.patch_embed, form)
+        self.stage1 = layout.first_stage(stages[0], form)
+        self.down1 = layout.first_merging(down1, form)
+        self.stage2 = layout.stage(stages[1], side // strides[1], strides[1], form)
+        self.down2 = PatchMerging(down2, form.gelu, layout.pointwise)
+        self.stage3 = layout.stage(stages[2], side // strides[2], strides[2], form)
+        self.down3 = PatchMerging(down3, form.gelu, layout.pointwise)
+        self.stage4 = layout.stage(stages[3], side // strides[3], strides[3], form)
+        self.neck = _neck(vit.neck, layout)
 
     def forward(self, image: Tensor) -> Tensor:
         x = self.pixels(image).to(self.neck[0].weight.dtype)
-        return self.neck(self.body(self.stem(x))).to(torch.float32)
+        x = self.run_head(x, self.stem, self.stage1, self.down1)
+        x = self.down2(self.stage2(x))
+        x = self.down3(self.stage3(x))
+        return self.neck(self.stage4(x)).to(torch.float32)
 
 
-def _pixels_input(pixels: str, side: int) -> nn.Module:
-    if pixels == "image":
+def _pixels_input(image_input: str, side: int) -> nn.Module:
+    if image_input == "image":
         return ImageInput()
-    return SamPixelsInput(side) if pixels == "sam" else PixelsInput()
+    return SamPixelsInput(side) if image_input == "sam" else PixelsInput()
 
 
-def _stem(embed: tiny_vit.PatchEmbed, gelu: str) -> nn.Sequential:
-    first, _, second = embed.seq
-    assert isinstance(first, tiny_vit.Conv2dBN)
-    assert isinstance(second, tiny_vit.Conv2dBN)
-    scaled = folding.fold_pixel_std(folding.fold_batch_norm(first), PIXEL_STD)
-    return nn.Sequential(scaled, nn.GELU(gelu), folding.fold_batch_norm(second))
-
-
-def _downsample(merging: tiny_vit.PatchMerging, gelu: str) -> nn.Sequential:
-    convs = [folding.fold_batch_norm(c) for c in (merging.conv1, merging.conv2, merging.conv3)]
-    return nn.Sequential(convs[0], nn.GELU(gelu), convs[1], nn.GELU(gelu), convs[2])
+def _neck(neck: nn.Sequential, layout: Layout) -> nn.Sequential:
+    narrow, norm, conv, last_norm = neck
+    assert isinstance(narrow, nn.Conv2d)
+    assert isinstance(norm, tiny_vit.LayerNorm2d)
+    assert isinstance(last_norm, tiny_vit.LayerNorm2d)
+    return nn.Sequential(layout.pointwise(narrow), layout.norm(norm), conv, layout.norm(last_norm))

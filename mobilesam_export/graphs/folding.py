@@ -34,41 +34,39 @@ def fold_pixel_std(conv: nn.Conv2d, std: tuple[float, ...]) -> nn.Conv2d:
     return _conv(weight, bias.double(), stride=conv.stride[0], groups=conv.groups)
 
 
-class Expansion(NamedTuple):
+class Chunk(NamedTuple):
     """Some of the hidden channels between two 1x1 convolutions."""
 
-    expand: nn.Conv2d  # (hidden / parts, C)
-    between: tuple[nn.Conv2d, ...]  # depthwise, or nothing
-    project: nn.Conv2d  # (C, hidden / parts); only the first part carries the bias
+    expand: nn.Conv2d  # (hidden / chunks, C)
+    project: nn.Conv2d  # (C, hidden / chunks); only the first chunk carries the bias
 
 
-def split_hidden(
-    expand: nn.Conv2d, depthwise: nn.Conv2d | None, project: nn.Conv2d, parts: int
-) -> list[Expansion]:
-    """Cut an expansion into parts by its hidden channels; their results add up to the whole's.
+def split_hidden(expand: nn.Conv2d, project: nn.Conv2d, chunks: int) -> list[Chunk]:
+    """Cut an expansion into chunks of its hidden channels; their results add up to the whole's.
 
-    What lies between works on each channel alone, so nothing else changes, and only one part of
+    What lies between works on each channel alone, so nothing else changes, and only one chunk of
     the expanded map has to be held at a time.
     """
     hidden = expand.out_channels
-    assert hidden % parts == 0
+    assert hidden % chunks == 0
     assert expand.bias is not None
     assert project.bias is not None
-    made = []
-    for index, rows in enumerate(torch.arange(hidden).chunk(parts)):
-        between: tuple[nn.Conv2d, ...] = ()
-        if depthwise is not None:
-            assert depthwise.bias is not None
-            weight, bias = depthwise.weight[rows], depthwise.bias[rows]
-            between = (_conv(weight, bias, stride=depthwise.stride[0], groups=len(rows)),)
-        made.append(
-            Expansion(
-                pointwise(expand.weight[rows, :, 0, 0], expand.bias[rows]),
-                between,
-                pointwise(project.weight[:, rows, 0, 0], None if index else project.bias),
-            )
+    return [
+        Chunk(
+            pointwise(expand.weight[rows, :, 0, 0], expand.bias[rows]),
+            pointwise(project.weight[:, rows, 0, 0], None if index else project.bias),
         )
-    return made
+        for index, rows in enumerate(torch.arange(hidden).chunk(chunks))
+    ]
+
+
+def split_depthwise(conv: nn.Conv2d, chunks: int) -> list[nn.Conv2d]:
+    """A depthwise convolution as several, each of a chunk of the channels."""
+    assert conv.bias is not None
+    return [
+        _conv(conv.weight[rows], conv.bias[rows], stride=conv.stride[0], groups=len(rows))
+        for rows in torch.arange(conv.groups).chunk(chunks)
+    ]
 
 
 def fold_norm(norm: nn.LayerNorm, linear: nn.Linear) -> tuple[Tensor, Tensor]:

@@ -6,14 +6,14 @@ from mobilesam_export.graphs import folding
 from mobilesam_export.model import tiny_vit
 from mobilesam_export.target import GraphForm
 
-# An expanded map in parts has at most so many numbers for each pixel of the input: half as many
+# An expanded map in chunks has at most so many elements for each pixel of the input: half as many
 # as the stem's first map, so that with its GELU it is no longer what takes the most memory.
 HIDDEN_PER_PIXEL = 4
 
 
-def hidden_parts(form: GraphForm, width: int, stride: int) -> int:
-    """Into how many parts the expanded channels of a map (width, S / stride, S / stride) go."""
-    if form.hidden == "whole":
+def chunk_count(form: GraphForm, width: int, stride: int) -> int:
+    """Into how many chunks the expanded channels of a map (width, S / stride, S / stride) go."""
+    if not form.mlp_chunks:
         return 1
     return -(-width * tiny_vit.MLP_RATIO // (HIDDEN_PER_PIXEL * stride**2))
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mobilesam_export.contract import Array
-from mobilesam_export.errors import BackendError
+from mobilesam_export.errors import BackendError, first_line
 from mobilesam_export.mil.images import image_tensor
 from mobilesam_export.mil.kernels import Argument, Kernel
 from mobilesam_export.mil.ops import KERNELS
@@ -154,8 +154,7 @@ class Interpreter:
             arguments = {key: self._argument(ns, values) for key, ns in operation.inputs.items()}
             results = kernel(arguments)
         except (ValueError, TypeError, IndexError, RuntimeError, NotImplementedError) as exc:
-            reason = (str(exc) or type(exc).__name__).splitlines()[0]
-            raise BackendError(f"{label} cannot be computed: {reason}") from exc
+            raise BackendError(f"{label} cannot be computed: {first_line(exc)}") from exc
         if len(results) != len(operation.outputs):
             count = len(operation.outputs)
             raise BackendError(f"{label} gives {len(results)} outputs, the program expects {count}")

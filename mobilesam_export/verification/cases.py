@@ -1,6 +1,6 @@
 """The fixed pictures and prompts that every file is held to, with PyTorch's answers.
 
-In: the model and the contract of the files. Out: `PictureCase`s, which `verify` compares with
+In: a predictor that is the reference. Out: `PictureCase`s, which `verify` compares with
 and `bundle` writes down as golden vectors.
 """
 
@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobilesam_export import prompts
-from mobilesam_export.contract import Array, Contract
+from mobilesam_export.contract import Array
+from mobilesam_export.predictor import Answer, EmbeddedImage, Predictor
 from mobilesam_export.prompts import Picture, Prompt
 from mobilesam_export.scenes import Scene, bounding_box, innermost_point, masked_scene
-from mobilesam_export.session import Session
 
 MASK_PROMPT = "click-mask"
 # Where the reference's two best masks are closer than this in predicted IoU, rounding alone decides
@@ -30,14 +30,12 @@ class PromptCase:
     Attributes:
         name: "click", "clicks", "box", "box-click" or "click-mask".
         prompt: in pixels of the picture.
-        outputs: of the reference decoder, by name.
-        mask: (height, width) bool, the final answer.
+        answer: the reference's.
     """
 
     name: str
     prompt: Prompt
-    outputs: dict[str, Array]
-    mask: NDArray[np.bool_]
+    answer: Answer
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,11 @@ class PictureCase:
     picture: Picture
     embeddings: Array
     prompts: tuple[PromptCase, ...]
+
+    @property
+    def embedded(self) -> EmbeddedImage:
+        """The picture as the reference's encoder has seen it, for a decoder alone."""
+        return EmbeddedImage(self.embeddings, prompts.picture_size(self.picture))
 
 
 def verification_scenes(image_size: int) -> dict[str, Scene]:
@@ -78,55 +81,41 @@ def object_prompts(mask: NDArray[np.bool_], slots: int) -> dict[str, Prompt]:
 
 
 def reference_cases(
-    sessions: Sequence[Session], contract: Contract, scenes: Mapping[str, Scene] | None = None
+    predictor: Predictor, scenes: Mapping[str, Scene] | None = None
 ) -> tuple[PictureCase, ...]:
-    """Ask the reference sessions (encoder, decoder) everything that files will be asked.
+    """Ask the reference everything that files will be asked.
 
     Of each scene, about the largest object whose best mask is no near tie (see `CLEAR`).
 
     Args:
-        sessions: encoder and decoder of the reference.
-        contract: of the files.
+        predictor: the reference, with the contract of the files.
         scenes: by name, each with an object at least; None for those of `verify`.
     """
-    scenes = scenes or verification_scenes(contract.image_size)
-    return tuple(_picture_case(name, scene, sessions, contract) for name, scene in scenes.items())
+    scenes = scenes or verification_scenes(predictor.contract.image_size)
+    return tuple(_picture_case(name, scene, predictor) for name, scene in scenes.items())
 
 
-def _picture_case(
-    name: str, scene: Scene, sessions: Sequence[Session], contract: Contract
-) -> PictureCase:
-    encoder, decoder = sessions
-    picture, size = scene.picture, prompts.picture_size(scene.picture)
-    embeddings = encoder.run(prompts.encoder_inputs(picture, contract))["image_embeddings"]
-    slots = 6 if contract.dynamic else contract.points
+def _picture_case(name: str, scene: Scene, predictor: Predictor) -> PictureCase:
+    image = predictor.embed(scene.picture)
 
     def answer(label: str, prompt: Prompt) -> PromptCase:
-        outputs = decoder.run(prompts.decoder_inputs(prompt, embeddings, size, contract))
-        mask = prompts.final_mask(prompt, outputs, size, contract)
-        return PromptCase(label, prompt, outputs, mask)
+        return PromptCase(label, prompt, predictor.predict(prompt, image))
 
     tried: list[list[PromptCase]] = []
     for mask in sorted(scene.masks, key=np.count_nonzero, reverse=True)[:OBJECTS]:
-        tried.append(_object_cases(mask, slots, answer, contract))
+        tried.append(_object_cases(mask, predictor.contract.max_points, answer))
         if _lead(tried[-1]) >= CLEAR:
             break
     clearest = max(tried, key=_lead)
-    return PictureCase(name, picture, embeddings, tuple(clearest))
+    return PictureCase(name, scene.picture, image.embeddings, tuple(clearest))
 
 
 def _object_cases(
-    mask: NDArray[np.bool_],
-    slots: int,
-    answer: Callable[[str, Prompt], PromptCase],
-    contract: Contract,
+    mask: NDArray[np.bool_], slots: int, answer: Callable[[str, Prompt], PromptCase]
 ) -> list[PromptCase]:
     """Every prompt for one object, and the first answer refined."""
     cases = [answer(*item) for item in object_prompts(mask, slots).items()]
-    first = cases[0]
-    earlier, iou = first.outputs["low_res_masks"], first.outputs["iou_predictions"]
-    index = 0 if contract.dynamic else prompts.chosen_index(first.prompt, iou)
-    refined = replace(first.prompt, mask_input=earlier[:, index : index + 1])
+    refined = replace(cases[0].prompt, mask_input=cases[0].answer.low_res_mask)
     return [*cases, answer(MASK_PROMPT, refined)]
 
 
@@ -134,7 +123,7 @@ def _lead(cases: Sequence[PromptCase]) -> float:
     """By how much the best of three masks is ahead, at least, where one of three is chosen."""
     leads = [np.inf]
     for case in cases:
-        iou = np.sort(case.outputs["iou_predictions"].ravel()[1:])
+        iou = np.sort(case.answer.outputs["iou_predictions"].ravel()[1:])
         if case.prompt.single_click and len(iou) > 1:
             leads.append(float(iou[-1] - iou[-2]))
     return min(leads)

@@ -1,36 +1,28 @@
-"""Do the files compute what PyTorch computes? Two sessions and the reference cases -> report.
+"""Do the files compute what PyTorch computes? A predictor and the reference cases -> report.
 
 Three states: passed, failed, unverified with the reason. A file that was not run is never
 called verified.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mobilesam_export import prompts
-from mobilesam_export.contract import Array, Contract
+from mobilesam_export.contract import Array
 from mobilesam_export.metrics import mask_iou, psnr_db
-from mobilesam_export.session import Session
+from mobilesam_export.predictor import Answer, EmbeddedImage, Predictor
 from mobilesam_export.target import Tolerance
 from mobilesam_export.verification import diagnosis
 from mobilesam_export.verification.cases import PictureCase, PromptCase
+from mobilesam_export.verification.status import Status
 
 # The collapse guard: other exports give nearly the same embedding for every picture, or one
 # without variance, and no error. Half and twice the reference is far from both and from noise.
 GUARD_LOW, GUARD_HIGH = 0.5, 2.0
-
-
-class Status(StrEnum):
-    """What is known about a bundle."""
-
-    PASSED = "passed"
-    FAILED = "failed"
-    UNVERIFIED = "unverified"
 
 
 @dataclass(frozen=True)
@@ -122,32 +114,26 @@ class _Findings:
     largest: tuple[str, float] = ("", 0.0)
 
 
-def verify(
-    sessions: Sequence[Session],
-    cases: Sequence[PictureCase],
-    contract: Contract,
-    tolerance: Tolerance,
-) -> Report:
+def verify(predictor: Predictor, cases: Sequence[PictureCase], tolerance: Tolerance) -> Report:
     """Run every case end to end (the decoder on the encoder's own embedding) and judge.
 
     Args:
-        sessions: encoder and decoder under test.
-        cases: at least two pictures, from `cases.reference_cases`.
-        contract: of the sessions and of the cases.
+        predictor: the files under test.
+        cases: at least two pictures, from `cases.reference_cases` with the same contract.
         tolerance: limits for the worst case.
 
     Raises:
-        BackendError: a session fails to run.
+        BackendError: a file cannot be run.
     """
     findings = _Findings()
     with np.errstate(all="ignore"):  # a broken file's NaN is a finding, not a warning
-        _run(findings, sessions, cases, contract)
+        _run(findings, predictor, cases)
         failures = (*_broken_limits(findings, tolerance), *_collapse(findings, cases))
-        first_wrong = _first_wrong(sessions, cases, contract) if failures else ""
+        first_wrong = _first_wrong(predictor, cases) if failures else ""
     return Report(
         status=Status.FAILED if failures else Status.PASSED,
-        runtime=sessions[0].runtime,
-        note=sessions[0].note,
+        runtime=predictor.encoder.runtime,
+        note=predictor.encoder.note,
         failures=failures,
         embeddings=tuple(findings.embeddings),
         prompts=tuple(findings.prompts),
@@ -156,42 +142,33 @@ def verify(
     )
 
 
-def _first_wrong(
-    sessions: Sequence[Session], cases: Sequence[PictureCase], contract: Contract
-) -> str:
+def _first_wrong(predictor: Predictor, cases: Sequence[PictureCase]) -> str:
     """Look into the encoder, and if nothing is wrong there into the decoder."""
-    encoder, decoder = sessions
-    inputs = [prompts.encoder_inputs(case.picture, contract) for case in cases[:2]]
+    contract, size = predictor.contract, cases[0].embedded.size
     prompt = cases[0].prompts[0].prompt
-    size = prompts.picture_size(cases[0].picture)
+    images = [prompts.encoder_inputs(case.picture, contract) for case in cases[:2]]
     asked = [prompts.decoder_inputs(prompt, case.embeddings, size, contract) for case in cases[:2]]
-    for name, session, given in (("encoder", encoder, inputs), ("decoder", decoder, asked)):
+    for name, session, inputs in (
+        ("encoder", predictor.encoder, images),
+        ("decoder", predictor.decoder, asked),
+    ):
         if session.observe is not None:
-            found = diagnosis.first_wrong(session.observe, given[0], given[1])
+            found = diagnosis.first_wrong(session.observe, inputs[0], inputs[1])
             if found:
                 return f"{name}: {found}"
     return ""
 
 
-def _run(
-    findings: _Findings,
-    sessions: Sequence[Session],
-    cases: Sequence[PictureCase],
-    contract: Contract,
-) -> None:
-    encoder, decoder = sessions
+def _run(findings: _Findings, predictor: Predictor, cases: Sequence[PictureCase]) -> None:
     for case in cases:
-        inputs = prompts.encoder_inputs(case.picture, contract)
-        embeddings = encoder.run(inputs)["image_embeddings"]
-        findings.found[case.name] = np.asarray(embeddings, np.float32)
-        findings.embeddings.append(_embedding_error(case, embeddings))
+        image = predictor.embed(case.picture)
+        findings.found[case.name] = np.asarray(image.embeddings, np.float32)
+        findings.embeddings.append(_embedding_error(case, image.embeddings))
         for prompt_case in case.prompts:
-            size = prompts.picture_size(case.picture)
-            asked = prompts.decoder_inputs(prompt_case.prompt, embeddings, size, contract)
-            outputs = decoder.run(asked)
-            alone = decoder.run({**asked, "image_embeddings": case.embeddings})
-            findings.prompts.append(_prompt_error(case, prompt_case, outputs, alone, contract))
-    findings.largest = _largest(sessions, [inputs, asked])
+            answer = predictor.predict(prompt_case.prompt, image)
+            alone = predictor.decode(prompt_case.prompt, case.embedded)
+            findings.prompts.append(_prompt_error(case.name, prompt_case, answer, alone))
+    findings.largest = _largest(predictor, cases[-1], image)
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401 whatever asdict() makes
@@ -214,37 +191,33 @@ def _embedding_error(case: PictureCase, found: Array) -> EmbeddingError:
 
 
 def _prompt_error(
-    case: PictureCase,
-    prompt_case: PromptCase,
-    outputs: dict[str, Array],
-    alone: dict[str, Array],
-    contract: Contract,
+    picture: str, prompt_case: PromptCase, answer: Answer, alone: Mapping[str, Array]
 ) -> PromptError:
-    expected = prompt_case.outputs
-    prompt, size = prompt_case.prompt, prompts.picture_size(case.picture)
-    changed = False
-    if not contract.dynamic:
-        best = [prompts.chosen_index(prompt, o["iou_predictions"]) for o in (outputs, expected)]
-        changed = best[0] != best[1]
-    mask = prompts.final_mask(prompt, outputs, size, contract)
+    expected = prompt_case.answer
 
-    def largest_error(name: str, found: dict[str, Array] = outputs) -> float:
-        return float(np.abs(found[name].astype(np.float64) - expected[name]).max())
+    def largest_error(name: str, outputs: Mapping[str, Array] = answer.outputs) -> float:
+        return float(np.abs(outputs[name].astype(np.float64) - expected.outputs[name]).max())
 
     return PromptError(
-        picture=case.name,
+        picture=picture,
         prompt=prompt_case.name,
         logits_max_abs_error=largest_error("low_res_masks"),
         decoder_logits_max_abs_error=largest_error("low_res_masks", alone),
         iou_max_abs_error=largest_error("iou_predictions"),
-        mask_iou=mask_iou(mask, prompt_case.mask),
-        best_mask_changed=changed,
+        mask_iou=mask_iou(answer.mask, expected.mask),
+        best_mask_changed=answer.index != expected.index,
     )
 
 
-def _largest(sessions: Sequence[Session], inputs: list[dict[str, Array]]) -> tuple[str, float]:
-    pairs = zip(sessions, inputs, strict=True)
-    seen = [s.largest(values) for s, values in pairs if s.largest is not None]
+def _largest(predictor: Predictor, case: PictureCase, image: EmbeddedImage) -> tuple[str, float]:
+    """The largest activation for a picture and its last prompt, where a runtime can tell."""
+    contract, prompt = predictor.contract, case.prompts[-1].prompt
+    asked = prompts.decoder_inputs(prompt, image.embeddings, image.size, contract)
+    pairs = (
+        (predictor.encoder, prompts.encoder_inputs(case.picture, contract)),
+        (predictor.decoder, asked),
+    )
+    seen = [session.largest(inputs) for session, inputs in pairs if session.largest is not None]
     # NaN counts as larger than any number.
     return max(seen, key=lambda item: (np.isnan(item[1]), item[1]), default=("", 0.0))
 

@@ -5,7 +5,6 @@ ranges are those of the very values that are quantised. Only inputs of convoluti
 depthwise are: attention's products, softmax, normalisation, GELU and residual sums stay float16.
 """
 
-import fnmatch
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mobilesam_export.backends.coreml import names
 from mobilesam_export.backends.coreml.compensation import is_dense
 from mobilesam_export.contract import Array
 from mobilesam_export.errors import TargetError
+from mobilesam_export.graphs import Graph
 from mobilesam_export.mil import Operation, Program, Value, load_program
+from mobilesam_export.target import patterns
 
 Samples = Sequence[Mapping[str, Array]]
 
@@ -66,23 +68,23 @@ def quantized(values: Tensor, affine: Affine) -> Tensor:
     return (steps.clamp(LOWEST, HIGHEST) - affine.zero_point) * affine.scale
 
 
-def quantize_activations(model: Any, patterns: Sequence[str], graph: str, samples: Samples) -> Any:
+def quantize_activations(model: Any, floats: Sequence[str], graph: Graph, samples: Samples) -> Any:
     """Let convolutions take int8.
 
     Args:
         model: an MLModel in float16 for iOS 17 or newer; it is not changed.
-        patterns: names of weights whose convolutions still take float16.
-        graph: "encoder" or "decoder".
+        floats: patterns of weights whose convolutions still take float16.
+        graph: what the program was converted from.
         samples: inputs of the graph, in the contract's form.
 
     Raises:
-        TargetError: a pattern names no weight of a convolution, or there are no samples.
+        TargetError: a pattern fits no weight of a convolution, or there are no samples.
     """
     with tempfile.TemporaryDirectory() as folder:
-        package = Path(folder) / f"{graph}.mlpackage"
+        package = Path(folder) / f"{graph.spec.name}.mlpackage"
         model.save(str(package))
         interpreter = load_program(package)
-        inputs = _quantizable(interpreter.program, patterns, graph)
+        inputs = _quantizable(interpreter.program, floats, graph)
         if not inputs:
             return model
         if not samples:
@@ -107,21 +109,20 @@ def _affine(low: float, high: float) -> Affine:
     return Affine(scale, int(np.clip(round(LOWEST - low / scale), LOWEST, HIGHEST)))
 
 
-def _quantizable(program: Program, patterns: Iterable[str], graph: str) -> dict[str, str]:
+def _quantizable(program: Program, floats: Iterable[str], graph: Graph) -> dict[str, str]:
     """Weight -> input of every convolution that is to take int8."""
-    found = {
+    inputs = {
         op.inputs["weight"][0]: op.inputs["x"][0]
         for op in program.operations
         if is_dense(op, program)
     }
-    for pattern in patterns:
-        matching = fnmatch.filter(found, pattern)
-        if not matching and pattern != "*":
-            raise TargetError(
-                f"quantize, float_inputs, {graph}: {pattern!r} is no weight of a convolution; "
-                f"there are {', '.join([*found][:3])}, ..."
-            )
-        for name in matching:
-            del found[name]
-    made = {value.name for op in program.operations for value in op.outputs}
-    return {weight: value for weight, value in found.items() if value in made}
+    paths, name = names.weight_paths(inputs, graph.module), graph.spec.name
+    for pattern in floats:
+        if pattern != "*":
+            what = f"weight of a convolution of the {name}"
+            patterns.check(paths.values(), what, "quantize", "float_inputs", name, pattern)
+        for weight in [*inputs]:
+            if pattern == "*" or patterns.fits(paths.get(weight, ""), pattern):
+                del inputs[weight]
+    results = {value.name for op in program.operations for value in op.outputs}
+    return {weight: value for weight, value in inputs.items() if value in results}

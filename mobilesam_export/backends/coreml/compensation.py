@@ -100,14 +100,14 @@ def compensate(
         if not samples:
             raise TargetError("weights chosen by their effect need calibration: no samples")
         seen = {}
-        takers: dict[str, dict[object, Inputs]] = {}
+        consumers: dict[str, dict[object, Inputs]] = {}
         for weight, op in convolutions.items():  # convolutions of one input share its moments
             inputs = _inputs(op, interpreter.program)
-            alike = takers.setdefault(op.inputs["x"][0], {})
+            alike = consumers.setdefault(op.inputs["x"][0], {})
             seen[weight] = alike.setdefault((inputs.kernel, inputs.stride), inputs)
 
         def observe(_: Operation, value: Value, tensor: Tensor) -> None:
-            for taken in takers.get(value.name, {}).values():
+            for taken in consumers.get(value.name, {}).values():
                 taken.add(tensor)
 
         for sample in samples:
@@ -193,11 +193,3 @@ def _choose(weights: Tensor, palettes: Tensor, moments: Tensor) -> Tensor:
         error = (left[:, index] - entry) / spread[index, index]
         left[:, index + 1 :] -= error[:, None] * spread[index, index + 1 :]
     return chosen[:, order.argsort()]
-
-
-def relative_error(weight: Array, made: Array, inputs: Inputs) -> float:
-    """Mean square of the change of the output, relative to the output's."""
-    moments = inputs.moments()
-    before = torch.from_numpy(np.asarray(weight, np.float64)).flatten(1)
-    change = torch.from_numpy(np.asarray(made, np.float64)).flatten(1) - before
-    return float((change @ moments * change).sum() / (before @ moments * before).sum())

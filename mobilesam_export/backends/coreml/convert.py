@@ -29,7 +29,7 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
     ios = getattr(ct.target, settings.minimum_deployment_target)
     try:
         with quiet(), torch.no_grad():
-            program = torch.export.export(graph.module, _example_inputs(graph, contract))
+            program = torch.export.export(graph.module, graph.example_inputs())
             model = ct.convert(
                 program.run_decompositions({}),
                 inputs=_inputs(graph.spec, contract),
@@ -41,14 +41,14 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
                 skip_model_load=True,  # there is nothing to load it with but on a Mac
             )
             if recipe.activations == "int8":
-                name, samples = graph.spec.name, conversion.samples
-                patterns = settings.float_inputs.get(name, ())
-                model = activations.quantize_activations(model, patterns, name, samples)
+                floats = settings.float_inputs.get(graph.spec.name, ())
+                samples = conversion.samples
+                model = activations.quantize_activations(model, floats, graph, samples)
             elif recipe.calibrated:
-                grids = weights.grids(model, recipe, graph.spec.name)
+                grids = weights.grids(model, recipe, graph)
                 model = compensation.compensate(model, grids, conversion.samples)
             if recipe.compressed:
-                model = weights.compress(model, recipe, graph.spec.name)
+                model = weights.compress(model, recipe, graph)
             package.describe(model, graph.spec, conversion.metadata)
             model.save(str(path))
     except (ValueError, RuntimeError, TypeError, NotImplementedError) as exc:
@@ -70,13 +70,6 @@ def _raise_if_full(folder: Path) -> None:
         probe.write_bytes(bytes(PACKAGE_BYTES))
     finally:
         probe.unlink(missing_ok=True)
-
-
-def _example_inputs(graph: Graph, contract: Contract) -> tuple[torch.Tensor, ...]:
-    if graph.spec.name == "decoder":
-        return graph.example_inputs()
-    # Core ML turns its image input into this before the program sees it.
-    return (torch.zeros(1, 3, contract.image_size, contract.image_size),)
 
 
 def _inputs(spec: GraphSpec, contract: Contract) -> list[Any]:

@@ -12,7 +12,6 @@ from mobilesam_export.inspection.placement import Placement, Verdict
 from mobilesam_export.inspection.rules import Rule, judge
 
 MAX_RANK = 5
-GOOD_RANK = 4
 MAX_AXIS = 16384
 GPU_BATCH = 10  # from here on, coremltools#2650 has wrong results
 SMALL_ELEMENTS = 2_000_000

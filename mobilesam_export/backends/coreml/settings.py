@@ -8,6 +8,7 @@ from mobilesam_export.backends.conversion import Settings
 from mobilesam_export.errors import TargetError
 from mobilesam_export.target import GRAPHS, GraphForm, Recipe
 
+SYSTEM = "minimum_deployment_target"  # the word of [convert]
 DEPLOYMENT_TARGETS = ("iOS16", "iOS17", "iOS18")
 PRECISIONS = (("float32", "float32"), ("float16", "float16"), ("int8", "int8"))
 # First systems with the operations, from coremltools' opsets (coremltools.target).
@@ -33,10 +34,11 @@ class CoremlSettings(Settings):
 def parse(recipe: Recipe, form: GraphForm, convert: Mapping[str, Any]) -> CoremlSettings:
     """See `Backend.parse_recipe`."""
     system = _deployment_target(convert)
-    if form.prompt != "slots" or form.pixels != "image":
+    if form.prompt != "slots" or form.image_input != "image":
         raise TargetError(
-            'a coreml target has pixels = "image" and prompt = "slots", '
-            f"found {form.pixels!r} and {form.prompt!r}"
+            'a coreml target has image_input = "image" and prompt = "slots", '
+            f"found {form.image_input!r} and {form.prompt!r}",
+            *("graph", "image_input"),
         )
     _check_kinds(recipe)
     _check_unused(recipe)
@@ -66,25 +68,29 @@ def parse_float_inputs(table: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
     if unknown or not isinstance(chosen, Mapping) or not set(chosen) <= set(GRAPHS):
         raise TargetError(
             "quantize of a coreml recipe takes float_inputs.encoder and float_inputs.decoder, "
-            f"found {dict(table)}"
+            f"found {dict(table)}",
+            *("quantize", next(iter(unknown), "float_inputs")),
         )
-    for patterns in chosen.values():
+    for graph, patterns in chosen.items():
         if not isinstance(patterns, list | tuple) or not all(isinstance(p, str) for p in patterns):
-            raise TargetError(f"quantize, float_inputs: expected lists of names, found {chosen}")
+            raise TargetError(
+                f"quantize, float_inputs: expected lists of patterns, found {chosen}",
+                *("quantize", "float_inputs", graph),
+            )
     return chosen
 
 
 def _deployment_target(table: Mapping[str, Any]) -> str:
-    if set(table) != {"minimum_deployment_target"}:
+    if set(table) != {SYSTEM}:
         raise TargetError(
-            "[convert] of a coreml target takes minimum_deployment_target = NAME, "
-            f"found {dict(table)}"
+            f"[convert] of a coreml target takes {SYSTEM} = NAME, found {dict(table)}",
+            *("convert", next((key for key in table if key != SYSTEM), SYSTEM)),
         )
-    name = table["minimum_deployment_target"]
+    name = table[SYSTEM]
     if name not in DEPLOYMENT_TARGETS:
         raise TargetError(
-            f"minimum_deployment_target is {name!r}; "
-            f"expected one of: {', '.join(DEPLOYMENT_TARGETS)}"
+            f"{SYSTEM} is {name!r}; expected one of: {', '.join(DEPLOYMENT_TARGETS)}",
+            *("convert", SYSTEM),
         )
     return str(name)
 
@@ -92,7 +98,7 @@ def _deployment_target(table: Mapping[str, Any]) -> str:
 def _check_system(what: str, least: str, found: str) -> None:
     if DEPLOYMENT_TARGETS.index(found) < DEPLOYMENT_TARGETS.index(least):
         raise TargetError(
-            f'{what} needs minimum_deployment_target = "{least}" or newer, found {found!r}'
+            f'{what} needs {SYSTEM} = "{least}" or newer, found {found!r}', "convert", SYSTEM
         )
 
 
@@ -102,20 +108,26 @@ def _check_kinds(recipe: Recipe) -> None:
     if not compressed and kinds not in PRECISIONS:
         raise TargetError(
             "a coreml recipe has float32, float16 or int8 for both weights and activations, "
-            f"or int8 or palette weights and float16 activations; found {' and '.join(kinds)}"
+            f"or int8 or palette weights and float16 activations; found {' and '.join(kinds)}",
+            "weights",
         )
 
 
 def _check_unused(recipe: Recipe) -> None:
     """Refuse what would have no effect on a recipe of these kinds."""
     if recipe.keep_float32 and recipe.activations == "float32":
-        raise TargetError("keep_float32 is for float16 recipes, but activations are 'float32'")
+        raise TargetError(
+            "keep_float32 is for float16 recipes, but activations are 'float32'", "keep_float32"
+        )
     if recipe.quantize and recipe.activations != "int8":
         raise TargetError(
-            f"quantize is for int8 activations, but activations are {recipe.activations!r}"
+            f"quantize is for int8 activations, but activations are {recipe.activations!r}",
+            "quantize",
         )
     if recipe.calibrate_weights and not recipe.weights.startswith("palette"):
-        raise TargetError(f"calibrate_weights is for palettes, not for {recipe.weights}")
+        raise TargetError(
+            f"calibrate_weights is for palettes, not for {recipe.weights}", "calibrate_weights"
+        )
 
 
 def _check_operations(kinds: Sequence[str]) -> None:
@@ -128,24 +140,32 @@ def _check_operations(kinds: Sequence[str]) -> None:
         if kind not in KERNELS:
             raise TargetError(
                 f"keep_float32 names {kind!r}, which is no operation of ML Programs; "
-                "for instance sin, cos and layer_norm are"
+                "for instance sin, cos and layer_norm are",
+                "keep_float32",
             )
 
 
 def _check_weights(recipe: Recipe) -> None:
     """Which granularities coremltools has for int8 weights and for palettes."""
     if recipe.weights == "int8" and recipe.granularity == "per_grouped_channel":
-        raise TargetError("int8 weights are per_tensor or per_channel in a coreml recipe")
+        raise TargetError(
+            "int8 weights are per_tensor or per_channel in a coreml recipe", "granularity"
+        )
     if recipe.weights != "int8" and recipe.granularity == "per_channel":
-        raise TargetError("palettes are per_tensor or per_grouped_channel in a coreml recipe")
+        raise TargetError(
+            "palettes are per_tensor or per_grouped_channel in a coreml recipe", "granularity"
+        )
 
 
 def _check_exceptions(recipe: Recipe) -> None:
-    for table in recipe.exceptions.values():
-        for weights in table.values():
+    for graph, table in recipe.exceptions.items():
+        for pattern, weights in table.items():
+            keys = ("exceptions", graph, pattern)
             if weights in ("float32", "int8"):
                 raise TargetError(
-                    f"exceptions of a coreml recipe are float16 or a palette, not {weights}"
+                    f"exceptions of a coreml recipe are float16 or a palette, not {weights}", *keys
                 )
             if recipe.weights == "int8" and weights != "float16":
-                raise TargetError(f"exceptions of int8 weights can be float16 only, not {weights}")
+                raise TargetError(
+                    f"exceptions of int8 weights can be float16 only, not {weights}", *keys
+                )

@@ -4,25 +4,26 @@ coremltools does it; here is what it is told. Nothing in it depends on chance or
 threads, so that the same export gives the same bytes.
 """
 
-import fnmatch
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import threadpoolctl
 
+from mobilesam_export.backends.coreml import names
 from mobilesam_export.backends.coreml.compensation import Grid
-from mobilesam_export.errors import TargetError
+from mobilesam_export.graphs import Graph
 from mobilesam_export.quiet import quiet
-from mobilesam_export.target import Recipe
+from mobilesam_export.target import Recipe, patterns
 
 
-def compress(model: Any, recipe: Recipe, graph: str) -> Any:
+def compress(model: Any, recipe: Recipe, graph: Graph) -> Any:
     """Store the weights of a converted program as the recipe says.
 
     Args:
         model: an MLModel in float16; it is not changed.
         recipe: with compressed weights.
-        graph: "encoder" or "decoder".
+        graph: what the program was converted from.
 
     Returns:
         An MLModel that decompresses its weights when it is loaded.
@@ -33,26 +34,22 @@ def compress(model: Any, recipe: Recipe, graph: str) -> Any:
     with quiet():
         import coremltools.optimize.coreml as cto
 
-    usual = _usual(recipe)
-    others = {
-        name: _other(recipe, weights)
-        for pattern, weights in recipe.exceptions.get(graph, {}).items()
-        for name in _matching(weight_names(model), pattern, graph)
-    }
-    config = cto.OptimizationConfig(global_config=usual, op_name_configs=others)
+    kinds = _exceptions(weight_names(model), recipe, graph)
+    config = cto.OptimizationConfig(
+        global_config=_default_config(recipe),
+        op_name_configs={name: _exception_config(recipe, kind) for name, kind in kinds.items()},
+    )
     run = cto.linear_quantize_weights if recipe.weights == "int8" else cto.palettize_weights
     # With more threads, k-means adds up its clusters in an order that differs between runs.
     with threadpoolctl.threadpool_limits(1):
         return run(model, config)
 
 
-def grids(model: Any, recipe: Recipe, graph: str) -> dict[str, Grid]:
+def grids(model: Any, recipe: Recipe, graph: Graph) -> dict[str, Grid]:
     """What each weight that gets a palette may be; see `compress`."""
     sizes = _weight_sizes(model)
-    names = [*sizes]
-    kinds = dict.fromkeys(names, (recipe.weights, recipe.group_size))
-    for pattern, weights in recipe.exceptions.get(graph, {}).items():
-        kinds |= dict.fromkeys(_matching(names, pattern, graph), (weights, 0))
+    kinds = dict.fromkeys(sizes, (recipe.weights, recipe.group_size))
+    kinds |= {name: (kind, 0) for name, kind in _exceptions(sizes, recipe, graph).items()}
     return {
         name: Grid(2 ** int(weights.removeprefix("palette")), group)
         for name, (weights, group) in kinds.items()
@@ -77,7 +74,7 @@ def _weight_sizes(model: Any) -> dict[str, int]:
     }
 
 
-def _usual(recipe: Recipe) -> Any:
+def _default_config(recipe: Recipe) -> Any:
     """Settings of coremltools for every weight that is no exception."""
     import coremltools.optimize.coreml as cto
 
@@ -92,7 +89,7 @@ def _usual(recipe: Recipe) -> Any:
     return _palettizer(recipe, recipe.weights, granularity=recipe.granularity, **groups)
 
 
-def _other(recipe: Recipe, weights: str) -> Any:
+def _exception_config(recipe: Recipe, weights: str) -> Any:
     """Settings of coremltools for an exception; None leaves a weight as it is."""
     if weights == "float16":
         return None
@@ -110,11 +107,11 @@ def _palettizer(recipe: Recipe, weights: str, **options: Any) -> Any:
     )
 
 
-def _matching(names: list[str], pattern: str, graph: str) -> list[str]:
-    found = fnmatch.filter(names, pattern)
-    if not found:
-        raise TargetError(
-            f"exceptions, {graph}: {pattern!r} is no weight of the {graph}; "
-            f"it has {len(names)}, such as {', '.join(names[:3])}"
-        )
-    return found
+def _exceptions(constants: Iterable[str], recipe: Recipe, graph: Graph) -> dict[str, str]:
+    """By name of a constant that the recipe excepts, what it is stored as."""
+    paths = names.weight_paths(constants, graph.module)
+    name = graph.spec.name
+    kinds: Mapping[str, str] = recipe.exceptions.get(name, {})
+    for pattern in kinds:
+        patterns.check(paths.values(), f"weight of the {name}", "exceptions", name, pattern)
+    return patterns.chosen(paths, kinds)

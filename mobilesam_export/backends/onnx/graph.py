@@ -1,4 +1,4 @@
-"""An ONNX model that can be looked up and changed: who makes a tensor, who takes it, what it is."""
+"""An ONNX model as a graph to be edited: producers and consumers of tensors, shapes, constants."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -36,15 +36,15 @@ class GraphEditor:
         self.outputs = [item.name for item in graph.output]
 
     def producer(self, tensor: str) -> Node | None:
-        """The node that makes a tensor; None of inputs and constants."""
+        """The node that computes a tensor; None for inputs and constants."""
         return next((node for node in self.nodes if tensor in node.output), None)
 
     def users(self, tensor: str) -> list[Node]:
-        """The nodes that take a tensor."""
+        """The consumers of a tensor."""
         return [node for node in self.nodes if tensor in node.input]
 
     def only_user(self, tensor: str, kind: str) -> Node | None:
-        """The one node that takes a tensor, if it is of this kind and the tensor is no output."""
+        """The only consumer of a tensor, if it is of this kind and the tensor is no output."""
         users = self.users(tensor)
         alone = len(users) == 1 and users[0].op_type == kind and tensor not in self.outputs
         return users[0] if alone else None
@@ -71,13 +71,13 @@ class GraphEditor:
         del self.nodes[self._index(node)]
 
     def redirect(self, old: str, new: str, where: Callable[[Node], bool] | None = None) -> None:
-        """Let the nodes that take one tensor (all, or where it is true) take another."""
+        """Let the consumers of one tensor (all, or where it is true) take another."""
         for node in self.users(old):
             if where is None or where(node):
                 node.input[:] = [new if name == old else name for name in node.input]
 
     def finish(self) -> Node:
-        """The model with the changed nodes, without what nothing leads to an output from."""
+        """The edited model, with dead nodes removed."""
         from onnx import numpy_helper
 
         needed, kept = {*self.outputs}, []

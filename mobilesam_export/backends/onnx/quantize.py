@@ -8,7 +8,6 @@ MatMul and Add to make a Gemm of, between two Reshapes (30 in the encoder), whic
 then passes over.
 """
 
-import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,8 +16,8 @@ from typing import Any
 from mobilesam_export import metrics
 from mobilesam_export.backends.onnx import integer, ranges, rewrite, store
 from mobilesam_export.backends.onnx.graph import Array, GraphEditor, Node
-from mobilesam_export.errors import ConversionError, TargetError
-from mobilesam_export.target import GELUS, GRAPHS, Recipe
+from mobilesam_export.errors import ConversionError, TargetError, first_line
+from mobilesam_export.target import GELUS, GRAPHS, Recipe, patterns
 
 Sample = Mapping[str, Array]
 EXACT_PSNR_DB = 100.0  # float32 rounding is at 130 and more
@@ -52,25 +51,33 @@ def parse_settings(table: Mapping[str, Any]) -> Settings:
     """Check the [quantize] table.
 
     Raises:
-        TargetError: an unknown key or a value that cannot be meant.
+        TargetError: an unknown key or a value that no file can have.
     """
     known = Settings.__dataclass_fields__
     for key in table:
         if key not in known:
-            raise TargetError(f"[quantize]: unknown key {key!r}; known keys: {', '.join(known)}")
+            raise TargetError(
+                f"[quantize]: unknown key {key!r}; known keys: {', '.join(known)}", "quantize", key
+            )
     settings = Settings(**table)
     integer = settings.integer
-    for problem, what in (
-        (settings.ranges not in ranges.METHODS, f"ranges: {', '.join(ranges.METHODS)}"),
+    for key, problem, what in (
+        ("ranges", settings.ranges not in ranges.METHODS, f"ranges: {', '.join(ranges.METHODS)}"),
         (
+            "percentile",
             not _number(settings.percentile) or not 50 < settings.percentile <= 100,
             "percentile: over 50 up to 100",
         ),
-        (settings.accuracy_level not in (0, 4), "accuracy_level: 0 (float32) or 4 (int8)"),
-        (not isinstance(settings.rewrite, bool), "rewrite: true or false"),
-        (settings.gelu not in GELUS, f"gelu: {', '.join(GELUS)}"),
-        (settings.gelu != "none" and not settings.rewrite, "gelu only with rewrite = true"),
         (
+            "accuracy_level",
+            settings.accuracy_level not in (0, 4),
+            "accuracy_level: 0 (float32) or 4 (int8)",
+        ),
+        ("rewrite", not isinstance(settings.rewrite, bool), "rewrite: true or false"),
+        ("gelu", settings.gelu not in GELUS, f"gelu: {', '.join(GELUS)}"),
+        ("gelu", settings.gelu != "none" and not settings.rewrite, "gelu only with rewrite = true"),
+        (
+            "integer",
             not isinstance(integer, Mapping)
             or not set(integer) <= set(GRAPHS)
             or not all(_patterns(item) for item in integer.values()),
@@ -78,7 +85,7 @@ def parse_settings(table: Mapping[str, Any]) -> Settings:
         ),
     ):
         if problem:
-            raise TargetError(f"[quantize] takes {what}; found {dict(table)}")
+            raise TargetError(f"[quantize] takes {what}; found {dict(table)}", "quantize", key)
     return settings
 
 
@@ -98,23 +105,30 @@ def check_recipe(recipe: Recipe) -> Settings:
     ):
         raise TargetError(
             "a compressed onnx recipe has int8 weights with float32, dynamic-int8 or int8 "
-            f"activations, or int4 weights with float32 ones; found {kinds[0]} and {kinds[1]}"
+            f"activations, or int4 weights with float32 ones; found {kinds[0]} and {kinds[1]}",
+            "weights",
         )
     granularity = "per_grouped_channel" if recipe.weights == "int4" else "per_channel"
     if recipe.granularity != granularity:
         raise TargetError(
             f"{recipe.weights} weights of an onnx recipe are {granularity}, not "
-            f"{recipe.granularity}"
+            f"{recipe.granularity}",
+            "granularity",
         )
     if recipe.weights == "int4" and recipe.group_size not in (16, 32, 64, 128, 256):
-        raise TargetError(f"group_size is {recipe.group_size}; MatMulNBits takes 16, 32, ... 256")
+        raise TargetError(
+            f"group_size is {recipe.group_size}; MatMulNBits takes 16, 32, ... 256", "group_size"
+        )
     if (recipe.activations == "float32") == bool(settings.integer):
-        raise TargetError("[quantize] integer says which products int8 activations are for")
-    for patterns in recipe.exceptions.values():
-        for kind in patterns.values():
+        raise TargetError(
+            "[quantize] integer says which products int8 activations are for", "quantize", "integer"
+        )
+    for graph, kinds_by_pattern in recipe.exceptions.items():
+        for pattern, kind in kinds_by_pattern.items():
             if kind not in store.KINDS:
                 raise TargetError(
-                    f"exceptions of an onnx recipe are float32, float16 or int8, not {kind}"
+                    f"exceptions of an onnx recipe are float32, float16 or int8, not {kind}",
+                    *("exceptions", graph, pattern),
                 )
     return settings
 
@@ -157,12 +171,12 @@ def quantize(
         if settings.gelu != "none":
             approximate = partial(rewrite.approximate_gelu, form=settings.gelu)
             steps.append(("approximating GELU", approximate, GELU_PSNR_DB))
-    if patterns := settings.integer.get(name, ()):
+    if listed := settings.integer.get(name, ()):
         steps.append(
             (
                 "quantizing products",
                 lambda m: integer_products(
-                    m, name, patterns, settings, samples if recipe.calibrated else None
+                    m, name, listed, settings, samples if recipe.calibrated else None
                 ),
                 QUANTIZED_PSNR_DB,
             )
@@ -195,8 +209,9 @@ def run_steps(
         try:
             found = _answers(model, samples)
         except Exception as exc:  # onnxruntime's errors share no public base class
-            line = str(exc).strip().splitlines()[0][:200]
-            raise ConversionError(f"{name}: {what} left a graph that does not run: {line}") from exc
+            raise ConversionError(
+                f"{name}: {what} left a graph that does not run: {first_line(exc)}"
+            ) from exc
         worst = min(metrics.psnr_db(a, b) for a, b in zip(found, expected, strict=True))
         if not worst >= floor:
             raise ConversionError(
@@ -210,16 +225,16 @@ def run_steps(
 def integer_products(
     model: Node,
     name: str,
-    patterns: Sequence[str],
+    listed: Sequence[str],
     settings: Settings,
     samples: Sequence[Sample] | None,
 ) -> Node:
-    """Let products be computed in int8 where a pattern fits the name of the weight.
+    """Let products be computed in int8 where a pattern fits the weight.
 
     Args:
         model: float32.
         name: of the graph, for errors.
-        patterns: of weights' names, as in `fnmatch`.
+        listed: patterns of weights.
         settings: how ranges are found.
         samples: to calibrate on, or None for ranges found at each run.
 
@@ -228,7 +243,11 @@ def integer_products(
     """
     graph = GraphEditor(model)
     linear = integer.linear_layers(graph)
-    chosen = matching({node.input[1] for node in linear}, patterns, name)
+    weights = list(dict.fromkeys(node.input[1] for node in linear))
+    for pattern in listed:
+        what = f"matrix of the {name} that a map is multiplied with"
+        patterns.check(weights, what, "quantize", "integer", name, pattern)
+    chosen = {weight for pattern in listed for weight in patterns.fitting(weights, pattern)}
     layers = [node for node in linear if node.input[1] in chosen]
     products = integer.Integer(graph)
     outputs = {node.output[0] for node in layers}
@@ -245,16 +264,12 @@ def integer_products(
 def _store_weights(model: Node, name: str, recipe: Recipe, settings: Settings) -> Node:
     graph = GraphEditor(model)
     found = store.weights(graph, recipe.weight_threshold)
-    usual = store.INT8
-    kinds = dict.fromkeys(found, usual)
-    for pattern, kind in recipe.exceptions.get(name, {}).items():
-        kinds |= dict.fromkeys(matching(set(found), pattern, name), kind)
+    exceptions: Mapping[str, str] = recipe.exceptions.get(name, {})
+    for pattern in exceptions:
+        patterns.check(found, f"weight of the {name}", "exceptions", name, pattern)
+    excepted = patterns.chosen({weight: weight for weight in found}, exceptions)
+    kinds = dict.fromkeys(found, store.INT8) | excepted
     if recipe.weights == "int4":
-        excepted = {
-            weight
-            for pattern in recipe.exceptions.get(name, {})
-            for weight in matching(set(found), pattern, name)
-        }
         for layer in integer.linear_layers(graph):
             weight = layer.input[1]
             rows = graph.constants[weight].shape[0]
@@ -264,24 +279,6 @@ def _store_weights(model: Node, name: str, recipe: Recipe, settings: Settings) -
     for weight, kind in kinds.items():
         store.store(graph, weight, kind, found[weight])
     return graph.finish()
-
-
-def matching(names: set[str], patterns: Sequence[str] | str, graph: str) -> set[str]:
-    """Names that fit a pattern.
-
-    Raises:
-        TargetError: a pattern fits none.
-    """
-    chosen: set[str] = set()
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        fitting = set(fnmatch.filter(names, pattern))
-        if not fitting:
-            raise TargetError(
-                f"{pattern!r} is no weight of the {graph} that this can be said of; there are "
-                f"{len(names)}, such as {', '.join(sorted(names)[:3])}"
-            )
-        chosen |= fitting
-    return chosen
 
 
 def _answers(model: Node, samples: Sequence[Sample]) -> list[Array]:

@@ -8,7 +8,7 @@ from mobilesam_export.backends.onnx.graph import Array, Node
 from mobilesam_export.quiet import quiet
 
 METHODS = ("minmax", "percentile", "entropy")
-SUBSAMPLE = 250_000  # numbers of a tensor and sample that histograms are made of
+SUBSAMPLE = 250_000  # elements of a tensor and sample that histograms are made of
 BINS = {"percentile": 2048, "entropy": 512}  # entropy tries every pair of ends that is symmetric
 QUANTIZED_BINS = 128  # what the distribution is compared in, as in TensorRT
 Range = tuple[float, float]
@@ -85,7 +85,7 @@ def _collector(method: str, percentile: float) -> Node:
 
 
 def _thinned(value: Array) -> Array:
-    """Every so manieth number; odd steps, so that no channel of an even number is left out."""
+    """Every n-th value, n odd, so that no channel of an even number of them is left out."""
     step = value.size // SUBSAMPLE | 1
     return value.ravel()[::step]
 

@@ -1,12 +1,13 @@
 """Rewrites of an exported encoder for ONNX Runtime's CPU kernels, before quantising.
 
-Each but `approximate_gelu` leaves the same function, and `onnx_quantize` compares before and after.
+Each but `approximate_gelu` leaves the same function, and `quantize` compares before and after.
 What for: a 1x1 convolution beside a change of layout is a matrix product without that change, which
 int8 kernels take; windowed attention as one op stays in the cache; three bytes a pixel are moved,
 not twelve.
 """
 
 from itertools import product
+from typing import TypeGuard
 
 import numpy as np
 
@@ -18,18 +19,18 @@ ATTENTION_OPSET = 23  # the first with Attention
 
 
 def move_bytes_first(model: Node) -> Node:
-    """Cast, Sub, Transpose of the picture -> Transpose, Cast, Sub, with a mean per plane."""
+    """Cast, Sub, Transpose of the image -> Transpose, Cast, Sub, with a mean per plane."""
     graph = GraphEditor(model)
     for cast in [node for node in graph.nodes if node.op_type == "Cast"]:
         sub = graph.only_user(cast.output[0], "Sub")
-        turn = None if sub is None else graph.only_user(sub.output[0], "Transpose")
-        if sub is None or turn is None or attribute(turn, "perm") != TO_FIRST:
+        transpose = None if sub is None else graph.only_user(sub.output[0], "Transpose")
+        if sub is None or not _is_transpose(transpose, TO_FIRST):
             continue
         mean = graph.constants[sub.input[1]].reshape(1, -1, 1, 1)
-        first, name = turn.output[0], graph.constant(f"{sub.input[1]}/planes", mean)
+        first, name = transpose.output[0], graph.constant(f"{sub.input[1]}/planes", mean)
         moved, floats = f"{first}/bytes", f"{first}/floats"
         graph.replace(
-            turn,
+            transpose,
             [
                 graph.make("Transpose", [cast.input[0]], moved, perm=TO_FIRST),
                 graph.make("Cast", [moved], floats, to=1),
@@ -43,11 +44,11 @@ def make_linear(model: Node) -> Node:
     """1x1 convolutions beside a change of layout -> matrix products on channel-last maps."""
     graph = GraphEditor(model)
     for conv in [node for node in graph.nodes if _is_pointwise(graph, node)]:
-        comes = _turns(graph.producer(conv.input[0]), TO_FIRST)
-        goes = _turns(graph.only_user(conv.output[0], "Transpose"), TO_LAST)
-        if comes or goes:
+        before = _is_transpose(graph.producer(conv.input[0]), TO_FIRST)
+        after = _is_transpose(graph.only_user(conv.output[0], "Transpose"), TO_LAST)
+        if before or after:
             _make_linear(graph, conv)
-    _drop_double_turns(graph)
+    _drop_inverse_transposes(graph)
     return graph.finish()
 
 
@@ -60,7 +61,7 @@ def unfold(model: Node) -> Node:
     for conv in [node for node in graph.nodes if _is_square(graph, node)]:
         first = graph.producer(conv.input[0])
         last = graph.only_user(conv.output[0], "Transpose")
-        if first is not None and _turns(first, TO_FIRST) and _turns(last, TO_LAST):
+        if _is_transpose(first, TO_FIRST) and _is_transpose(last, TO_LAST):
             _unfold(graph, conv, str(first.input[0]), last)
     return graph.finish()
 
@@ -123,7 +124,7 @@ def _unfold(graph: GraphEditor, conv: Node, source: str, last: Node) -> None:
     graph.replace(last, nodes)
 
 
-def _turns(node: Node | None, axes: list[int]) -> bool:
+def _is_transpose(node: Node | None, axes: list[int]) -> TypeGuard[Node]:
     return node is not None and node.op_type == "Transpose" and attribute(node, "perm") == axes
 
 
@@ -143,8 +144,8 @@ def _make_linear(graph: GraphEditor, conv: Node) -> None:
     graph.replace(conv, nodes)
 
 
-def _drop_double_turns(graph: GraphEditor) -> None:
-    """A Transpose after its inverse: take what went in."""
+def _drop_inverse_transposes(graph: GraphEditor) -> None:
+    """Behind a Transpose and its inverse, take what went into the first."""
     for second in [node for node in graph.nodes if node.op_type == "Transpose"]:
         first = graph.producer(second.input[0])
         if first is None or first.op_type != "Transpose":
@@ -186,10 +187,10 @@ def _fuse_attention(graph: GraphEditor, softmax: Node) -> None:
 
 def _split_heads(graph: GraphEditor, tensor: str, axes: list[int]) -> str | None:
     """(windows, tokens, C): a tensor before its heads were split; None if they were not."""
-    turn = graph.producer(tensor)
-    if turn is None or turn.op_type != "Transpose" or attribute(turn, "perm") != axes:
+    transpose = graph.producer(tensor)
+    if not _is_transpose(transpose, axes):
         return None
-    reshape = graph.producer(turn.input[0])
+    reshape = graph.producer(transpose.input[0])
     if reshape is None or reshape.op_type != "Reshape":
         return None
     source = str(reshape.input[0])

@@ -30,22 +30,31 @@ class OnnxSettings(Settings):
 def parse(recipe: Recipe, form: GraphForm, convert: Mapping[str, Any]) -> OnnxSettings:
     """See `Backend.parse_recipe`."""
     opset = _opset(convert)
-    if form.pixels == "image":
-        raise TargetError('an onnx target has pixels = "uint8", "float32" or "sam", not "image"')
-    if form.pixels == "sam" and form.prompt != "sam":
-        raise TargetError(f'pixels = "sam" goes with prompt = "sam", found {form.prompt!r}')
+    if form.image_input == "image":
+        raise TargetError(
+            'an onnx target has image_input = "uint8", "float32" or "sam", not "image"',
+            *("graph", "image_input"),
+        )
+    if form.image_input == "sam" and form.prompt != "sam":
+        raise TargetError(
+            f'image_input = "sam" goes with prompt = "sam", found {form.prompt!r}',
+            *("graph", "prompt"),
+        )
     if recipe.calibrate_weights:
-        raise TargetError("an onnx recipe has no calibrate_weights: it is for palettes")
+        raise TargetError(
+            "an onnx recipe has no calibrate_weights: it is for palettes", "calibrate_weights"
+        )
     if not recipe.compressed:
         _check_float(recipe)
         return OnnxSettings(opset, None)
     if recipe.keep_float32:
-        raise TargetError("keep_float32 is for float16 recipes; use exceptions")
+        raise TargetError("keep_float32 is for float16 recipes; use exceptions", "keep_float32")
     quantization = quantize.check_recipe(recipe)
     if quantization.rewrite and opset < ATTENTION_OPSET:
         raise TargetError(
             f"rewrite = true writes the operator Attention, which needs opset = {ATTENTION_OPSET}; "
-            f"found opset = {opset}"
+            f"found opset = {opset}",
+            *("convert", "opset"),
         )
     return OnnxSettings(opset, quantization)
 
@@ -53,9 +62,15 @@ def parse(recipe: Recipe, form: GraphForm, convert: Mapping[str, Any]) -> OnnxSe
 def _opset(table: Mapping[str, Any]) -> int:
     opset = table.get("opset")
     if set(table) != {"opset"} or not isinstance(opset, int) or isinstance(opset, bool):
-        raise TargetError(f"[convert] of an onnx target takes opset = NUMBER, found {dict(table)}")
+        raise TargetError(
+            f"[convert] of an onnx target takes opset = NUMBER, found {dict(table)}",
+            *("convert", next((key for key in table if key != "opset"), "opset")),
+        )
     if opset not in OPSETS:
-        raise TargetError(f"opset is {opset}; torch's exporter writes {OPSETS[0]} to {OPSETS[-1]}")
+        raise TargetError(
+            f"opset is {opset}; torch's exporter writes {OPSETS[0]} to {OPSETS[-1]}",
+            *("convert", "opset"),
+        )
     return opset
 
 
@@ -65,11 +80,15 @@ def _check_float(recipe: Recipe) -> None:
     if kinds not in PRECISIONS:
         raise TargetError(
             "an onnx recipe has float32 or float16 for both weights and activations, "
-            f"found {' and '.join(kinds)}"
+            f"found {' and '.join(kinds)}",
+            "weights",
         )
     if recipe.quantize:
         raise TargetError(
-            f"[quantize] is for compressed weights, but weights are {recipe.weights!r}"
+            f"[quantize] is for compressed weights, but weights are {recipe.weights!r}",
+            "quantize",
         )
     if recipe.keep_float32 and recipe.weights == "float32":
-        raise TargetError("keep_float32 is for float16 recipes, but weights are 'float32'")
+        raise TargetError(
+            "keep_float32 is for float16 recipes, but weights are 'float32'", "keep_float32"
+        )

@@ -76,7 +76,7 @@ def _keep_axes(model: Any, graph: Any, kinds: dict[int, str]) -> None:
         kind = kinds[operator.opcodeIndex]
         if kind not in reshapes.REDUCTIONS or operator.builtinOptions.keepDims:
             continue
-        consumers = reshapes.consumers(graph)
+        consumers = reshapes.consumers_of(graph)
         chain, _ = reshapes.scaled(model, graph, kinds, consumers, operator)
         last = chain[-1]
         made = int(last.outputs[0])

@@ -6,16 +6,16 @@ runs the float32 file. Only ops of the listed kinds compute in integers, but for
 excepts by name; all else, with the inputs and outputs of the file, stays float32.
 """
 
-import fnmatch
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mobilesam_export.backends.tflite import model_file
 from mobilesam_export.contract import Array, GraphSpec
-from mobilesam_export.errors import ConversionError, TargetError
+from mobilesam_export.errors import ConversionError, TargetError, first_line
 from mobilesam_export.quiet import quiet_descriptors
+from mobilesam_export.target import patterns
 
 WEIGHT_BITS = 8
 ACTIVATION_BITS = {"int8": 8, "int16": 16}
@@ -40,7 +40,7 @@ class Quantization:
         activations: "float32", or how these ops compute: "dynamic-int8", "int8" or "int16".
         float16: store the float constants that are left in float16.
         threshold: constants of up to so many numbers stay as they are.
-        float32: patterns of the first output of ops that stay as they are all the same.
+        float32: for patterns of weights, "float32": ops with these stay as they are.
         sums: store larger constants that are added, biases of attention, in int8.
     """
 
@@ -49,7 +49,7 @@ class Quantization:
     activations: str
     float16: bool
     threshold: int
-    float32: tuple[str, ...] = ()
+    float32: Mapping[str, str] = field(default_factory=dict)
     sums: bool = False
 
 
@@ -58,6 +58,7 @@ def quantize(
     quantization: Quantization,
     spec: GraphSpec,
     samples: Sequence[Mapping[str, Array]],
+    paths: Mapping[str, str],
 ) -> bytes:
     """Store weights in int8, and let ops compute with them.
 
@@ -66,15 +67,16 @@ def quantize(
         quantization: with kinds in `int8` or `stored`.
         spec: its interface.
         samples: its inputs, to find ranges on where these are static.
+        paths: by the first output of an op, the name of its weight (`names.weight_paths`).
 
     Raises:
-        TargetError: there are no samples, or a pattern is of no such op.
+        TargetError: there are no samples, or a pattern fits the weight of no such op.
         ConversionError: the quantizer refused the file, or LiteRT could not run it.
     """
     static = quantization.activations in ACTIVATION_BITS
     if static and not samples:
         raise TargetError("this recipe fixes ranges of activations and was given no samples")
-    kept = _matching(content, quantization.int8, quantization.float32, spec)
+    kept = _excepted(content, quantization, paths, spec)
     with quiet_descriptors():
         from ai_edge_quantizer import quantizer
 
@@ -84,9 +86,8 @@ def quantize(
             ranges = _ranges(content, spec, samples) if static else None
             found = made.quantize(ranges, enable_progress_report=False).quantized_model
         except (ValueError, RuntimeError, KeyError, TypeError) as exc:
-            line = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
             raise ConversionError(
-                f"ai-edge-quantizer could not quantise the {spec.name}: {line}"
+                f"ai-edge-quantizer could not quantise the {spec.name}: {first_line(exc)}"
             ) from exc
     if found is None:
         raise ConversionError(f"ai-edge-quantizer found nothing to quantise in the {spec.name}")
@@ -117,28 +118,23 @@ def _configure(quantizer: Any, quantization: Quantization, kept: Collection[str]
         )
 
 
-def _matching(
-    content: bytes, kinds: Collection[str], patterns: Sequence[str], spec: GraphSpec
+def _excepted(
+    content: bytes, quantization: Quantization, paths: Mapping[str, str], spec: GraphSpec
 ) -> list[str]:
-    """Names of ops of these kinds that fit a pattern."""
+    """First outputs of ops of the listed kinds that a recipe excepts."""
     model = model_file.read(content)
     (graph,) = model.subgraphs
-    known = model_file.op_kinds(model)
-    names = [
+    kinds = model_file.op_kinds(model)
+    outputs = [
         graph.tensors[operator.outputs[0]].name.decode()
         for operator in graph.operators
-        if known[operator.opcodeIndex] in kinds
+        if kinds[operator.opcodeIndex] in quantization.int8
     ]
-    found: list[str] = []
-    for pattern in patterns:
-        fitting = fnmatch.filter(names, pattern)
-        if not fitting:
-            raise TargetError(
-                f"{pattern!r} is no op of the {spec.name} that this can be said of; there are "
-                f"{len(names)}, such as {', '.join(names[:3])}"
-            )
-        found += fitting
-    return found
+    weights = {output: paths[output] for output in outputs if output in paths}
+    for pattern in quantization.float32:
+        what = f"weight of the {spec.name} that would be int8"
+        patterns.check(weights.values(), what, "exceptions", spec.name, pattern)
+    return list(patterns.chosen(weights, quantization.float32))
 
 
 def _ranges(content: bytes, spec: GraphSpec, samples: Sequence[Mapping[str, Array]]) -> Any:

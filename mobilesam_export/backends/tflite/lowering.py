@@ -1,6 +1,6 @@
-"""How torch's functions are written for the TFLite converter, where its own way is a poor one.
+"""Replacements for torch functions that the TFLite converter lowers badly.
 
-While a `Lowering` is active these stand in for what a module calls; modules stay as they are.
+While a `Lowering` is active, modules call these instead; the modules stay as they are.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,8 +24,8 @@ def layer_norm(
     The converter's own flattens to (1, N, C) and back, and makes vectors of N between.
     """
     assert tuple(shape) == (x.shape[-1],)
-    centred = x - x.mean(-1, keepdim=True)
-    y = centred * torch.rsqrt((centred * centred).mean(-1, keepdim=True) + eps)
+    centered = x - x.mean(-1, keepdim=True)
+    y = centered * torch.rsqrt((centered * centered).mean(-1, keepdim=True) + eps)
     return _affine(y, weight, bias)
 
 
@@ -42,9 +42,9 @@ def float16_layer_norm(
     65,504; the mean of the squares, which comes out here, is 1,300.
     """
     assert tuple(shape) == (x.shape[-1],)
-    centred = x - x.mean(-1, keepdim=True)
-    part = centred * x.shape[-1] ** -0.5
-    y = centred * torch.rsqrt((part * part).sum(-1, keepdim=True) + eps)
+    centered = x - x.mean(-1, keepdim=True)
+    part = centered * x.shape[-1] ** -0.5
+    y = centered * torch.rsqrt((part * part).sum(-1, keepdim=True) + eps)
     return _affine(y, weight, bias)
 
 

@@ -41,13 +41,16 @@ def parse(recipe: Recipe, graph: str) -> Quantization:
     table = dict(recipe.quantize)
     if pair in (("float32", "float32"), ("float16", "float32")):
         if table:
-            raise TargetError(f"quantize is for int8 weights, but weights are {recipe.weights!r}")
+            raise TargetError(
+                f"quantize is for int8 weights, but weights are {recipe.weights!r}", "quantize"
+            )
         return Quantization((), (), "float32", recipe.weights == "float16", DEFAULT_THRESHOLD)
     if recipe.weights != "int8" or recipe.activations not in ("dynamic-int8", "int8", "int16"):
         raise TargetError(
             "a tflite recipe has float32 or float16 weights with float32 activations, or int8 "
             "weights with dynamic-int8, int8 or int16 activations, found weights "
-            f"{recipe.weights!r} and activations {recipe.activations!r}"
+            f"{recipe.weights!r} and activations {recipe.activations!r}",
+            "weights",
         )
     kinds = {name: table.pop(name, None) for name in GRAPHS}
     kinds |= {f"{name}_stored": table.pop(f"{name}_stored", []) for name in GRAPHS}
@@ -56,17 +59,21 @@ def parse(recipe: Recipe, graph: str) -> Quantization:
         raise TargetError(
             "an int8 recipe of a tflite target has granularity = 'per_channel' and a quantize "
             "table with encoder and decoder, lists of ops, and other_constants = 'float32' or "
-            f"'float16'; found granularity {recipe.granularity!r} and {dict(recipe.quantize)}"
+            f"'float16'; found granularity {recipe.granularity!r} and {dict(recipe.quantize)}",
+            *("quantize", *table),
         )
     for name, listed in kinds.items():
         known = (*KINDS, SUM) if name.endswith("_stored") else KINDS
-        if not isinstance(listed, list) or not set(listed) <= set(known):
+        if not isinstance(listed, list) or not all(item in known for item in listed):
             raise TargetError(
-                f"quantize.{name} is {listed!r}; expected a list of: {', '.join(known)}"
+                f"quantize.{name} is {listed!r}; expected a list of: {', '.join(known)}",
+                *("quantize", name),
             )
-    stored, excepted = kinds[f"{graph}_stored"], _float32_ops(recipe, graph)
+    stored, excepted = kinds[f"{graph}_stored"], _float32_weights(recipe, graph)
     if excepted and not kinds[graph]:
-        raise TargetError(f"exceptions.{graph} excepts nothing: quantize.{graph} is empty")
+        raise TargetError(
+            f"exceptions.{graph} excepts nothing: quantize.{graph} is empty", "exceptions", graph
+        )
     return Quantization(
         tuple(kinds[graph]),
         tuple(kind for kind in stored if kind != SUM),
@@ -78,12 +85,16 @@ def parse(recipe: Recipe, graph: str) -> Quantization:
     )
 
 
-def _float32_ops(recipe: Recipe, graph: str) -> tuple[str, ...]:
-    """Patterns from the recipe's exceptions."""
-    found = dict(recipe.exceptions.get(graph, {}))
-    if set(found.values()) - {"float32"}:
-        raise TargetError(f"exceptions of a tflite recipe are 'float32'; found {found}")
-    return tuple(found)
+def _float32_weights(recipe: Recipe, graph: str) -> Mapping[str, str]:
+    """The recipe's exceptions."""
+    exceptions: dict[str, str] = dict(recipe.exceptions.get(graph, {}))
+    for pattern, kind in exceptions.items():
+        if kind != "float32":
+            raise TargetError(
+                f"exceptions of a tflite recipe are 'float32'; found {kind!r} for {pattern!r}",
+                *("exceptions", graph, pattern),
+            )
+    return exceptions
 
 
 def quantize(
@@ -91,6 +102,7 @@ def quantize(
     quantization: Quantization,
     spec: GraphSpec,
     samples: Sequence[Mapping[str, Array]],
+    paths: Mapping[str, str],
 ) -> bytes:
     """Store the weights of a float32 file as the recipe says.
 
@@ -99,13 +111,14 @@ def quantize(
         quantization: from `parse`.
         spec: its interface, which stays as it is.
         samples: inputs to find ranges of activations on, where these are static.
+        paths: by the first output of an op, the name of its weight (`names.weight_paths`).
 
     Raises:
         ConversionError: the quantizer refused the file.
-        TargetError: ranges are static, and there are no samples.
+        TargetError: ranges are static, and there are no samples; or a pattern fits no weight.
     """
     if quantization.int8 or quantization.stored:
-        content = int8.quantize(content, quantization, spec, samples)
+        content = int8.quantize(content, quantization, spec, samples, paths)
     if quantization.float16 or quantization.sums:
         content = _pack(content, quantization)
     return content

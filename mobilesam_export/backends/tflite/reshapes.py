@@ -22,15 +22,15 @@ def simplify(content: bytes) -> bytes:
     model = model_file.read(content)
     (graph,) = model.subgraphs
     kinds = model_file.op_kinds(model)
-    # What an op's result is made by, and who takes it: widening changes only inputs of ops before.
-    makers, takers = _producers(graph), consumers(graph)
+    # One map of each for all ops: widening changes only inputs of ops before.
+    producers, consumers = producers_of(graph), consumers_of(graph)
     for operator in graph.operators:
         kind = kinds[operator.opcodeIndex]
         if kind in PRODUCTS:
-            _widen(graph, kinds, makers, takers, operator)
+            _widen(graph, kinds, producers, consumers, operator)
         elif kind in REDUCTIONS and not operator.builtinOptions.keepDims:
-            chain, users = scaled(model, graph, kinds, takers, operator)
-            if users and all(kinds[user.opcodeIndex] == "RESHAPE" for user in users):
+            chain, after = scaled(model, graph, kinds, consumers, operator)
+            if after and all(kinds[op.opcodeIndex] == "RESHAPE" for op in after):
                 keep_axes(model, graph, chain)
     while _merge(graph, kinds):
         pass
@@ -43,21 +43,21 @@ def scaled(
     model: Any,
     graph: Any,
     kinds: Mapping[int, str],
-    takers: Mapping[int, list[Any]],
+    consumers: Mapping[int, list[Any]],
     operator: Any,
 ) -> tuple[list[Any], list[Any]]:
-    """A reduction and the ops behind it with a single number each; who takes what they make."""
+    """A reduction and the ops behind it with a scalar each, and the consumers of their result."""
     chain = [operator]
     while True:
-        (made,) = chain[-1].outputs
-        users = takers.get(int(made), [])
-        if len(users) != 1 or kinds[users[0].opcodeIndex] not in ("ADD", "MUL", "SUB"):
-            return chain, users
-        tensors = [graph.tensors[index] for index in users[0].inputs]
+        (result,) = chain[-1].outputs
+        after = consumers.get(int(result), [])
+        if len(after) != 1 or kinds[after[0].opcodeIndex] not in ("ADD", "MUL", "SUB"):
+            return chain, after
+        tensors = [graph.tensors[index] for index in after[0].inputs]
         constants = [tensor for tensor in tensors if model.buffers[tensor.buffer].data is not None]
         if len(constants) != 1 or math.prod(constants[0].shape) != 1:
-            return chain, users
-        chain.append(users[0])
+            return chain, after
+        chain.append(after[0])
 
 
 def keep_axes(model: Any, graph: Any, chain: Sequence[Any]) -> None:
@@ -71,12 +71,13 @@ def keep_axes(model: Any, graph: Any, chain: Sequence[Any]) -> None:
         graph.tensors[operator.outputs[0]].shape = list(shape)
 
 
-def _producers(graph: Any) -> dict[int, Any]:
+def producers_of(graph: Any) -> dict[int, Any]:
+    """The op that computes each tensor, by the tensor's index."""
     return {int(index): operator for operator in graph.operators for index in operator.outputs}
 
 
-def consumers(graph: Any) -> dict[int, list[Any]]:
-    """Ops by the index of each tensor that they take."""
+def consumers_of(graph: Any) -> dict[int, list[Any]]:
+    """The ops that take each tensor, by the tensor's index."""
     found: dict[int, list[Any]] = defaultdict(list)
     for operator in graph.operators:
         for index in operator.inputs:
@@ -92,21 +93,21 @@ def _shape(graph: Any, index: int) -> tuple[int, ...]:
 def _widen(
     graph: Any,
     kinds: Mapping[int, str],
-    makers: Mapping[int, Any],
-    takers: Mapping[int, list[Any]],
+    producers: Mapping[int, Any],
+    consumers: Mapping[int, list[Any]],
     operator: Any,
 ) -> None:
     """Let one product take what was reshaped for it."""
-    (made,) = operator.outputs
-    users = takers.get(int(made), [])
-    if made in graph.outputs or any(kinds[user.opcodeIndex] != "RESHAPE" for user in users):
+    (result,) = operator.outputs
+    after = consumers.get(int(result), [])
+    if result in graph.outputs or any(kinds[op.opcodeIndex] != "RESHAPE" for op in after):
         return
 
     def source(index: int) -> int:
-        maker = makers.get(int(index))
-        if maker is None or kinds[maker.opcodeIndex] != "RESHAPE":
+        producer = producers.get(int(index))
+        if producer is None or kinds[producer.opcodeIndex] != "RESHAPE":
             return int(index)
-        return int(maker.inputs[0])
+        return int(producer.inputs[0])
 
     if kinds[operator.opcodeIndex] == "FULLY_CONNECTED":
         first = source(operator.inputs[0])
@@ -115,7 +116,7 @@ def _widen(
             return
         operator.inputs[0] = first
         operator.builtinOptions.keepNumDims = True
-        graph.tensors[made].shape = [*before[:-1], _shape(graph, int(made))[-1]]
+        graph.tensors[result].shape = [*before[:-1], _shape(graph, int(result))[-1]]
         return
     x, y = (source(index) for index in operator.inputs[:2])
     left, right = _shape(graph, x), _shape(graph, y)
@@ -125,28 +126,28 @@ def _widen(
     if any(a != (math.prod(b[:2]), *b[2:]) for a, b in zip(flat, (left, right), strict=True)):
         return
     operator.inputs = [x, y]
-    graph.tensors[made].shape = [*left[:2], *_shape(graph, int(made))[1:]]
+    graph.tensors[result].shape = [*left[:2], *_shape(graph, int(result))[1:]]
 
 
 def _merge(graph: Any, kinds: Mapping[int, str]) -> bool:
     """One round: skip RESHAPEs of RESHAPEs, and those that change nothing."""
-    producers, changed = _producers(graph), False
+    producers, changed = producers_of(graph), False
     for operator in graph.operators:
         if kinds[operator.opcodeIndex] != "RESHAPE":
             continue
-        maker = producers.get(int(operator.inputs[0]))
-        if maker is not None and kinds[maker.opcodeIndex] == "RESHAPE":
-            operator.inputs[0], changed = int(maker.inputs[0]), True
+        producer = producers.get(int(operator.inputs[0]))
+        if producer is not None and kinds[producer.opcodeIndex] == "RESHAPE":
+            operator.inputs[0], changed = int(producer.inputs[0]), True
         before, after = int(operator.inputs[0]), int(operator.outputs[0])
         if _shape(graph, before) == _shape(graph, after) and after not in graph.outputs:
-            for user in consumers(graph)[after]:
-                user.inputs = [before if index == after else int(index) for index in user.inputs]
+            for consumer in consumers_of(graph)[after]:
+                consumer.inputs = [before if i == after else int(i) for i in consumer.inputs]
                 changed = True
     return changed
 
 
 def _drop_dead(graph: Any) -> None:
-    """Ops whose results nobody takes."""
+    """Remove ops without a consumer."""
     needed = {int(index) for index in graph.outputs}
     kept = []
     for operator in reversed(graph.operators):

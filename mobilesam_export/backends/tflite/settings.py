@@ -10,7 +10,7 @@ from mobilesam_export.backends.tflite.int8 import Quantization
 from mobilesam_export.errors import TargetError
 from mobilesam_export.target import GRAPHS, GraphForm, Recipe
 
-PIXELS = ("uint8", "float32")
+IMAGE_INPUTS = ("uint8", "float32")
 
 
 @dataclass(frozen=True)
@@ -27,18 +27,24 @@ class TfliteSettings(Settings):
 def parse(recipe: Recipe, form: GraphForm, convert: Mapping[str, Any]) -> TfliteSettings:
     """See `Backend.parse_recipe`."""
     if convert:  # the graph's form is all that a tflite target chooses
-        raise TargetError(f"[convert] of a tflite target takes no keys, found {dict(convert)}")
-    if form.prompt != "slots" or form.pixels not in PIXELS:
         raise TargetError(
-            'a tflite target has pixels = "uint8" or "float32" and prompt = "slots", '
-            f"found {form.pixels!r} and {form.prompt!r}"
+            f"[convert] of a tflite target takes no keys, found {dict(convert)}",
+            *("convert", next(iter(convert))),
         )
-    if (form.layout == "batch-one") != (form.pixels == "float32"):
+    if form.prompt != "slots" or form.image_input not in IMAGE_INPUTS:
         raise TargetError(
-            'layout = "batch-one" is for GPU delegates, which take pixels = "float32", and other '
-            f'layouts are for CPUs and pixels = "uint8"; found {form.layout!r} and {form.pixels!r}'
+            'a tflite target has image_input = "uint8" or "float32" and prompt = "slots", '
+            f"found {form.image_input!r} and {form.prompt!r}",
+            *("graph", "image_input"),
+        )
+    if (form.layout == "batch-one") != (form.image_input == "float32"):
+        raise TargetError(
+            'layout = "batch-one" is for GPU delegates, which take image_input = "float32", and '
+            'other layouts are for CPUs and image_input = "uint8"; found '
+            f"{form.layout!r} and {form.image_input!r}",
+            *("graph", "layout"),
         )
     for key in ("keep_float32", "calibrate_weights"):
         if getattr(recipe, key):
-            raise TargetError(f"a tflite recipe has no {key}; use exceptions")
+            raise TargetError(f"a tflite recipe has no {key}; use exceptions", key)
     return TfliteSettings({graph: quantize.parse(recipe, graph) for graph in GRAPHS})

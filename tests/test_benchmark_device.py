@@ -10,7 +10,7 @@ import pytest
 from mobilesam_export.backends.device import fill_template
 from mobilesam_export.backends.tflite import android
 from mobilesam_export.benchmark.device_results import import_rows
-from mobilesam_export.errors import BudgetError
+from mobilesam_export.errors import MeasurementError
 from tests.cli_runner import ERROR, USAGE, refused, warm
 
 FIRST = "# mobilesam-export device results 1\n"
@@ -102,7 +102,7 @@ def test_an_old_benchmark_model_without_a_median_is_unverified(tmp_path: Path) -
     ],
 )
 def test_anything_else_is_refused(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(BudgetError, match=said):
+    with pytest.raises(MeasurementError, match=said):
         import_rows(written(tmp_path, text))
 
 

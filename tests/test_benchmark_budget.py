@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from mobilesam_export.benchmark.budget import PAPER, Budget, Verdict, judge, load_budget
-from mobilesam_export.benchmark.results import Row
+from mobilesam_export.benchmark.budget import PAPER, Budget, judge, load_budget
+from mobilesam_export.benchmark.row import Row
 from mobilesam_export.benchmark.statistics import Latency, summarize
 from mobilesam_export.errors import BudgetError
+from mobilesam_export.verification.status import Status
 
 HERE = ("AMD EPYC", "")
 GPU = ("AMD EPYC", "NVIDIA H200")
@@ -27,58 +28,58 @@ def write(folder: Path, text: str) -> str:
 def test_the_papers_budget_is_8_and_4_ms_on_a_gpu() -> None:
     assert load_budget("paper") is PAPER
     found = judge(PAPER, [row("cuda", "encoder", 7.9), row("cuda", "decoder", 4.1)], GPU)
-    assert [(j.component, j.limit_ms, j.verdict) for j in found] == [
-        ("encoder", 8.0, Verdict.PASS),
-        ("decoder", 4.0, Verdict.FAIL),
+    assert [(j.component, j.limit_ms, j.status) for j in found] == [
+        ("encoder", 8.0, Status.PASSED),
+        ("decoder", 4.0, Status.FAILED),
     ]
 
 
 def test_without_a_gpu_the_papers_budget_is_unverified_and_says_so() -> None:
     found = judge(PAPER, [row("cpu", "encoder", 0.1)], HERE)
-    assert {(j.verdict, j.reason) for j in found} == {(Verdict.UNVERIFIED, "no GPU here")}
+    assert {(j.status, j.reason) for j in found} == {(Status.UNVERIFIED, "no GPU here")}
 
 
 def test_a_limit_is_kept_when_it_is_met_exactly() -> None:
     budget = Budget("b", "cpu", {"median_ms": {"encoder": 5.0}})
-    assert judge(budget, [row("cpu", "encoder", 5.0)], HERE)[0].verdict is Verdict.PASS
+    assert judge(budget, [row("cpu", "encoder", 5.0)], HERE)[0].status is Status.PASSED
 
 
 def test_each_row_of_the_device_is_judged_by_the_statistic_that_was_asked_for() -> None:
     budget = Budget("b", "cpu", {"p90_ms": {"encoder": 15.0}})
     rows = [row("cpu", "encoder", 5.0), row("cpu", "encoder", 10.0), row("cuda", "encoder", 99.0)]
     found = judge(budget, rows, HERE)
-    assert [(j.found_ms, j.verdict) for j in found] == [
-        (10.0, Verdict.PASS),
-        (20.0, Verdict.FAIL),
+    assert [(j.found_ms, j.status) for j in found] == [
+        (10.0, Status.PASSED),
+        (20.0, Status.FAILED),
     ]
 
 
 def test_a_fast_wrong_answer_keeps_no_budget() -> None:
     budget = Budget("b", "cpu", {"median_ms": {"encoder": 15.0}})
     found = judge(budget, [row("cpu", "encoder", 1.0, answers="PSNR 3 dB")], HERE)
-    assert (found[0].verdict, found[0].reason) == (Verdict.FAIL, "PSNR 3 dB")
+    assert (found[0].status, found[0].reason) == (Status.FAILED, "PSNR 3 dB")
 
 
 def test_a_row_that_could_not_be_measured_is_unverified_with_its_reason() -> None:
     budget = Budget("b", "all", {"median_ms": {"encoder": 15.0}})
     missing = Row("b", "Core ML", "all", "encoder", unverified="Core ML needs macOS")
     found = judge(budget, [missing], HERE)
-    assert (found[0].verdict, found[0].reason) == (Verdict.UNVERIFIED, "Core ML needs macOS")
+    assert (found[0].status, found[0].reason) == (Status.UNVERIFIED, "Core ML needs macOS")
 
 
 @pytest.mark.parametrize(
-    ("pattern", "verdict"), [("*EPYC*", Verdict.PASS), ("*Apple*", Verdict.UNVERIFIED)]
+    ("pattern", "status"), [("*EPYC*", Status.PASSED), ("*Apple*", Status.UNVERIFIED)]
 )
-def test_a_budget_for_another_product_is_unverified(pattern: str, verdict: Verdict) -> None:
+def test_a_budget_for_another_product_is_unverified(pattern: str, status: Status) -> None:
     budget = Budget("b", "cpu", {"median_ms": {"encoder": 15.0}}, device_name=pattern)
     found = judge(budget, [row("cpu", "encoder", 1.0)], HERE)
-    assert [j.verdict for j in found] == [verdict]
+    assert [j.status for j in found] == [status]
 
 
 def test_imported_rows_are_matched_by_their_own_device() -> None:
     budget = Budget("b", "android-cpu", {"median_ms": {"encoder": 15.0}}, device_name="*Pixel*")
     rows = [row("android-cpu", "encoder", 1.0, machine=name) for name in ("Pixel 8", "Galaxy")]
-    assert [j.verdict for j in judge(budget, rows, HERE)] == [Verdict.PASS]
+    assert [j.status for j in judge(budget, rows, HERE)] == [Status.PASSED]
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:

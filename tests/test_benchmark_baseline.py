@@ -1,6 +1,9 @@
-"""Gates and rooflines on figures that are worked out by hand."""
+"""Figures, rooflines and stored baselines, on files and numbers that are worked out by hand."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,20 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from mobilesam_export.benchmark.roofline import Peak, gpu_peak, measured_cpu_peak, roofline
-from mobilesam_export.bundle.describe import inspect_path
-from mobilesam_export.compare.gates import (
-    LIMITS,
-    Gate,
-    count_partitions,
-    file_figures,
-    judge_figures,
-    judge_masks,
+from mobilesam_export.benchmark.baseline import (
+    KIND,
+    SCHEMA_VERSION,
+    Baseline,
     pack_masks,
+    read_baselines,
     unpack_masks,
 )
-from mobilesam_export.compare.run import parse_limits
-from mobilesam_export.errors import BudgetError, UsageError
+from mobilesam_export.benchmark.figures import count_partitions, file_figures
+from mobilesam_export.benchmark.roofline import Peak, gpu_peak, measured_cpu_peak, roofline
+from mobilesam_export.bundle.describe import inspect_path
+from mobilesam_export.compare.gates import LIMITS
+from mobilesam_export.errors import MeasurementError
 from mobilesam_export.inspection.report import OpReport, ResidencyReport
 
 MASKS = st.dictionaries(
@@ -44,47 +46,6 @@ def test_partitions_are_unbroken_runs(verdicts: str, partitions: int) -> None:
     assert count_partitions(residency(verdicts)) == partitions
 
 
-def figures(**values: int | None) -> dict[str, dict[str, int | None]]:
-    return {"encoder": values, "decoder": {}}
-
-
-def gate(base: int | None, candidate: int | None, limit: float) -> Gate:
-    return judge_figures(figures(macs=base), figures(macs=candidate), {"macs": limit})[0]
-
-
-@pytest.mark.parametrize(
-    ("base", "candidate", "limit", "verdict"),
-    [
-        (100, 100, 1.0, "pass"),
-        (100, 101, 1.0, "fail"),
-        (100, 101, 1.01, "pass"),
-        (100, 1, 1.0, "pass"),
-        (0, 1, 5.0, "fail"),
-        (0, 0, 1.0, "pass"),
-        (None, 100, 1.0, "unverified"),
-        (100, None, 1.0, "unverified"),
-    ],
-)
-def test_a_figure_is_held_to_its_ratio(
-    base: int | None, candidate: int | None, limit: float, verdict: str
-) -> None:
-    assert gate(base, candidate, limit).verdict == verdict
-
-
-def test_the_worst_mask_is_judged_and_named() -> None:
-    full, half = np.ones((2, 2), bool), np.array([[True, True], [False, False]])
-    base = {"a, click": full, "a, box": full}
-    found = judge_masks(base, {"a, click": full, "a, box": half}, 0.6)
-    assert (found.candidate, found.verdict, found.reason) == (0.5, "fail", "a, box")
-    assert judge_masks(base, base, 1.0).verdict == "pass"
-
-
-def test_masks_of_other_prompts_are_unverified() -> None:
-    mask = np.ones((2, 2), bool)
-    assert judge_masks({"a": mask}, {"b": mask}, 0.5).verdict == "unverified"
-    assert judge_masks({}, {"b": mask}, 0.5).verdict == "unverified"
-
-
 @given(MASKS)
 def test_packed_masks_come_back(masks: dict[str, np.ndarray]) -> None:
     back = unpack_masks(pack_masks(masks))
@@ -103,8 +64,58 @@ def test_packed_masks_come_back(masks: dict[str, np.ndarray]) -> None:
     ],
 )
 def test_damaged_masks_are_one_line(packed: dict[str, object]) -> None:
-    with pytest.raises(BudgetError, match="masks are damaged"):
+    with pytest.raises(MeasurementError, match="masks are damaged"):
         unpack_masks(packed)
+
+
+def stored(**changes: object) -> dict[str, Any]:
+    """What `benchmark --save` writes of one bundle, as far as it is read again."""
+    figures: dict[str, dict[str, int | None]] = {
+        "encoder": {"ops": 5, "macs": None},
+        "decoder": {"ops": 3, "macs": 7},
+    }
+    masks = {"a, click": np.array([[True, False, True]])}
+    kept = Baseline("onnx", "float32", 256, 6, "f00d", figures, masks).as_dict()
+    return {
+        "kind": KIND,
+        "schema_version": SCHEMA_VERSION,
+        "machine": {"fingerprint": "here"},
+        "bundles": {"a": {**kept, **changes}},
+    }
+
+
+def test_a_baseline_comes_back_from_its_file(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(stored()))
+    found = read_baselines(tmp_path / "a.json")
+    assert found.fingerprint == "here"
+    kept = found.baselines["a"]
+    assert (kept.target, kept.recipe, kept.image_size, kept.points) == ("onnx", "float32", 256, 6)
+    assert kept.figures["encoder"] == {"ops": 5, "macs": None}
+    np.testing.assert_array_equal(kept.masks["a, click"], [[True, False, True]])
+
+
+DAMAGE: dict[str, Callable[[dict[str, Any]], object]] = {
+    "was not written by": lambda kept: kept.update(kind="mine"),
+    "has version 99": lambda kept: kept.update(schema_version=99),
+    "its machine or its bundles are no table": lambda kept: kept.update(machine=["here"]),
+    "a has no 'target'": lambda kept: kept["bundles"]["a"].pop("target"),
+    "a has no 'decoder'": lambda kept: kept["bundles"]["a"]["figures"].pop("decoder"),
+    "ops is 'many', expected": lambda kept: kept["bundles"]["a"]["figures"]["encoder"].update(
+        ops="many"
+    ),
+    "damaged: a: ": lambda kept: kept["bundles"].update(a=5),
+    "masks are damaged": lambda kept: kept["bundles"]["a"].update(masks={"b": 1}),
+}
+
+
+@pytest.mark.parametrize("said", DAMAGE)
+def test_a_damaged_baseline_is_one_line(said: str, tmp_path: Path) -> None:
+    kept = stored()
+    DAMAGE[said](kept)
+    (tmp_path / "a.json").write_text(json.dumps(kept))
+    with pytest.raises(MeasurementError, match=said) as caught:
+        read_baselines(tmp_path / "a.json")
+    assert "\n" not in str(caught.value)
 
 
 def test_the_figures_of_a_file_are_those_of_inspect(onnx_bundle: Path) -> None:
@@ -147,11 +158,3 @@ def test_the_cpus_peak_is_measured() -> None:
     peak = measured_cpu_peak(1)
     assert 0.1 < peak.gflops < 1e5
     assert 0.01 < peak.gb_per_s < 1e4
-
-
-def test_limits_are_changed_one_by_one() -> None:
-    limits = parse_limits(["time=1.5", "mask_iou=0.9"])
-    assert (limits["time"], limits["mask_iou"], limits["ops"]) == (1.5, 0.9, LIMITS["ops"])
-    for text in ("time=0.9", "ops=nan", "macs=inf", "nothing=1", "ops"):
-        with pytest.raises(UsageError, match="--limit"):
-            parse_limits([text])

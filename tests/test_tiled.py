@@ -1,4 +1,4 @@
-"""The encoder in strips computes the same, and never holds a large map."""
+"""The encoder in tiles of rows computes the same, and never holds a large map."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ from torch.overrides import TorchFunctionMode
 
 from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.contract import Contract
-from mobilesam_export.graphs import split_graphs, striped
-from mobilesam_export.graphs.striped import Rows, needed, split_rows
+from mobilesam_export.graphs import split_graphs, tiled
+from mobilesam_export.graphs.tiled import Rows, needed, split_rows
 from mobilesam_export.model import build_sam
 from mobilesam_export.target import GraphForm
 
@@ -17,7 +17,7 @@ TOLERANCE = 2e-5  # on embeddings of about 4
 
 
 class Largest(TorchFunctionMode):
-    """Remembers how many numbers the largest tensor had."""
+    """Remembers how many elements the largest tensor had."""
 
     count = 0
 
@@ -30,10 +30,10 @@ class Largest(TorchFunctionMode):
         return made
 
 
-def encode(size: int, strips: int) -> tuple[torch.Tensor, int]:
-    """The embedding, and numbers of the largest tensor for each pixel of the input."""
+def encode(size: int, row_tiles: int) -> tuple[torch.Tensor, int]:
+    """The embedding, and elements of the largest tensor for each pixel of the input."""
     sam = build_sam(seeded_state_dict(0), size)
-    form = GraphForm("channel-last", "uint8", "slots", strips=strips)
+    form = GraphForm("channel-last", "uint8", "slots", row_tiles=row_tiles)
     generator = torch.Generator().manual_seed(size)
     image = torch.randint(0, 256, (1, size, size, 3), generator=generator, dtype=torch.uint8)
     module = split_graphs(sam, Contract(size, 6, form))[0].module
@@ -42,29 +42,29 @@ def encode(size: int, strips: int) -> tuple[torch.Tensor, int]:
 
 
 # 448 has no padding in any stage of windows; 256 and 320 have it in all.
-@pytest.mark.parametrize(("size", "strips"), [(256, 1), (256, 8), (320, 16), (448, 4)])
-def test_strips_change_nothing(size: int, strips: int) -> None:
+@pytest.mark.parametrize(("size", "row_tiles"), [(256, 1), (256, 8), (320, 16), (448, 4)])
+def test_tiles_change_nothing(size: int, row_tiles: int) -> None:
     whole, _ = encode(size, 0)
-    found, _ = encode(size, strips)
+    found, _ = encode(size, row_tiles)
     assert (found - whole).abs().max() <= TOLERANCE
 
 
-# Parts of one row of windows each, the last of them padded below, and of few rows of tokens.
+# Tiles of one row of windows each, the last of them padded below, and of few rows of tokens.
 @pytest.mark.parametrize("size", [256, 448])
-def test_small_parts_change_nothing(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_tiles_change_nothing(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, _ = encode(size, 0)
-    monkeypatch.setattr(striped, "MOST_WEIGHTS", 1 << 14)
-    monkeypatch.setattr(striped, "MOST_EXPANDED", 1 << 14)
+    monkeypatch.setattr(tiled, "MOST_WEIGHTS", 1 << 14)
+    monkeypatch.setattr(tiled, "MOST_EXPANDED", 1 << 14)
     found, _ = encode(size, 4)
     assert (found - whole).abs().max() <= TOLERANCE
 
 
-def test_no_map_in_strips_has_more_than_three_numbers_for_each_pixel(
+def test_no_map_in_tiles_has_more_than_three_elements_for_each_pixel(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert encode(448, 0)[1] >= 16
-    monkeypatch.setattr(striped, "MOST_WEIGHTS", 448**2)
-    monkeypatch.setattr(striped, "MOST_EXPANDED", 448**2)
+    monkeypatch.setattr(tiled, "MOST_WEIGHTS", 448**2)
+    monkeypatch.setattr(tiled, "MOST_EXPANDED", 448**2)
     assert encode(448, 8)[1] <= 3
 
 

@@ -8,15 +8,14 @@ from benchmarks import gpu
 from mobilesam_export.backends import reference
 from mobilesam_export.benchmark.pytorch import KEEP_FLOAT32, Way, in_precision, open_graph
 from mobilesam_export.benchmark.pytorch_subjects import parse_ways
-from mobilesam_export.benchmark.results import Row
+from mobilesam_export.benchmark.row import Row
 from mobilesam_export.benchmark.statistics import summarize
-from mobilesam_export.benchmark.subject import Loaded
+from mobilesam_export.benchmark.subject import graph_inputs
 from mobilesam_export.contract import Array, plain_contract
 from mobilesam_export.errors import BackendError, UsageError
 from mobilesam_export.graphs import split_graphs
 from mobilesam_export.metrics import psnr_db
 from mobilesam_export.model import Sam
-from mobilesam_export.target import load_target
 from mobilesam_export.verification import cases
 from mobilesam_export.verification.cases import PictureCase
 from tests.conftest import SIZE
@@ -26,13 +25,11 @@ CONTRACT = plain_contract(SIZE, 6)
 
 @pytest.fixture(scope="module")
 def case(sam: Sam) -> PictureCase:
-    return cases.reference_cases(reference.load(sam, CONTRACT), CONTRACT)[0]
+    return cases.reference_cases(reference.load(sam, CONTRACT))[0]
 
 
 def inputs(case: PictureCase, graph: str) -> dict[str, Array]:
-    session = reference.load(Sam(SIZE), CONTRACT)[0]
-    tolerance = load_target("onnx").recipes["float32"].tolerance
-    return Loaded((session, session), CONTRACT, case, tolerance).inputs(graph)
+    return graph_inputs(case, CONTRACT, graph)
 
 
 def test_eager_float32_is_the_reference(sam: Sam, case: PictureCase) -> None:
@@ -41,7 +38,7 @@ def test_eager_float32_is_the_reference(sam: Sam, case: PictureCase) -> None:
     found = encoder.run(inputs(case, "encoder"))["image_embeddings"]
     np.testing.assert_allclose(found, case.embeddings, atol=1e-4)
     outputs = decoder.run(inputs(case, "decoder"))
-    for name, expected in case.prompts[0].outputs.items():
+    for name, expected in case.prompts[0].answer.outputs.items():
         np.testing.assert_allclose(outputs[name], expected, atol=1e-3)
 
 
@@ -81,7 +78,7 @@ def test_the_decoder_makes_its_constants_where_its_inputs_are(sam: Sam) -> None:
 def test_compiled_is_the_reference(sam: Sam, case: PictureCase) -> None:
     session = open_graph(sam, CONTRACT, "decoder", Way("compiled", "float32", "cpu"))
     outputs = session.run(inputs(case, "decoder"))
-    for name, expected in case.prompts[0].outputs.items():
+    for name, expected in case.prompts[0].answer.outputs.items():
         np.testing.assert_allclose(outputs[name], expected, atol=1e-3)
 
 

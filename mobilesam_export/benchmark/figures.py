@@ -1,0 +1,51 @@
+"""Figures of a bundle's files that have no noise: ops, ranks, MACs, bytes and placements.
+
+They are counted in the files by `inspection`, so that the same file always gives the same figures,
+on any machine.
+"""
+
+from collections.abc import Mapping
+
+from mobilesam_export.benchmark.subject import GRAPHS
+from mobilesam_export.bundle.describe import inspect_path
+from mobilesam_export.bundle.manifest import Bundle
+from mobilesam_export.inspection.placement import Verdict
+from mobilesam_export.inspection.report import GraphReport, ResidencyReport
+
+Figures = Mapping[str, int | None]  # by name; None: not known
+
+
+def bundle_figures(opened: Bundle) -> dict[str, Figures]:
+    """Figures of both files of a bundle, by graph.
+
+    Raises:
+        BundleError, BackendError: see `inspect_path`.
+    """
+    return {graph: file_figures(report) for graph, report in bundle_reports(opened).items()}
+
+
+def bundle_reports(opened: Bundle) -> dict[str, GraphReport]:
+    """Both files of a bundle, inspected."""
+    return dict(zip(GRAPHS, inspect_path(opened.folder), strict=True))
+
+
+def file_figures(report: GraphReport) -> dict[str, int | None]:
+    """The figures of one file, by name."""
+    residency = report.residency
+    rank = None if report.largest_rank is None else len(report.largest_rank.shape or ())
+    return {
+        "ops": sum(report.ops.values()),
+        "transposes": sum(n for kind, n in report.ops.items() if kind.lower() == "transpose"),
+        "largest_rank": rank,
+        "macs": None if report.macs_uncounted else sum(report.macs.values()),
+        "file_bytes": report.file_bytes,
+        "peak_bytes": None if report.peak_unknown else report.peak_bytes,
+        "not_resident": None if residency is None else residency.counts[Verdict.NOT_RESIDENT],
+        "partitions": None if residency is None else count_partitions(residency),
+    }
+
+
+def count_partitions(residency: ResidencyReport) -> int:
+    """Unbroken runs of ops, in the order of the file, that the delegate would take."""
+    taken = [op.verdict != Verdict.NOT_RESIDENT for op in residency.ops]
+    return sum(now and not before for before, now in zip([False, *taken], taken, strict=False))

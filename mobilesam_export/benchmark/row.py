@@ -1,0 +1,51 @@
+"""One line of a benchmark: a component of a subject on a device, with every time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mobilesam_export.benchmark.statistics import Latency, summarize
+
+RIGHT, NOT_CHECKED = "right", "not checked"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One component of one subject on one device.
+
+    Attributes:
+        subject: the bundle's folder name, or "pytorch MODE:PRECISION".
+        runtime: what ran it, with its version.
+        device: "cpu", "cuda", "all", ... of the backend; "android" or "apple" if imported.
+        component: see `subject`.
+        machine: the device's name where it is not the machine that the file is about.
+        load_ms: to make the file ready, once per fresh session; only encoder and decoder.
+        cold_ms: the first run after each.
+        warmup_ms: rounds that count for nothing.
+        times_ms: rounds that count, in order.
+        latency: figures of times_ms, or what the device told; None if there is nothing.
+        answers: "right", or what was wrong, or "not checked".
+        unverified: why it could not be run here.
+    """
+
+    subject: str
+    runtime: str
+    device: str
+    component: str
+    machine: str = ""
+    load_ms: tuple[float, ...] = ()
+    cold_ms: tuple[float, ...] = ()
+    warmup_ms: tuple[float, ...] = ()
+    times_ms: tuple[float, ...] = ()
+    latency: Latency | None = None
+    answers: str = NOT_CHECKED
+    unverified: str = ""
+
+    @property
+    def wrong(self) -> bool:
+        """Whether the answers were not PyTorch's."""
+        return self.answers not in (RIGHT, NOT_CHECKED)
+
+
+def row_latency(times_ms: Sequence[float]) -> Latency | None:
+    """Figures, if there is anything to make them of."""
+    return summarize(times_ms) if times_ms else None

@@ -1,0 +1,181 @@
+"""`mobilesam-export TARGET`, and what `run` and `all` share with it: options, call, printing."""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mobilesam_export.commands.common import (
+    FAILED,
+    JSON,
+    OK,
+    print_json,
+    print_notes,
+    styled,
+)
+from mobilesam_export.errors import UsageError
+from mobilesam_export.target import Target, load_target
+
+if TYPE_CHECKING:
+    from mobilesam_export.pipeline import Job, Outcome
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """The options of every command that exports; see their help.
+
+    Attributes:
+        out: the bundle's folder, or for several targets the folder that bundles are put in.
+    """
+
+    checkpoint: str
+    recipe: str | None
+    out: Path | None
+    image_size: int
+    points: int
+    calibration: Path | None
+    no_verify: bool
+    as_json: bool
+
+    def job(self, target: Target, *, several: bool) -> "Job":
+        """The export for one target; `several`: it is one of many.
+
+        Raises:
+            TargetError: the target has no such recipe.
+        """
+        from mobilesam_export.pipeline import Job
+
+        out = self.out
+        if out is not None and several:
+            out = out / f"{target.name}-{target.recipe(self.recipe)[0]}"
+        return Job(
+            target=target,
+            recipe=self.recipe,
+            checkpoint=self.checkpoint,
+            out=out,
+            image_size=self.image_size,
+            points=self.points,
+            verify=not self.no_verify,
+            calibration=self.calibration,
+        )
+
+
+OPTIONS = (
+    click.option(
+        "-c",
+        "--checkpoint",
+        default="official",
+        show_default=True,
+        help="official, demo, seeded, seeded:SALT, or a .pt, .pth or .safetensors file; "
+        "FILE:ENTRY for one of several sets of weights in it. "
+        "$MOBILESAM_CHECKPOINT replaces the download of official.",
+    ),
+    click.option(
+        "-r",
+        "--recipe",
+        help="Precision or quantization recipe; `mobilesam-export targets` lists them.",
+    ),
+    click.option(
+        "-o",
+        "--out",
+        type=click.Path(path_type=Path),
+        help="The bundle's folder. [default: build/TARGET-RECIPE]",
+    ),
+    click.option(
+        "--image-size",
+        default=1024,
+        show_default=True,
+        help="Side of the square input: a multiple of 64 from 256 to 4096.",
+    ),
+    click.option(
+        "--points",
+        default=6,
+        show_default=True,
+        help="Prompt slots of the decoder; a box takes two.",
+    ),
+    click.option(
+        "--calibration",
+        type=click.Path(path_type=Path),
+        help="Folder of pictures that fix the ranges of static recipes. [default: scenes]",
+    ),
+    click.option("--no-verify", is_flag=True, help="Do not run the files."),
+    JSON,
+)
+
+
+def export_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command these options, and call it with them as one object, `options`."""
+    names = [field.name for field in fields(ExportOptions)]
+
+    @functools.wraps(command)
+    def parsed(**values: Any) -> int:
+        options = ExportOptions(**{name: values.pop(name) for name in names})
+        return command(**values, options=options)
+
+    for option in reversed(OPTIONS):
+        parsed = option(parsed)
+    return parsed
+
+
+def target_command(name: str) -> click.Command:
+    """The subcommand of a built-in target."""
+    target = load_target(name)
+
+    @click.command(name, help=f"{target.description}.", short_help=target.description)
+    @export_options
+    def command(options: ExportOptions) -> int:
+        return export_targets([target], options)
+
+    return command
+
+
+def export_targets(targets: Sequence[Target], options: ExportOptions) -> int:
+    """Export one or several targets, print the outcome of each; the worst exit code.
+
+    Raises:
+        MobileSamExportError: a job is wrong (nothing is done then), or cannot go on.
+    """
+    from mobilesam_export.pipeline import check, export
+
+    jobs = [options.job(target, several=len(targets) > 1) for target in targets]
+    if options.calibration and not any(job.target.recipe(job.recipe)[1].calibrated for job in jobs):
+        raise UsageError("--calibration is for static recipes only, and this is none")
+    for job in jobs:  # all of them before the first takes its time
+        check(job)
+    outcomes: list[tuple[Target, Outcome]] = []
+    for job in jobs:
+        outcome = export(job)
+        outcomes.append((job.target, outcome))
+        if not options.as_json:
+            print_outcome(job.target, outcome)
+            print_notes(outcome.report.note)
+    if options.as_json:
+        results = [outcome_dict(*item) for item in outcomes]
+        print_json(results[0] if len(targets) == 1 else {"bundles": results})
+    return max(OK if outcome.folder is not None else FAILED for _, outcome in outcomes)
+
+
+def print_outcome(target: Target, outcome: "Outcome") -> None:
+    """The result of one export, for people."""
+    if outcome.folder is None:
+        click.echo(f"{target.name}: nothing written, the files failed verification")
+    else:
+        click.echo(click.style(str(outcome.folder), bold=True))
+        for name, size in outcome.sizes.items():
+            click.echo(f"  {name:<20} {size / 1e6:6.1f} MB")
+    click.echo(f"  {styled(outcome.report.summary(), outcome.report.status)}")
+    if outcome.folder is None:
+        click.echo("  to look at them all the same, export with --no-verify", err=True)
+
+
+def outcome_dict(target: Target, outcome: "Outcome") -> dict[str, Any]:
+    """The result of one export, for programs."""
+    return {
+        "target": target.name,
+        "bundle": None if outcome.folder is None else str(outcome.folder),
+        "bytes": outcome.sizes,
+        "verification": outcome.report.as_dict(),
+    }

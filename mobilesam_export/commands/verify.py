@@ -1,0 +1,48 @@
+"""`mobilesam-export verify`: hold a bundle's files to PyTorch again."""
+
+from pathlib import Path
+
+import click
+
+from mobilesam_export.commands.common import (
+    BUNDLE,
+    FAILED,
+    JSON,
+    OK,
+    print_json,
+    print_notes,
+    styled,
+)
+from mobilesam_export.verification.status import Status
+
+
+@click.command("verify")
+@BUNDLE
+@click.option("-c", "--checkpoint", help="What it was made of. [default: what it names]")
+@click.option(
+    "--interpreter",
+    is_flag=True,
+    help="On a Mac: compare Core ML's answers with the MIL interpreter's, too.",
+)
+@JSON
+def verify_command(bundle: Path, checkpoint: str | None, interpreter: bool, as_json: bool) -> int:
+    """Check a bundle's hashes, run its files, and compare them with PyTorch.
+
+    \b
+    Example:
+      mobilesam-export verify build/onnx-float32
+    """
+    from mobilesam_export import pipeline
+
+    compared = pipeline.compare_with_interpreter(bundle) if interpreter else None
+    report = pipeline.verify_bundle(bundle, checkpoint)
+    if as_json:
+        other = {} if compared is None else {"against_interpreter": compared.as_dict()}
+        print_json({"bundle": str(bundle), "verification": report.as_dict(), **other})
+    else:
+        click.echo(f"{bundle}: {styled(report.summary(), report.status)}")
+        if compared is not None:
+            click.echo(f"  against the interpreter: {styled(compared.summary(), compared.status)}")
+        print_notes(report.note)
+    failed = compared is not None and compared.status is Status.FAILED
+    return OK if report.status is Status.PASSED and not failed else FAILED

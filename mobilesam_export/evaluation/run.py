@@ -1,0 +1,170 @@
+"""`evaluate` from options to figures: open, choose pictures, evaluate what is not done yet."""
+
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mobilesam_export.bundle.manifest import Bundle
+from mobilesam_export.errors import MeasurementError, UsageError
+from mobilesam_export.evaluation import dataset
+from mobilesam_export.evaluation.candidates import (
+    bundle_candidate,
+    open_bundles,
+    pytorch_candidate,
+)
+from mobilesam_export.evaluation.dataset import Dataset
+from mobilesam_export.evaluation.log import EvaluationLog
+from mobilesam_export.evaluation.naming import folder_names
+from mobilesam_export.evaluation.overlays import overlays
+from mobilesam_export.evaluation.report import render
+from mobilesam_export.evaluation.scores import Candidate, Evaluation, Score, evaluate_pictures
+from mobilesam_export.files import write_text
+from mobilesam_export.progress import items_bar
+
+SHOWN = 6  # pictures of the report
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What to evaluate, and on what.
+
+    Attributes:
+        bundles: folders, one or more.
+        images: a folder of pictures; None for held-out scenes.
+        annotations: a COCO file of instances for them; None to take PyTorch's own masks.
+        scenes: how many, where there are no images.
+        limit: most pictures; None for all.
+        checkpoint: what the bundles were made of; None for what they name.
+        pytorch: whether to evaluate the float32 PyTorch model beside them.
+        save: a file of figures to write, or to go on with; None to keep nothing.
+
+    Raises:
+        UsageError: options contradict each other.
+    """
+
+    bundles: tuple[Path, ...]
+    images: Path | None = None
+    annotations: Path | None = None
+    scenes: int = 20
+    limit: int | None = None
+    checkpoint: str | None = None
+    pytorch: bool = False
+    save: Path | None = None
+
+    def __post_init__(self) -> None:
+        if len({path.resolve() for path in self.bundles}) < len(self.bundles):
+            raise UsageError("the same bundle is given twice; name each once")
+        if self.annotations and not self.images:
+            raise UsageError("--annotations needs --images, the folder of their pictures")
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Figures, and what they are of.
+
+    Attributes:
+        candidates: in the order of tables.
+        dataset: the pictures.
+        evaluation: figures by candidate; at least one object was evaluated.
+    """
+
+    candidates: tuple[Candidate, ...]
+    dataset: Dataset
+    evaluation: Evaluation
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each candidate's files; 0 for PyTorch."""
+        return {candidate.name: candidate.bytes for candidate in self.candidates}
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "dataset": self.dataset.description,
+            "pictures": self.evaluation.pictures,
+            "problems": self.evaluation.problems,
+            "notes": self.evaluation.notes,
+            "candidates": {
+                name: {
+                    "objects": score.objects,
+                    "bytes": self.sizes[name],
+                    "mean": score.means(),
+                    "median_ms": score.latency(),
+                    "histogram": score.histogram.tolist(),
+                }
+                for name, score in self.evaluation.scores.items()
+            },
+        }
+
+
+def run(options: EvaluateOptions) -> EvaluationResult:
+    """Evaluate every picture that `options.save` does not have yet.
+
+    Raises:
+        MobileSamExportError: a bundle, checkpoint or file is wrong, or nothing was evaluated.
+    """
+    opened = open_bundles(options.bundles)
+    pictures = _dataset(options, opened[0])
+    pairs = zip(folder_names(options.bundles), opened, strict=True)
+    candidates = [bundle_candidate(name, item) for name, item in pairs]
+    reference = None
+    if options.pytorch or (options.images and not options.annotations):
+        reference = pytorch_candidate(opened, options.checkpoint)
+    if options.pytorch and reference is not None:
+        candidates.insert(0, reference)
+    evaluation = Evaluation(
+        {candidate.name: Score() for candidate in candidates},
+        problems=list(pictures.problems),
+        notes=list(pictures.notes),
+    )
+    result = EvaluationResult(tuple(candidates), pictures, evaluation)
+    _evaluate(result, reference, options)
+    if not evaluation.pictures or not all(s.objects for s in evaluation.scores.values()):
+        named = "; ".join(evaluation.problems[:3])
+        raise MeasurementError(f"nothing was evaluated: {named or 'there are no objects'}")
+    return result
+
+
+def _dataset(options: EvaluateOptions, opened: Bundle) -> Dataset:
+    if not options.images:
+        return dataset.held_out_scenes(options.scenes, opened.contract.image_size)
+    if options.annotations:
+        return dataset.coco(options.images, options.annotations)
+    return dataset.picture_folder(options.images)
+
+
+def _evaluate(
+    result: EvaluationResult, reference: Candidate | None, options: EvaluateOptions
+) -> None:
+    """Fill the evaluation from the log and by running what is not in it, with a bar."""
+    pictures, evaluation = result.dataset, result.evaluation
+    names = pictures.names[: options.limit]
+    identity = {
+        "candidates": {candidate.name: candidate.identity for candidate in result.candidates},
+        "reference": None if reference is None else reference.identity,
+        **(pictures.identity() if options.save else {}),
+    }
+    with closing(EvaluationLog(options.save, identity)) as log:
+        done = {record["picture"]: record for record in log.records}
+        for name in names:
+            if name in done:
+                evaluation.add(done[name])
+        left = [name for name in names if name not in done]
+        with items_bar("Evaluating", len(names), done=len(names) - len(left)) as advance:
+            for record in evaluate_pictures(result.candidates, reference, pictures, left):
+                log.append(record)
+                evaluation.add(record)
+                advance()
+
+
+def write_report(path: Path, result: EvaluationResult) -> None:
+    """Write the HTML page, completely or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    pictures = result.dataset
+    shown = overlays(result.candidates, pictures, pictures.names[:SHOWN])
+    title = f"Masks on {pictures.description}"
+    write_text(path, render(title, result.evaluation, result.sizes, shown))

@@ -1,0 +1,54 @@
+"""Names of the weights of both graphs, and the patterns of a recipe that are to fit them."""
+
+import torch
+from torch import Tensor, nn
+
+from mobilesam_export.contract import Contract
+from mobilesam_export.graphs import Graph, split_graphs
+from mobilesam_export.model import Sam
+from mobilesam_export.target import Recipe, patterns
+
+
+def weights(module: nn.Module, threshold: int = 0) -> dict[str, Tensor]:
+    """Float tensors of two and more axes and over `threshold` elements, by name.
+
+    They are in the order of the modules that hold them.
+    """
+    order = {name: number for number, name in enumerate(dict(module.named_modules()))}
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    tensors.sort(key=lambda item: order[item[0].rpartition(".")[0]])
+    return {
+        name: tensor
+        for name, tensor in tensors
+        if tensor.ndim >= 2 and tensor.numel() > threshold and tensor.is_floating_point()
+    }
+
+
+def skeletons(contract: Contract) -> tuple[Graph, Graph]:
+    """Encoder and decoder of an untrained model: for names and shapes, which no checkpoint changes.
+
+    Half a second. (On torch's meta device it takes 2.5 s, as that imports torch's compiler.)
+    """
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        return split_graphs(Sam(contract.image_size), contract)
+
+
+def check_patterns(recipe: Recipe, contract: Contract) -> None:
+    """Refuse a recipe with a pattern that fits no weight.
+
+    Exceptions are for weights over the recipe's threshold; patterns of its `quantize` table may
+    mean any.
+
+    Raises:
+        TargetError: naming the pattern and where it stands.
+    """
+    if not any([*recipe.patterns("encoder"), *recipe.patterns("decoder")]):
+        return
+    for graph in skeletons(contract):
+        what, threshold = f"weight of the {graph.spec.name}", recipe.weight_threshold
+        for keys in recipe.patterns(graph.spec.name):
+            if keys[0] == "exceptions":
+                large = f"{what} with more than {threshold} elements"
+                patterns.check(weights(graph.module, threshold), large, *keys)
+            else:
+                patterns.check(weights(graph.module), what, *keys)

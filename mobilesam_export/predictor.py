@@ -1,0 +1,151 @@
+"""An encoder and a decoder that answer prompts, as SAM's predictor does: image and prompt -> mask.
+
+The only place that encodes an image, decodes a prompt and chooses the mask, whatever runs the two
+files. S is the side of the square input, as in `contract`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobilesam_export import prompts
+from mobilesam_export.contract import Array, Contract
+from mobilesam_export.errors import PictureError
+from mobilesam_export.prompts import Picture, Prompt
+from mobilesam_export.session import Session
+
+
+@dataclass(frozen=True)
+class EmbeddedImage:
+    """An image that the encoder has seen; all its prompts are answered from this.
+
+    Attributes:
+        embeddings: (1, 256, S/16, S/16) float32.
+        size: (height, width) of the image in pixels.
+    """
+
+    embeddings: Array
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to one prompt.
+
+    Attributes:
+        outputs: of the decoder, by name; see `Contract.decoder`.
+        index: of the chosen mask among those in `outputs`.
+        mask: (height, width) bool, of the image's size.
+    """
+
+    outputs: Mapping[str, Array]
+    index: int
+    mask: NDArray[np.bool_]
+
+    @property
+    def predicted_iou(self) -> float:
+        """The model's own estimate of the mask's intersection over union, about 0..1."""
+        return float(self.outputs["iou_predictions"][0, self.index])
+
+    @property
+    def low_res_mask(self) -> Array:
+        """(1, 1, S/4, S/4) float32 logits of the chosen mask: a next prompt's `mask_input`."""
+        chosen = self.outputs["low_res_masks"][:, self.index : self.index + 1]
+        return np.ascontiguousarray(chosen)
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """An encoder and a decoder of one model, ready to run.
+
+    Attributes:
+        encoder: run once per image.
+        decoder: run once per prompt.
+        contract: of both.
+
+    Example:
+        image = predictor.embed("photo.jpg")
+        answer = predictor.predict(Prompt(points=((320, 240, True),)), image)
+    """
+
+    encoder: Session
+    decoder: Session
+    contract: Contract
+
+    def embed(self, image: Picture | Path | str) -> EmbeddedImage:
+        """Run the encoder.
+
+        Args:
+            image: (height, width, 3) uint8 RGB, or the path of an image file.
+
+        Raises:
+            PictureError: the file cannot be read, or the array is none of that form.
+            BackendError: the encoder cannot be run.
+        """
+        if isinstance(image, str | Path):
+            image = prompts.load_picture(Path(image))
+        _check_image(image)
+        inputs = prompts.encoder_inputs(image, self.contract)
+        embeddings = self.encoder.run(inputs)["image_embeddings"]
+        return EmbeddedImage(embeddings, prompts.picture_size(image))
+
+    def predict(self, prompt: Prompt, image: EmbeddedImage) -> Answer:
+        """Run the decoder and choose the mask.
+
+        Args:
+            prompt: in pixels of the image.
+            image: from `embed`.
+
+        Raises:
+            UsageError: the prompt is empty, outside the image, or takes too many slots.
+            BackendError: the decoder cannot be run.
+        """
+        return self.answer(prompt, self.decode(prompt, image), image.size)
+
+    def decode(self, prompt: Prompt, image: EmbeddedImage) -> dict[str, Array]:
+        """Run the decoder alone; arguments and errors of `predict`, outputs by name."""
+        return self.decoder.run(
+            prompts.decoder_inputs(prompt, image.embeddings, image.size, self.contract)
+        )
+
+    def answer(self, prompt: Prompt, outputs: Mapping[str, Array], size: tuple[int, int]) -> Answer:
+        """Choose among the decoder's masks and bring the chosen one to the image's size.
+
+        Args:
+            prompt: what the decoder was asked.
+            outputs: of the decoder.
+            size: (height, width) of the image.
+        """
+        if self.contract.dynamic:  # chosen and upscaled in the graph
+            return Answer(outputs, 0, np.asarray(outputs["masks"][0, 0] > 0))
+        index = chosen_index(prompt, outputs["iou_predictions"])
+        low_res = outputs["low_res_masks"][0, index]
+        logits = prompts.upscale(low_res, size, self.contract.image_size)
+        return Answer(outputs, index, np.asarray(logits > 0))
+
+
+def chosen_index(prompt: Prompt, iou_predictions: Array) -> int:
+    """Which of the four masks answers the prompt: one click the best of 1..3, otherwise 0.
+
+    As SAM's authors advise for `multimask_output` (`SamPredictor.predict`): several masks for an
+    ambiguous prompt such as one click, a single one for any other.
+    """
+    if not prompt.single_click:
+        return 0
+    return 1 + int(np.argmax(np.ravel(iou_predictions)[1:]))
+
+
+def _check_image(image: Picture) -> None:
+    """Refuse what is no image, before a library says so in its own words."""
+    if not isinstance(image, np.ndarray):
+        found = type(image).__name__
+    elif image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape or image.dtype != np.uint8:
+        found = f"{image.shape} {image.dtype}"
+    else:
+        return
+    raise PictureError(
+        f"an image is a (height, width, 3) uint8 array of RGB or the path of a file, found {found}"
+    )

@@ -1,0 +1,77 @@
+"""The [graph] table of a target: its export form."""
+
+from dataclasses import dataclass
+
+from mobilesam_export.errors import TargetError
+from mobilesam_export.target.words import check_choice
+
+LAYOUTS = ("channel-last", "channel-first", "batch-one")
+UPSAMPLINGS = ("transposed", "pointwise")
+IMAGE_INPUTS = ("uint8", "float32", "image", "sam")
+PROMPTS = ("slots", "sam")
+ROW_TILES = (0, 1, 2, 4, 8, 16)
+GELUS = ("none", "tanh")  # torch's words; "none" is the exact form
+ATTENTIONS = ("manual", "sdpa", "per-head")
+
+
+@dataclass(frozen=True)
+class GraphForm:
+    """How the graphs are written down, whatever the weights.
+
+    Attributes:
+        layout: where the channels are in TinyViT's transformer stages.
+        image_input: what the encoder takes. "uint8" or "float32" (1, S, S, 3); "image" a Core ML
+            image of S x S; "sam" (H, W, 3) float32 with H, W <= S. RGB 0..255 in each case.
+        prompt: "slots" (a fixed number, each filled or neutral) or "sam" (any number, with
+            SAM's own ONNX names).
+        gelu: "none" (exact) or "tanh".
+        attention: how channel-first windows attend. "manual" (two matrix products), "sdpa" (the
+            fused operation of iOS 18), or "per-head" (one head at a time).
+        mlp_chunks: whether the expanded maps of MLPs and bottlenecks are computed in chunks of
+            their channels of at most 4 S**2 elements, which takes less memory; in layouts other
+            than channel-first only those of the bottlenecks are.
+        row_tiles: for channel-last: the encoder is computed down to its map of S/8 rows in so many
+            tiles of rows, one after the other, and the transformer stages in a few, so that its
+            largest maps never exist as a whole; 1x1 convolutions are products of pixels and a
+            matrix, which recipes can quantise pixel by pixel. 0 leaves all that as it is.
+        upsampling: for batch-one: the decoder's two transposed convolutions as such, or as
+            "pointwise" ones, which every GPU takes.
+    """
+
+    layout: str
+    image_input: str
+    prompt: str
+    gelu: str = "none"
+    attention: str = "manual"
+    mlp_chunks: bool = False
+    row_tiles: int = 0
+    upsampling: str = "transposed"
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("layout", LAYOUTS),
+            ("image_input", IMAGE_INPUTS),
+            ("prompt", PROMPTS),
+            ("gelu", GELUS),
+            ("attention", ATTENTIONS),
+            ("row_tiles", ROW_TILES),
+            ("upsampling", UPSAMPLINGS),
+        ):
+            check_choice(f"graph.{name}", getattr(self, name), allowed, name)
+        for name, layout in (
+            ("attention", "channel-first"),
+            ("row_tiles", "channel-last"),
+            ("upsampling", "batch-one"),
+        ):
+            value = getattr(self, name)
+            if value != type(self).__dataclass_fields__[name].default and self.layout != layout:
+                raise TargetError(
+                    f'graph.{name} is for layout = "{layout}", found {value!r} '
+                    f'and layout "{self.layout}"',
+                    name,
+                )
+        if self.row_tiles and self.mlp_chunks:
+            raise TargetError(
+                "graph.row_tiles already makes expanded maps small, found mlp_chunks = true too",
+                "mlp_chunks",
+            )

@@ -1,0 +1,72 @@
+"""Which layers a recipe means: patterns of module paths, the same words for every backend.
+
+A weight is called as in the export form's `state_dict`, such as `stage2.blocks.0.fc1.weight`. A
+pattern (`fnmatch`, upper and lower case differ) fits a weight if it fits this name or the path of a
+module that holds it: `stem`, `stem.*`, `down[123]` and `stage?.blocks.*.fc1` are patterns. Backends
+translate their own names of tensors into these paths, each in its module `names`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+
+from mobilesam_export.errors import TargetError
+from mobilesam_export.target.words import dotted
+
+WILDCARD = re.compile(r"\[!?\]?[^\]]*\]|[*?]")
+MOST_LISTED = 12  # names in an error
+
+
+def fits(path: str, pattern: str) -> bool:
+    """Whether a pattern means the weight of this name."""
+    parts = path.split(".")
+    return any(fnmatchcase(".".join(parts[:end]), pattern) for end in range(1, len(parts) + 1))
+
+
+def fitting(paths: Iterable[str], pattern: str) -> list[str]:
+    """The weights that a pattern means."""
+    return [path for path in paths if fits(path, pattern)]
+
+
+def chosen(paths: Mapping[str, str], kinds: Mapping[str, str]) -> dict[str, str]:
+    """What each excepted weight is to be stored as.
+
+    Where several patterns fit a weight, the most particular one counts: the one with the most
+    characters beside wildcards, and of equals the last one.
+
+    Args:
+        paths: by a backend's own name of each weight, the name in the export form.
+        kinds: by pattern.
+
+    Returns:
+        By the backend's own name.
+    """
+    ordered = sorted(kinds, key=lambda pattern: len(WILDCARD.sub("", pattern)))
+    return {
+        name: kinds[pattern]
+        for pattern in ordered
+        for name, path in paths.items()
+        if fits(path, pattern)
+    }
+
+
+def check(paths: Iterable[str], what: str, *keys: str) -> None:
+    """Refuse a pattern that fits nothing.
+
+    Args:
+        paths: of all weights that it could mean.
+        what: these are, such as "weight of the encoder".
+        keys: where the pattern stands, from the recipe's table on; the last is the pattern.
+
+    Raises:
+        TargetError: with the names of what there is.
+    """
+    paths, pattern = list(paths), keys[-1]
+    if fitting(paths, pattern):
+        return
+    names = list(dict.fromkeys(path.partition(".")[0] for path in paths))
+    raise TargetError(
+        f"{dotted(keys[:-1])}: {pattern!r} fits no {what}; such are in "
+        f"{', '.join(names[:MOST_LISTED])}",
+        *keys,
+    )
