@@ -40,6 +40,7 @@ readme: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.coreml_graph
+	$(BIN)/python -m benchmarks.damaged_inputs
 	$(BIN)/python -m benchmarks.interpreter_parity
 	$(BIN)/python -m benchmarks.interpreter_time
 	$(BIN)/python -m benchmarks.export_cost

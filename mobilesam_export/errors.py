@@ -6,6 +6,7 @@ MobileSamExportError          exit 1
     PictureError              a picture cannot be read
     BackendError              a runtime is missing or fails
         ConversionError       a converter failed
+    MissingPackageError       a package that this command needs is not installed
     BundleError               a bundle is damaged or foreign
     BudgetError               a budget file is wrong, or there is none of that name
     MeasurementError          measurements are missing, damaged, foreign, or of another version
@@ -69,6 +70,10 @@ class PictureError(MobileSamExportError):
 
 class BackendError(MobileSamExportError):
     """A runtime is missing or fails."""
+
+
+class MissingPackageError(MobileSamExportError):
+    """A package that this command needs is not installed."""
 
 
 class ConversionError(BackendError):

@@ -4,6 +4,8 @@ import re
 from importlib.metadata import PackageNotFoundError, requires
 from importlib.util import find_spec
 
+from mobilesam_export.errors import MissingPackageError
+
 PROJECT = "mobilesam-export"
 EXTRA = re.compile(r"""extra\s*==\s*["']([\w-]+)["']""")
 EVERYTHING = "all"
@@ -20,6 +22,16 @@ def why_missing(*modules: str, extra: str) -> str:
     """
     missing = [module for module in modules if find_spec(module) is None]
     return _sentence(missing, extra) if missing else ""
+
+
+def require(*modules: str, extra: str) -> None:
+    """Refuse to begin what would fail halfway for want of a package; see `why_missing`.
+
+    Raises:
+        MissingPackageError: naming what to type.
+    """
+    if reason := why_missing(*modules, extra=extra):
+        raise MissingPackageError(reason)
 
 
 def why_not_importable(exc: ModuleNotFoundError) -> str:

@@ -217,3 +217,16 @@ def test_unusual_picture(name: str, onnx_bundle: Path, tmp_path: Path) -> None:
         with Image.open(tmp_path / made) as image:
             assert image.size == size
     assert snapshot(tmp_path).keys() - before.keys() == {"mask.png", "overlay.png", "tmp"}
+
+
+def test_what_a_rule_decides_of_an_image_is_noted(onnx_bundle: Path, tmp_path: Path) -> None:
+    grey = SCENE[..., 0].astype(np.uint16) << 4
+    Image.fromarray(np.maximum(grey, 64 << 4)).save(tmp_path / "deep.tif")
+    Image.new("RGB", (80, 60), (9, 9, 9)).save(tmp_path / "lid.png")
+    for name, note in (
+        ("deep.tif", f"image deep.tif is deeper than 8 bits, its largest value is {grey.max()}: "),
+        ("lid.png", "image lid.png is of a single color; there is nothing to find"),
+    ):
+        result = warm(tmp_path, ["segment", onnx_bundle, name, "--point", "9,9"])
+        assert result.code == 0, result.stderr
+        assert f"\nnote: {note}" in result.stderr

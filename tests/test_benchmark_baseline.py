@@ -156,5 +156,6 @@ def test_a_gpu_has_the_peak_of_its_data_sheet() -> None:
 
 def test_the_cpus_peak_is_measured() -> None:
     peak = measured_cpu_peak(1)
+    assert peak is not None
     assert 0.1 < peak.gflops < 1e5
     assert 0.01 < peak.gb_per_s < 1e4

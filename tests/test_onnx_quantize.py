@@ -286,5 +286,5 @@ def test_a_pattern_that_fits_no_weight_is_refused() -> None:
     recipe: Recipe = replace(W8A8, quantize={"integer": {"encoder": ["nothing"]}})
     sample = {"x": np.ones((5, 4), np.float32)}
     model.graph.output[0].name = model.graph.node[0].output[0] = "image_embeddings"
-    with pytest.raises(TargetError, match="'nothing' fits no weight of the encoder"):
+    with pytest.raises(TargetError, match="'nothing' fits no matrix of the encoder"):
         quantize.quantize(model, "encoder", recipe, quantize.check_recipe(recipe), [sample], [])

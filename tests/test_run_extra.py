@@ -115,7 +115,7 @@ MISSING = {
     "all": (["all", "-c", "demo"], ["cannot export coreml", "[coreml]"]),
     "checkpoint": (["checkpoint", "inspect", "x.pt"], ["torch is not installed", "[torch]"]),
     "sensitivity": (["inspect", "BUNDLE", "--sensitivity"], ["torch is not installed", "[torch]"]),
-    "package": (["inspect", "x.mlpackage"], ["coremltools is not installed", "[coreml]"]),
+    "package": (["inspect", "x.mlpackage"], ["coremltools, torch are not", "[coreml]"]),
     "reference": (["evaluate", "BUNDLE", "--pytorch"], ["is not installed", "[torch]"]),
 }
 

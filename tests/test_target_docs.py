@@ -57,7 +57,7 @@ def test_every_key_is_explained_and_no_other(heading: str) -> None:
         assert row(heading, key)
     text = section(heading).partition("\n### ")[0]
     listed = set(re.findall(r"^\| `([\w.]+)` \|", text, re.MULTILINE))
-    assert listed - {"recipe.NAME", "exceptions"} <= keys
+    assert listed - {"recipe.NAME", "exceptions", "inherit_exceptions"} <= keys
 
 
 def choices(table: Any) -> Iterator[tuple[str, list[str]]]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mobilesam_export import packages
 from mobilesam_export.benchmark.budget import Budget
 from mobilesam_export.benchmark.machine import Machine
 from mobilesam_export.benchmark.row import Row
@@ -152,8 +153,13 @@ def gpu_peak(name: str, precision: str) -> Peak | None:
     return None
 
 
-def measured_cpu_peak(threads: int) -> Peak:
-    """What a large float32 matrix product and a large copy reach here, the best of some tries."""
+def measured_cpu_peak(threads: int) -> Peak | None:
+    """What a large float32 matrix product and a large copy reach here, the best of some tries.
+
+    None without torch, which measures it: then a bound is not known.
+    """
+    if packages.why_missing("torch", extra="torch"):
+        return None
     import torch
 
     before = torch.get_num_threads()

@@ -79,9 +79,12 @@ def benchmark_command(
       mobilesam-export benchmark build/onnx-float32 build/onnx-float16 --threads 2
       mobilesam-export benchmark build/onnx-float32 --budget pixel.toml --save now.json
     """
+    from mobilesam_export import packages
     from mobilesam_export.benchmark.run import BenchmarkOptions, run
 
     check_outputs({".json": save, ".png": plot, ".md": markdown})
+    if plot:
+        packages.require("matplotlib", extra="measure")
     options = BenchmarkOptions(**values, masks=save is not None)
     results = run(options)
     if as_json:

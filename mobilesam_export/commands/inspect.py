@@ -62,9 +62,12 @@ def inspect_command(
 def _print_sensitivity(
     path: Path, checkpoint: str | None, plot: Path | None, *, as_json: bool
 ) -> int:
+    from mobilesam_export import packages
     from mobilesam_export.sensitivity import measure_bundle, save_plot
 
     check_outputs({".png": plot})
+    if plot:
+        packages.require("matplotlib", extra="measure")
     found = measure_bundle(path, checkpoint)
     if plot:
         save_plot(found, plot)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from mobilesam_export import packages
 from mobilesam_export.backends import get_backend
 from mobilesam_export.benchmark.baseline import Masks, bundle_masks, read_baselines
 from mobilesam_export.benchmark.figures import Figures, bundle_figures
@@ -109,6 +110,7 @@ def run(options: CompareOptions) -> Comparison:
     Raises:
         MobileSamExportError: a bundle, file of measurements or limit is wrong, or cannot be run.
     """
+    packages.require("scipy", extra="measure")  # scenes, and the interval of the decision
     limits = parse_limits(options.limits)
     with step("Checking the bundles' hashes"):
         candidate = open_bundle(options.candidate)

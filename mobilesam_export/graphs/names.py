@@ -45,7 +45,10 @@ def check_patterns(recipe: Recipe, contract: Contract) -> None:
     if not any([*recipe.patterns("encoder"), *recipe.patterns("decoder")]):
         return
     for graph in skeletons(contract):
-        every, large = weights(graph.module), weights(graph.module, recipe.weight_threshold)
+        what, threshold = f"weight of the {graph.spec.name}", recipe.weight_threshold
         for keys in recipe.patterns(graph.spec.name):
-            paths = large if keys[0] == "exceptions" else every
-            patterns.check(paths, keys[-1], graph.spec.name, *keys)
+            if keys[0] == "exceptions":
+                large = f"{what} with more than {threshold} elements"
+                patterns.check(weights(graph.module, threshold), large, *keys)
+            else:
+                patterns.check(weights(graph.module), what, *keys)

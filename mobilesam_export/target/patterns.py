@@ -50,24 +50,23 @@ def chosen(paths: Mapping[str, str], kinds: Mapping[str, str]) -> dict[str, str]
     }
 
 
-def check(paths: Iterable[str], pattern: str, graph: str, *keys: str) -> None:
+def check(paths: Iterable[str], what: str, *keys: str) -> None:
     """Refuse a pattern that fits nothing.
 
     Args:
         paths: of all weights that it could mean.
-        pattern: from a recipe.
-        graph: "encoder" or "decoder".
-        keys: where the pattern stands, from the recipe's table on.
+        what: these are, such as "weight of the encoder".
+        keys: where the pattern stands, from the recipe's table on; the last is the pattern.
 
     Raises:
         TargetError: with the names of what there is.
     """
-    paths = list(paths)
+    paths, pattern = list(paths), keys[-1]
     if fitting(paths, pattern):
         return
     names = list(dict.fromkeys(path.partition(".")[0] for path in paths))
     raise TargetError(
-        f"{dotted(keys[:-1])}: {pattern!r} fits no weight of the {graph} that this can be said "
-        f"of; its layers are in: {', '.join(names[:MOST_LISTED])}",
+        f"{dotted(keys[:-1])}: {pattern!r} fits no {what}; such are in "
+        f"{', '.join(names[:MOST_LISTED])}",
         *keys,
     )

@@ -11,6 +11,7 @@ from mobilesam_export.backends.coreml import runtime, settings
 from mobilesam_export.backends.device import DeviceScript
 from mobilesam_export.backends.protocol import Around, Backend
 from mobilesam_export.contract import GraphSpec
+from mobilesam_export.errors import BackendError
 from mobilesam_export.inspection.graph import GraphDescription
 from mobilesam_export.session import Session
 from mobilesam_export.target import GraphForm, Recipe
@@ -65,6 +66,8 @@ class CoremlBackend(Backend):
         return runtime.stepwise(path, around)
 
     def describe(self, path: Path) -> GraphDescription:
+        if reason := self.why_unavailable():
+            raise BackendError(f"cannot read {path}: {reason}")
         from mobilesam_export.backends.coreml.describe import describe_package
 
         return describe_package(path)

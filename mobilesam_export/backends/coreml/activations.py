@@ -119,8 +119,8 @@ def _quantizable(program: Program, floats: Iterable[str], graph: Graph) -> dict[
     paths, name = names.weight_paths(inputs, graph.module), graph.spec.name
     for pattern in floats:
         if pattern != "*":
-            keys = ("quantize", "float_inputs", name, pattern)
-            patterns.check(paths.values(), pattern, name, *keys)
+            what = f"weight of a convolution of the {name}"
+            patterns.check(paths.values(), what, "quantize", "float_inputs", name, pattern)
         for weight in [*inputs]:
             if pattern == "*" or patterns.fits(paths.get(weight, ""), pattern):
                 del inputs[weight]

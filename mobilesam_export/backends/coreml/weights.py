@@ -113,5 +113,5 @@ def _exceptions(constants: Iterable[str], recipe: Recipe, graph: Graph) -> dict[
     name = graph.spec.name
     kinds: Mapping[str, str] = recipe.exceptions.get(name, {})
     for pattern in kinds:
-        patterns.check(paths.values(), pattern, name, "exceptions", name, pattern)
+        patterns.check(paths.values(), f"weight of the {name}", "exceptions", name, pattern)
     return patterns.chosen(paths, kinds)

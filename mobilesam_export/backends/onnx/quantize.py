@@ -1,7 +1,7 @@
 """A float32 ONNX model and a recipe -> a smaller or faster one, held to parity after every step.
 
-Steps: exact rewrites (`onnx_rewrite`), then either products in int8 (`onnx_integer`) or four-bit
-matrices, then storing the other weights in fewer bits (`onnx_store`). A step that changes more
+Steps: exact rewrites (`rewrite`), then either products in int8 (`integer`) or four-bit
+matrices, then storing the other weights in fewer bits (`store`). A step that changes more
 than it may is named in the error, so that no optimizer can damage a graph in silence. Neither
 onnxsim (0.8.1) nor ONNX Runtime's `quant_pre_process` is used: what they find in these graphs is
 MatMul and Add to make a Gemm of, between two Reshapes (30 in the encoder), which a list of MatMul
@@ -245,7 +245,8 @@ def integer_products(
     linear = integer.linear_layers(graph)
     weights = list(dict.fromkeys(node.input[1] for node in linear))
     for pattern in listed:
-        patterns.check(weights, pattern, name, "quantize", "integer", name, pattern)
+        what = f"matrix of the {name} that a map is multiplied with"
+        patterns.check(weights, what, "quantize", "integer", name, pattern)
     chosen = {weight for pattern in listed for weight in patterns.fitting(weights, pattern)}
     layers = [node for node in linear if node.input[1] in chosen]
     products = integer.Integer(graph)
@@ -265,7 +266,7 @@ def _store_weights(model: Node, name: str, recipe: Recipe, settings: Settings) -
     found = store.weights(graph, recipe.weight_threshold)
     exceptions: Mapping[str, str] = recipe.exceptions.get(name, {})
     for pattern in exceptions:
-        patterns.check(found, pattern, name, "exceptions", name, pattern)
+        patterns.check(found, f"weight of the {name}", "exceptions", name, pattern)
     excepted = patterns.chosen({weight: weight for weight in found}, exceptions)
     kinds = dict.fromkeys(found, store.INT8) | excepted
     if recipe.weights == "int4":

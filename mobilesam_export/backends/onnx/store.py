@@ -64,7 +64,7 @@ def store_four_bits(graph: GraphEditor, layer: Node, block: int, accuracy_level:
 
     Args:
         graph: changed in place.
-        layer: from `onnx_integer.linear_layers`, its inputs a multiple of `block`.
+        layer: from `integer.linear_layers`, its inputs a multiple of `block`.
         block: 16, 32, 64, 128 or 256.
         accuracy_level: of MatMulNBits: 0 to compute in float32, 4 in int8.
     """

@@ -132,7 +132,8 @@ def _excepted(
     ]
     weights = {output: paths[output] for output in outputs if output in paths}
     for pattern in quantization.float32:
-        patterns.check(weights.values(), pattern, spec.name, "exceptions", spec.name, pattern)
+        what = f"weight of the {spec.name} that would be int8"
+        patterns.check(weights.values(), what, "exceptions", spec.name, pattern)
     return list(patterns.chosen(weights, quantization.float32))
 
 
