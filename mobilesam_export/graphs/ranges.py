@@ -71,7 +71,7 @@ def choose_exponents(peaks: Mapping[str, float]) -> dict[str, int]:
     """
     return {
         name: _exponent(name, max(peaks[norm] for norm in norms))
-        for name, norms in _places().items()
+        for name, norms in places().items()
     }
 
 
@@ -94,7 +94,7 @@ def fold_ranges(sam: Sam, exponents: Exponents) -> Sam:
     return folded
 
 
-def _places() -> dict[str, tuple[str, ...]]:
+def places() -> dict[str, tuple[str, ...]]:
     """What is scaled as one -> the LayerNorms that take it, by their names in the model."""
     places = {
         f"{ENCODER}.layers.{index}": tuple(

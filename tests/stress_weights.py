@@ -1,0 +1,66 @@
+"""Checkpoints that compute the same function as a given one, in values as other networks have them.
+
+The rules are those of the field's reports: inputs of LayerNorm that are too large for float16, and
+channels of one layer that differ by a factor of a hundred.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from mobilesam_export.model import tiny_vit
+
+ENCODER = "image_encoder"
+Weights = dict[str, Tensor]
+
+
+def copied(weights: Mapping[str, Tensor]) -> Weights:
+    return {name: value.clone() for name, value in weights.items()}
+
+
+def scale_neck(weights: Mapping[str, Tensor], scale: float) -> Weights:
+    """The input of both LayerNorms of the neck times `scale`, from about 0.05 up (epsilon)."""
+    scaled = copied(weights)
+    for index in (0, 2):
+        scaled[f"{ENCODER}.neck.{index}.weight"] *= scale
+    return scaled
+
+
+def scale_streams(weights: Mapping[str, Tensor], scale: float) -> Weights:
+    """The residual streams of stages 2 to 4 times `scale`, from 1 up (epsilon)."""
+    scaled = copied(weights)
+    for stage in range(1, len(tiny_vit.WIDTHS)):
+        entry = f"{ENCODER}.layers.{stage - 1}.downsample.conv3.bn"
+        names = [f"{entry}.weight", f"{entry}.bias"]
+        for block in range(tiny_vit.DEPTHS[stage]):
+            inside = f"{ENCODER}.layers.{stage}.blocks.{block}"
+            names += [f"{inside}.{part}.{x}" for part in ("attn.proj", "mlp.fc2") for x in XS]
+            names += [f"{inside}.local_conv.bn.{x}" for x in ("bias", "running_mean")]
+        for name in names:
+            scaled[name] *= scale
+        last = stage + 1 == len(tiny_vit.WIDTHS)
+        exit_ = "neck.0.weight" if last else f"layers.{stage}.downsample.conv1.c.weight"
+        scaled[f"{ENCODER}.{exit_}"] /= scale
+    return scaled
+
+
+XS = ("weight", "bias")
+
+
+def scale_heads(weights: Mapping[str, Tensor], sigma: float, seed: int) -> Weights:
+    """Channels of q against k and of v against proj, by factors exp(sigma * normal)."""
+    scaled, generator = copied(weights), torch.Generator().manual_seed(seed)
+    for stage in range(1, len(tiny_vit.WIDTHS)):
+        heads, width = tiny_vit.HEADS[stage], tiny_vit.WIDTHS[stage]
+        for block in range(tiny_vit.DEPTHS[stage]):
+            name = f"{ENCODER}.layers.{stage}.blocks.{block}.attn"
+            shape = (heads, width // heads)
+            keys, values = (
+                torch.exp(sigma * torch.randn(shape, generator=generator)) for _ in range(2)
+            )
+            factors = torch.cat([keys, 1 / keys, values], dim=1).reshape(-1)
+            scaled[f"{name}.qkv.weight"] *= factors[:, None]
+            scaled[f"{name}.qkv.bias"] *= factors
+            scaled[f"{name}.proj.weight"] /= values.reshape(1, -1)
+    return scaled

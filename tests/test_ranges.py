@@ -1,0 +1,139 @@
+"""Range folding: the same function, in values that float16 arithmetic can hold."""
+
+from collections.abc import Callable
+from functools import cache, partial
+
+import pytest
+import torch
+
+from mobilesam_export.backends import reference
+from mobilesam_export.checkpoint.load import load_checkpoint
+from mobilesam_export.contract import Contract
+from mobilesam_export.errors import CheckpointError
+from mobilesam_export.graphs import ranges, split_graphs
+from mobilesam_export.model import Sam, build_sam, tiny_vit
+from mobilesam_export.target import load_target
+from mobilesam_export.verification import pessimistic
+from mobilesam_export.verification.cases import PictureCase, reference_cases
+from mobilesam_export.verification.float16 import Float16
+from mobilesam_export.verification.half import PessimisticFloat16
+from tests.stress_weights import Weights, scale_heads, scale_neck, scale_streams
+
+SIZE = 256
+FORM = load_target("coreml").graph
+CONTRACT = Contract(SIZE, 6, FORM)
+# Far beyond what any trained network has, and not powers of two.
+STRESS: dict[str, Callable[[Weights], Weights]] = {
+    "neck": partial(scale_neck, scale=200),
+    "stream": partial(scale_streams, scale=50),
+    "neck and stream": lambda weights: scale_neck(scale_streams(weights, 7), 30),
+    "heads": partial(scale_heads, sigma=1.0, seed=3),
+}
+
+
+@cache
+def demo() -> Weights:
+    return dict(load_checkpoint("demo").state_dict)
+
+
+def folded(weights: Weights) -> tuple[Sam, Sam, tuple[PictureCase, ...]]:
+    """The model, the same folded, and what the model answers."""
+    sam = build_sam(weights, SIZE)
+    with ranges.observed(sam) as peaks:
+        expected = reference_cases(reference.load(sam, CONTRACT))
+    return sam, ranges.fold_ranges(sam, ranges.choose_exponents(peaks)), expected
+
+
+def float16(sam: Sam, expected: tuple[PictureCase, ...]) -> Float16:
+    halves = PessimisticFloat16(), PessimisticFloat16()
+    encoder, decoder = (
+        pessimistic.open_graph(graph, half, ())
+        for graph, half in zip(split_graphs(sam, CONTRACT), halves, strict=True)
+    )
+    return pessimistic.measure((encoder, decoder), halves, CONTRACT, expected)
+
+
+@cache
+def demo_float16() -> Float16:
+    _, sam, expected = folded(demo())
+    return float16(sam, expected)
+
+
+def test_folding_changes_no_bit_of_the_model() -> None:
+    sam, same, expected = folded(demo())
+    image = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(sam.encode(image), same.encode(image))
+    embeddings = torch.from_numpy(expected[0].embeddings)
+    clicks = {
+        "point_coords": torch.tensor([[[70.0, 90.0]]]),
+        "point_labels": torch.ones(1, 1),
+        "mask_input": torch.full((1, 1, SIZE // 4, SIZE // 4), 3.0),
+    }
+    for before, after in zip(
+        sam.decode(embeddings, **clicks), same.decode(embeddings, **clicks), strict=True
+    ):
+        torch.testing.assert_close(after, before, rtol=0, atol=1e-5)
+
+
+def test_what_float16_makes_of_the_demo_weights() -> None:
+    found = demo_float16()
+    assert found.embedding_psnr_db > 66
+    assert found.mask_iou > 0.98
+    assert found.headroom > 8
+
+
+def test_without_folding_the_demo_weights_overflow() -> None:
+    sam, _, expected = folded(demo())
+    found = float16(sam, expected)
+    assert found.headroom < 1
+    assert found.embedding_psnr_db < 30
+    assert "sum of" in found.tensor
+
+
+@pytest.mark.parametrize("kind", STRESS)
+def test_stress_weights_are_as_good_as_the_demo_weights(kind: str) -> None:
+    _, sam, expected = folded(STRESS[kind](demo()))
+    found, best = float16(sam, expected), demo_float16()
+    assert abs(found.embedding_psnr_db - best.embedding_psnr_db) < 2
+    assert found.headroom > 8
+
+
+def test_heads_are_equalised_whatever_their_channels_were_scaled_by() -> None:
+    _, sam, _ = folded(scale_heads(demo(), sigma=1.0, seed=5))
+    for _, module in sam.named_modules():
+        if type(module).__name__ == "Attention" and hasattr(module, "qkv"):
+            heads, width = module.heads, module.proj.in_features
+            weight = (module.qkv.weight * module.norm.weight).view(heads, 3, -1, width)
+            q, k, _ = (part.reshape(width, width).abs().amax(1) for part in weight.unbind(1))
+            assert float((q / k).log2().abs().max()) <= 1.001  # a power of two cannot do better
+
+
+def planted(sam: Sam) -> Sam:
+    """What a LayerNorm gets is 300 times as large again, as before folding or worse."""
+    layer, norm = sam.image_encoder.neck[2], sam.image_encoder.neck[3]
+    assert isinstance(norm, tiny_vit.LayerNorm2d)
+    layer.get_parameter("weight").data *= 300
+    norm.eps *= 300.0**2
+    return sam
+
+
+def test_a_layer_norm_that_overflows_is_named() -> None:
+    _, sam, expected = folded(demo())
+    found = float16(planted(sam), expected)
+    assert found.tensor.startswith("encoder: neck.3")
+    failures = found.broken_limits(load_target("coreml").recipe("float16")[1].tolerance)
+    assert any("neck.3" in failure and "65,504" in failure for failure in failures)
+
+
+def test_values_that_no_power_of_two_brings_in_range_are_named() -> None:
+    peaks = dict.fromkeys(
+        [*ranges.LONE_NORMS, *(norm for norms in ranges.places().values() for norm in norms)], 1.0
+    )
+    for peak in (float("inf"), 1e60):
+        with pytest.raises(CheckpointError, match=r"neck\.1"):
+            ranges.choose_exponents(peaks | {"image_encoder.neck.1": peak})
+
+
+def test_an_input_of_zeros_is_left_as_it_is() -> None:
+    peaks = dict.fromkeys((norm for norms in ranges.places().values() for norm in norms), 0.0)
+    assert set(ranges.choose_exponents(peaks).values()) == {0}
