@@ -32,7 +32,7 @@ from mobilesam_export import images
 from mobilesam_export.contract import Array, Contract
 from mobilesam_export.errors import MobileSamExportError
 from mobilesam_export.evaluation import dataset
-from mobilesam_export.evaluation.scores import Candidate, Evaluation, Score, evaluate_pictures
+from mobilesam_export.evaluation.scores import Candidate, Evaluation, Score, evaluate_images
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.scenes import masked_scene
 from mobilesam_export.session import Session
@@ -67,7 +67,7 @@ def evaluated(data: dataset.Dataset) -> Evaluation:
     """Evaluate with the stub, records by way of JSON as `--save` keeps them."""
     candidate = stub_candidate()
     evaluation = Evaluation({candidate.name: Score()}, problems=list(data.problems))
-    for record in evaluate_pictures([candidate], None, data, data.names):
+    for record in evaluate_images([candidate], None, data, data.names):
         evaluation.add(json.loads(json.dumps({**record, "ms": None})))
     return evaluation
 

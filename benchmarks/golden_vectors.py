@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mobilesam_export.prompts import Picture, Prompt
+from mobilesam_export.prompts import ImageArray, Prompt
 
 PATH = Path(__file__).parents[1] / "tests" / "data" / "golden.npz"
 
@@ -47,16 +47,16 @@ class GoldenPrompt:
 
 @dataclass(frozen=True)
 class GoldenPicture:
-    """One picture, its prompts, and `[0, ::8, ::4, ::4]` of its (1, 256, 64, 64) embedding."""
+    """One image, its prompts, and `[0, ::8, ::4, ::4]` of its (1, 256, 64, 64) embedding."""
 
-    picture: Picture
+    picture: ImageArray
     input_sub: NDArray[np.float32]
     embedding_sub: NDArray[np.float32]
     prompts: tuple[GoldenPrompt, ...]
 
 
-def wave_image(height: int, width: int, seed: int) -> Picture:
-    """The (height, width, 3) uint8 picture that golden vectors are about: six plane waves."""
+def wave_image(height: int, width: int, seed: int) -> ImageArray:
+    """The (height, width, 3) uint8 image that golden vectors are about: six plane waves."""
     random = np.random.RandomState(seed)
     rows, columns = np.mgrid[0:height, 0:width] / 100.0
     total = np.zeros((height, width, 3))
@@ -68,7 +68,7 @@ def wave_image(height: int, width: int, seed: int) -> Picture:
 
 
 def load() -> tuple[GoldenPicture, ...]:
-    """Both pictures with all their prompts."""
+    """Both images with all their prompts."""
     with np.load(PATH) as data:
         return tuple(_picture(dict(data), name) for name in ("c0", "c1"))
 

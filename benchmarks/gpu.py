@@ -43,9 +43,9 @@ def throughput(
 
     Args:
         encoder: (batch, 3, side, side), normalised -> embeddings; on the device, in `dtype`.
-        batch: pictures in one run.
+        batch: images in one run.
         side: of the square input.
-        dtype: of the pictures.
+        dtype: of the images.
         device: "cuda" or "cpu".
     """
     pictures = torch.zeros(batch, 3, side, side, dtype=dtype, device=device)

@@ -31,7 +31,7 @@ CHECKPOINTS = ("seeded", "demo")
 
 @dataclass(frozen=True)
 class Figures:
-    """The worst over both pictures and every prompt."""
+    """The worst over both images and every prompt."""
 
     embedding_max_abs_error: float
     logits_max_abs_error: float

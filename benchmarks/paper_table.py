@@ -106,7 +106,7 @@ def no_grad(call: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def count(make: Callable[[], nn.Module]) -> dict[str, int]:
-    """Parameters, and MACs of one picture, counted on shapes alone."""
+    """Parameters, and MACs of one image, counted on shapes alone."""
     with torch.device("meta"):
         model = make()
         picture = torch.zeros(1, 3, SIDE, SIDE)

@@ -30,7 +30,7 @@ SLOTS = 6
 
 @dataclass(frozen=True)
 class Figures:
-    """The worst over both pictures and all twelve prompts."""
+    """The worst over both images and all twelve prompts."""
 
     embedding_max_abs_error: float
     logits_max_abs_error: float

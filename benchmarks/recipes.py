@@ -30,7 +30,7 @@ from mobilesam_export.checkpoint.load import load_checkpoint
 from mobilesam_export.contract import Array, Contract
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.predictor import Predictor
-from mobilesam_export.prompts import Picture, Prompt
+from mobilesam_export.prompts import ImageArray, Prompt
 from mobilesam_export.scenes import masked_scene
 from mobilesam_export.target import Target, builtin_targets, load_target
 from mobilesam_export.verification import verify
@@ -57,7 +57,7 @@ class Question:
 class Asked:
     """One scene with PyTorch's embedding and answers."""
 
-    picture: Picture
+    picture: ImageArray
     embeddings: Array
     questions: tuple[Question, ...]
 
@@ -73,7 +73,7 @@ class Run:
     folder: Path
 
 
-def scene_prompts(number: int, side: int) -> tuple[Picture, list[tuple[str, Prompt]]]:
+def scene_prompts(number: int, side: int) -> tuple[ImageArray, list[tuple[str, Prompt]]]:
     """A scene that must be resized, and a click and a box for each of its objects."""
     shapes = [(side * 3 // 4, side), (side, side * 2 // 3), (side * 5 // 4, side * 5 // 4)]
     found = masked_scene(FIRST_SEED + number, *shapes[number % len(shapes)])
@@ -83,11 +83,11 @@ def scene_prompts(number: int, side: int) -> tuple[Picture, list[tuple[str, Prom
 
 
 def reference_answers(run: Run, contract: Contract) -> Iterator[Asked]:
-    """PyTorch's answers, kept on disk per form of the pictures."""
+    """PyTorch's answers, kept on disk per form of the images."""
     predictor = reference.load(run.sam, contract)
     for number in range(run.scenes):
         picture, asked = scene_prompts(number, run.side)
-        size = prompts.picture_size(picture)
+        size = prompts.height_and_width(picture)
         path = run.folder / "reference" / f"{contract.form.prompt}-{number}.npz"
         if not path.exists():
             image = predictor.embed(picture)
@@ -160,7 +160,7 @@ def summary(values: list[float]) -> dict[str, float]:
 
 
 def guard(found: list[Array], expected: list[Array]) -> str:
-    """The rules of `verify` on every picture and every pair of neighbours: "passed" or why not."""
+    """The rules of `verify` on every image and every pair of neighbours: "passed" or why not."""
     low, high = verify.GUARD_LOW, verify.GUARD_HIGH
     for number, (a, b) in enumerate(zip(found, expected, strict=True)):
         if not (np.isfinite(a).all() and low <= a.std() / b.std() <= high):

@@ -20,7 +20,7 @@ from mobilesam_export.metrics import mask_iou
 
 RESULT = Path(__file__).parent / "results" / "samexporter_client.json"
 BUILD = Path("build") / "samexporter"
-# 0.4.6 scales every picture to 1024 x 684, lets the graph upscale, and hands colors on in the
+# 0.4.6 scales every image to 1024 x 684, lets the graph upscale, and hands colors on in the
 # order in which it gets them: its own command line reads BGR by OpenCV and so swaps red and blue,
 # and SAM wants RGB. 0.5.0 does everything itself and expects OpenCV's BGR.
 CLIENTS = {"samexporter==0.4.6": "RGB", "samexporter==0.5.0": "BGR"}

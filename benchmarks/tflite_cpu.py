@@ -4,7 +4,7 @@
     python -m benchmarks.tflite_cpu               measures, writes the JSON, prints the tables
 
 Naive is the model as the official code writes it (`naive_form`), converted by litert-torch as it
-is: the encoder from the normalised picture on, the decoder with only its labels rewritten.
+is: the encoder from the normalised image on, the decoder with only its labels rewritten.
 All files of one graph take turns in one process, in an order drawn by a seed, with two threads of
 XNNPACK; ratios are of medians. Answers are compared with float32 PyTorch's before the clock starts.
 Do the second step on a quiet machine.

@@ -1,6 +1,6 @@
 """Pictures -> samples that static recipes find the ranges of activations on, for every backend.
 
-The pictures are a folder of the user's or generated scenes; which, how many and their hash go into
+The images are a folder of the user's or generated scenes; which, how many and their hash go into
 the manifest. Nothing depends on chance but by a fixed seed.
 """
 
@@ -15,15 +15,15 @@ from PIL import Image
 
 from mobilesam_export import prompts
 from mobilesam_export.contract import Array
-from mobilesam_export.errors import PictureError
+from mobilesam_export.errors import ImageError
 from mobilesam_export.images import SUFFIXES, read_image
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import note
-from mobilesam_export.prompts import Picture, Prompt
+from mobilesam_export.prompts import ImageArray, Prompt
 from mobilesam_export.scenes import scene
 
-MIN_PICTURES = 4  # below that a range is that of a few objects, not of what a camera sees
-MAX_PICTURES = 32  # of a larger folder so many are chosen, by the seed
+MIN_IMAGES = 4  # below that a range is that of a few objects, not of what a camera sees
+MAX_IMAGES = 32  # of a larger folder so many are chosen, by the seed
 GENERATED = 8
 SEED = 20_000  # far from the seeds of scenes that files are verified or evaluated on
 CONSTANT_STD = 1.0  # bytes; a lens cap has more noise
@@ -37,10 +37,10 @@ class Calibration:
 
     Attributes:
         source: "generated scenes", or the name of the user's folder.
-        pictures: how many.
-        sha256: of the decoded pictures in order, each with its height and width.
+        images: how many.
+        sha256: of the decoded images in order, each with its height and width.
         samples: by the name of the graph, inputs in the contract's form. Of the encoder one per
-            picture; of the decoder several prompts per picture, on the reference's embedding.
+            image; of the decoder several prompts per image, on the reference's embedding.
     """
 
     source: str
@@ -59,40 +59,40 @@ class Calibration:
         }
 
 
-def find_pictures(folder: Path) -> list[Path]:
-    """Files of a folder that are named as pictures are, at most MAX_PICTURES of them.
+def find_images(folder: Path) -> list[Path]:
+    """Files of a folder that are named as images are, at most MAX_IMAGES of them.
 
     Raises:
-        PictureError: there is no such folder, or it has fewer than MIN_PICTURES.
+        ImageError: there is no such folder, or it has fewer than MIN_IMAGES.
     """
     readable = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     known = readable.union(SUFFIXES)
     try:
         if not folder.is_dir():
-            raise PictureError(f"--calibration {folder} is not a folder; give one with pictures")
+            raise ImageError(f"--calibration {folder} is not a folder; give one with pictures")
         named = sorted(path for path in folder.iterdir() if path.suffix.lower() in known)
     except OSError as exc:
-        raise PictureError(f"cannot read --calibration {folder}: {exc.strerror}") from exc
-    if len(named) < MIN_PICTURES:
-        raise PictureError(
-            f"--calibration {folder} has {_count(len(named))}; expected at least {MIN_PICTURES} "
+        raise ImageError(f"cannot read --calibration {folder}: {exc.strerror}") from exc
+    if len(named) < MIN_IMAGES:
+        raise ImageError(
+            f"--calibration {folder} has {_count(len(named))}; expected at least {MIN_IMAGES} "
             "(.jpg, .png, ...) of what the app will see"
         )
-    chosen = np.random.default_rng(SEED).permutation(len(named))[:MAX_PICTURES]
+    chosen = np.random.default_rng(SEED).permutation(len(named))[:MAX_IMAGES]
     return [named[index] for index in sorted(chosen)]
 
 
 def collect(folder: Path | None, predictor: Predictor) -> Calibration:
-    """Read or generate pictures and make the samples of both graphs.
+    """Read or generate images and make the samples of both graphs.
 
     Args:
-        folder: of pictures, or None for generated scenes.
+        folder: of images, or None for generated scenes.
         predictor: the float32 reference, with the contract of the files to be calibrated.
 
-    Pictures that cannot be read or are of one color are left out, and named on stderr.
+    Images that cannot be read or are of one color are left out, and named on stderr.
 
     Raises:
-        PictureError: fewer than MIN_PICTURES are left, or differ from each other.
+        ImageError: fewer than MIN_IMAGES are left, or differ from each other.
     """
     side = predictor.contract.image_size
     pictures = _generated(side) if folder is None else _read(folder)
@@ -104,10 +104,10 @@ def collect(folder: Path | None, predictor: Predictor) -> Calibration:
         hashes.append(_hash(picture))
         encoder_samples.append(prompts.encoder_inputs(picture, predictor.contract))
         decoder_samples += _decoder_samples(picture, predictor, random)
-    if (different := len(set(hashes))) < MIN_PICTURES:
-        raise PictureError(
+    if (different := len(set(hashes))) < MIN_IMAGES:
+        raise ImageError(
             f"--calibration {folder}: only {different} of its pictures differ from each other; "
-            f"expected at least {MIN_PICTURES}"
+            f"expected at least {MIN_IMAGES}"
         )
     return Calibration(
         source="generated scenes" if folder is None else folder.resolve().name,
@@ -117,33 +117,33 @@ def collect(folder: Path | None, predictor: Predictor) -> Calibration:
     )
 
 
-def _generated(side: int) -> Iterator[Picture]:
+def _generated(side: int) -> Iterator[ImageArray]:
     """Landscape, portrait and square scenes, which are padded on the way in in each way."""
     shapes = [(side * 3 // 4, side), (side, side * 2 // 3), (side, side)]
     for number in range(GENERATED):
         yield scene(SEED + number, *shapes[number % len(shapes)])
 
 
-def _read(folder: Path) -> Iterator[Picture]:
+def _read(folder: Path) -> Iterator[ImageArray]:
     left_out: list[str] = []
-    paths = find_pictures(folder)
+    paths = find_images(folder)
     for path in paths:
         try:
             yield _read_varied(path)
-        except PictureError as exc:
+        except ImageError as exc:
             left_out.append(str(exc))
             note(f"left out of calibration: {exc}")
-    if (usable := len(paths) - len(left_out)) < MIN_PICTURES:
-        raise PictureError(
+    if (usable := len(paths) - len(left_out)) < MIN_IMAGES:
+        raise ImageError(
             f"--calibration {folder}: {usable} of its {len(paths)} images can be used, expected at "
-            f"least {MIN_PICTURES}; the first that cannot: {left_out[0]}"
+            f"least {MIN_IMAGES}; the first that cannot: {left_out[0]}"
         )
 
 
-def _read_varied(path: Path) -> Picture:
+def _read_varied(path: Path) -> ImageArray:
     loaded = read_image(path)
     if loaded.pixels.reshape(-1, 3).std(axis=0).max() < CONSTANT_STD:
-        raise PictureError(
+        raise ImageError(
             f"calibration image {path} is of one color, which tells nothing about the ranges of "
             "activations; replace it"
         )
@@ -152,15 +152,15 @@ def _read_varied(path: Path) -> Picture:
     return loaded.pixels
 
 
-def _hash(picture: Picture) -> bytes:
-    height, width = prompts.picture_size(picture)
+def _hash(picture: ImageArray) -> bytes:
+    height, width = prompts.height_and_width(picture)
     found = hashlib.sha256(f"{height} {width}\n".encode())
     found.update(np.ascontiguousarray(picture).tobytes())
     return found.digest()
 
 
 def _decoder_samples(
-    picture: Picture, predictor: Predictor, random: np.random.Generator
+    picture: ImageArray, predictor: Predictor, random: np.random.Generator
 ) -> Iterator[Mapping[str, Array]]:
     """Inputs for each kind of prompt, the last with the mask that the first has given."""
     image, contract = predictor.embed(picture), predictor.contract
@@ -173,7 +173,7 @@ def _decoder_samples(
 def random_prompts(
     random: np.random.Generator, height: int, width: int, slots: int
 ) -> list[Prompt]:
-    """A click, clicks, a box, a box and a click, anywhere in the picture, as far as slots go."""
+    """A click, clicks, a box, a box and a click, anywhere in the image, as far as slots go."""
 
     def click(inside: bool = True) -> tuple[float, float, bool]:
         return (float(random.uniform(0, width)), float(random.uniform(0, height)), inside)

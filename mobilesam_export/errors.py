@@ -3,7 +3,7 @@
 MobileSamExportError          exit 1
     CheckpointError           a checkpoint cannot be read, fetched, or is not MobileSAM
     TargetError               a target or recipe file is wrong, or there is none of that name
-    PictureError              a picture cannot be read
+    ImageError              an image cannot be read
     BackendError              a runtime is missing or fails
         ConversionError       a converter failed
     MissingPackageError       a package that this command needs is not installed
@@ -64,8 +64,8 @@ class TargetError(MobileSamExportError):
         self.keys = keys
 
 
-class PictureError(MobileSamExportError):
-    """A picture cannot be read."""
+class ImageError(MobileSamExportError):
+    """A image cannot be read."""
 
 
 class BackendError(MobileSamExportError):
@@ -107,7 +107,7 @@ class VerificationError(MobileSamExportError):
 
 
 class UsageError(MobileSamExportError):
-    """An argument is out of range or contradicts another, such as a point outside the picture."""
+    """An argument is out of range or contradicts another, such as a point outside the image."""
 
     exit_code = 2
 

@@ -25,10 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from mobilesam_export.errors import PictureError, one_line
+from mobilesam_export.errors import ImageError, one_line
 from mobilesam_export.quiet import quiet_descriptors
 
-Picture = NDArray[np.uint8]  # (height, width, 3) RGB
+ImageArray = NDArray[np.uint8]  # (height, width, 3) RGB
 # What folders are searched for; HEIC so that its files are named and not passed over.
 SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jp2", ".jpeg", ".jpg", ".png"),
@@ -60,12 +60,12 @@ class LoadedImage:
         notes: which rule decided where the file does not say what its values mean.
     """
 
-    pixels: Picture
+    pixels: ImageArray
     orientation: int = 1
     notes: tuple[str, ...] = ()
 
 
-def load_picture(path: Path) -> Picture:
+def load_image(path: Path) -> ImageArray:
     """`read_image` without its notes."""
     return read_image(path).pixels
 
@@ -74,18 +74,18 @@ def read_image(path: Path) -> LoadedImage:
     """Read an image file by the rules above.
 
     Raises:
-        PictureError: there is no such file, it is no image, is damaged or ambiguous, has over
+        ImageError: there is no such file, it is no image, is damaged or ambiguous, has over
             MAX_PIXELS, or needs a package that is not installed.
     """
     try:
         with quiet_descriptors(), _open(path) as image:  # libtiff writes to stderr
             return _decode(image, path)
-    except PictureError:
+    except ImageError:
         raise
     except OSError as exc:
-        raise PictureError(f"cannot read image {path}: {one_line(exc.strerror or exc)}") from exc
+        raise ImageError(f"cannot read image {path}: {one_line(exc.strerror or exc)}") from exc
     except Exception as exc:  # damaged bytes raise anything in Pillow's parsers
-        raise PictureError(
+        raise ImageError(
             f"image {path} is damaged or of a rare kind ({type(exc).__name__}: {one_line(exc)}); "
             "save it again as PNG or JPEG"
         ) from exc
@@ -108,7 +108,7 @@ def upright(array: NDArray[np.generic], orientation: int) -> NDArray[np.generic]
     return array
 
 
-def is_single_color(pixels: Picture) -> bool:
+def is_single_color(pixels: ImageArray) -> bool:
     """Whether no channel spans more than `SINGLE_COLOR_RANGE`."""
     spans = pixels.max(axis=(0, 1)).astype(int) - pixels.min(axis=(0, 1))
     return bool(spans.max() <= SINGLE_COLOR_RANGE)
@@ -121,14 +121,12 @@ def _open(path: Path) -> Image.Image:
         with path.open("rb") as file:
             start = file.read(12)
         if start.startswith(TIFF_MAGIC):
-            raise PictureError(
+            raise ImageError(
                 f"{path} is a TIFF of a kind that Pillow does not read, or a damaged one; "
                 "save it as 8-bit RGB"
             ) from exc
         if start[4:8] != b"ftyp" or start[8:] not in HEIC_BRANDS:
-            raise PictureError(
-                f"{path} is not an image of a known format (PNG, JPEG, ...)"
-            ) from exc
+            raise ImageError(f"{path} is not an image of a known format (PNG, JPEG, ...)") from exc
     return _open_heic(path)
 
 
@@ -136,7 +134,7 @@ def _open_heic(path: Path) -> Image.Image:
     try:
         import pillow_heif
     except ImportError as exc:
-        raise PictureError(
+        raise ImageError(
             f"{path} is a HEIC image; run `pip install pillow-heif`, or convert it to JPEG or PNG"
         ) from exc
     pillow_heif.register_heif_opener()
@@ -147,14 +145,14 @@ def _decode(image: Image.Image, path: Path) -> LoadedImage:
     width, height = image.size
     if not 0 < width * height <= MAX_PIXELS:
         limit = f"1 pixel to {MAX_PIXELS // 1_000_000} megapixels"
-        raise PictureError(f"image {path} is {width} x {height}; expected {limit} at most")
+        raise ImageError(f"image {path} is {width} x {height}; expected {limit} at most")
     tags = dict(getattr(image, "tag_v2", {}))
     applied = _orientation(image, path) if tags else 1  # by Pillow on loading, to TIFF files only
     # Pillow names the layout of the stored samples; "RGB;16B" becomes mode "RGB".
     deep = any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
     image.load()
     if deep and not image.mode.startswith("I") and _brightest(image) <= UNUSED_BITS_MAXIMUM:
-        raise PictureError(
+        raise ImageError(
             f"image {path} has 16 bits per channel and uses at most 14 of them; "
             "scale it to 8 bits per channel"
         )
@@ -169,7 +167,7 @@ def _orientation(image: Image.Image, path: Path) -> int:
     try:
         value = image.getexif().get(ORIENTATION, 1)
     except Exception as exc:
-        raise PictureError(
+        raise ImageError(
             f"image {path} has a damaged EXIF block ({type(exc).__name__}: {one_line(exc)}); its "
             "orientation is unknown: save the image again without metadata"
         ) from exc
@@ -184,10 +182,10 @@ def _brightest(image: Image.Image) -> int:
 
 def _as_rgb(
     image: Image.Image, tags: dict[int, object], path: Path
-) -> tuple[Picture, tuple[str, ...]]:
+) -> tuple[ImageArray, tuple[str, ...]]:
     if image.mode.startswith("I"):
         if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:  # Pillow inverts it up to 8 bits only
-            raise PictureError(f"image {path} stores white as 0; invert it and save it as 8-bit")
+            raise ImageError(f"image {path} stores white as 0; invert it and save it as 8-bit")
         grey, notes = _scaled_integers(np.asarray(image), path)
         return np.repeat(grey[..., None], 3, axis=2), notes
     if image.mode == "F":
@@ -209,7 +207,7 @@ def _scaled_integers(
 ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     low, high = int(values.min()), int(values.max())
     if low < 0 or high >= 2 ** BIT_DEPTHS[-1]:
-        raise PictureError(
+        raise ImageError(
             f"image {path} holds integers from {low} to {high}; expected 0 to 65535: "
             "scale it to 8 bits"
         )
@@ -228,7 +226,7 @@ def _scaled_floats(
     top = 1 if high <= 1 + FLOAT_OVERSHOOT else 255
     inside = -FLOAT_OVERSHOOT * top <= low and high <= (1 + FLOAT_OVERSHOOT) * top
     if not inside or (top == 255 and high < LEAST_FLOAT_MAXIMUM):  # NaN is not inside
-        raise PictureError(
+        raise ImageError(
             f"image {path} holds floats from {low:g} to {high:g}; expected 0 to 1 or 0 to 255: "
             "scale it to 8 bits"
         )

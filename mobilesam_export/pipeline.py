@@ -39,7 +39,7 @@ class Job:
         image_size: side of the square input in pixels, a multiple of 64 from 256 up.
         points: prompt slots of the decoder, 2 or more.
         verify: whether to run the files and compare.
-        calibration: a folder of pictures for static recipes, or None for generated scenes.
+        calibration: a folder of images for static recipes, or None for generated scenes.
     """
 
     target: Target
@@ -95,7 +95,7 @@ def check(job: Job) -> Plan:
     folder = job.out or Path("build") / f"{job.target.name}-{name}"
     staging.check_replaceable(folder)
     if job.calibration is not None:
-        calibration.find_pictures(job.calibration)
+        calibration.find_images(job.calibration)
     with job.target.locating("recipe", name):
         convert = {**job.target.convert, **recipe.convert}
         settings = backend.parse_recipe(recipe, job.target.graph, convert)
@@ -224,7 +224,7 @@ class Files:
 
 
 def verify_files(
-    files: Files, graphs: "tuple[Graph, Graph]", expected: tuple[cases.PictureCase, ...]
+    files: Files, graphs: "tuple[Graph, Graph]", expected: tuple[cases.ImageCase, ...]
 ) -> verify.Report:
     """Run both files, and where chips compute them in float16 also in its pessimistic form.
 

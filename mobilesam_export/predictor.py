@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from mobilesam_export import prompts
 from mobilesam_export.contract import Array, Contract
-from mobilesam_export.errors import PictureError
-from mobilesam_export.prompts import Picture, Prompt
+from mobilesam_export.errors import ImageError
+from mobilesam_export.prompts import ImageArray, Prompt
 from mobilesam_export.session import Session
 
 
@@ -75,22 +75,22 @@ class Predictor:
     decoder: Session
     contract: Contract
 
-    def embed(self, image: Picture | Path | str) -> EmbeddedImage:
+    def embed(self, image: ImageArray | Path | str) -> EmbeddedImage:
         """Run the encoder.
 
         Args:
             image: (height, width, 3) uint8 RGB, or the path of an image file.
 
         Raises:
-            PictureError: the file cannot be read, or the array is none of that form.
+            ImageError: the file cannot be read, or the array is none of that form.
             BackendError: the encoder cannot be run.
         """
         if isinstance(image, str | Path):
-            image = prompts.load_picture(Path(image))
+            image = prompts.load_image(Path(image))
         _check_image(image)
         inputs = prompts.encoder_inputs(image, self.contract)
         embeddings = self.encoder.run(inputs)["image_embeddings"]
-        return EmbeddedImage(embeddings, prompts.picture_size(image))
+        return EmbeddedImage(embeddings, prompts.height_and_width(image))
 
     def predict(self, prompt: Prompt, image: EmbeddedImage) -> Answer:
         """Run the decoder and choose the mask.
@@ -138,7 +138,7 @@ def chosen_index(prompt: Prompt, iou_predictions: Array) -> int:
     return 1 + int(np.argmax(np.ravel(iou_predictions)[1:]))
 
 
-def _check_image(image: Picture) -> None:
+def _check_image(image: ImageArray) -> None:
     """Refuse what is no image, before a library says so in its own words."""
     if not isinstance(image, np.ndarray):
         found = type(image).__name__
@@ -146,6 +146,6 @@ def _check_image(image: Picture) -> None:
         found = f"{image.shape} {image.dtype}"
     else:
         return
-    raise PictureError(
+    raise ImageError(
         f"an image is a (height, width, 3) uint8 array of RGB or the path of a file, found {found}"
     )

@@ -1,6 +1,6 @@
 """Images and prompts to graph inputs, and mask logits to an image's size, as SAM does it.
 
-Coordinates are x, y in pixels of the picture, from its top-left corner. S is the side of the
+Coordinates are x, y in pixels of the image, from its top-left corner. S is the side of the
 square input.
 """
 
@@ -21,8 +21,8 @@ from mobilesam_export.contract import (
     Contract,
 )
 from mobilesam_export.errors import UsageError
-from mobilesam_export.images import Picture as Picture
-from mobilesam_export.images import load_picture as load_picture
+from mobilesam_export.images import ImageArray as ImageArray
+from mobilesam_export.images import load_image as load_image
 
 BOX_OVERSHOOT = 1  # pixels outside the image: inclusive corners and rounding of other tools
 
@@ -52,7 +52,7 @@ class Prompt:
         return len(self.points) == 1 and self.box is None
 
 
-def picture_size(picture: Picture) -> tuple[int, int]:
+def height_and_width(picture: ImageArray) -> tuple[int, int]:
     """(height, width)."""
     height, width, _ = picture.shape
     return height, width
@@ -64,10 +64,10 @@ def resized_size(height: int, width: int, side: int) -> tuple[int, int]:
     return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
 
-def encoder_inputs(picture: Picture, contract: Contract) -> dict[str, Array]:
-    """The encoder's input for a picture: resized by Pillow's antialiased bilinear filter."""
+def encoder_inputs(picture: ImageArray, contract: Contract) -> dict[str, Array]:
+    """The encoder's input for an image: resized by Pillow's antialiased bilinear filter."""
     side = contract.image_size
-    height, width = resized_size(*picture_size(picture), side)
+    height, width = resized_size(*height_and_width(picture), side)
     image = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
     resized = np.asarray(image)
     if contract.form.image_input == "sam":
@@ -82,10 +82,10 @@ def encoder_inputs(picture: Picture, contract: Contract) -> dict[str, Array]:
 def decoder_inputs(
     prompt: Prompt, embeddings: Array, size: tuple[int, int], contract: Contract
 ) -> dict[str, Array]:
-    """The decoder's inputs for a prompt on a picture of this (height, width).
+    """The decoder's inputs for a prompt on an image of this (height, width).
 
     Raises:
-        UsageError: the prompt is empty, outside the picture, or takes too many slots.
+        UsageError: the prompt is empty, outside the image, or takes too many slots.
     """
     check_prompt(prompt, size, contract)
     prompt = clipped(prompt, size)

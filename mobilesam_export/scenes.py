@@ -1,7 +1,7 @@
-"""Seeded pictures of layered shapes with exact masks: something that belongs to nobody.
+"""Seeded images of layered shapes with exact masks: something that belongs to nobody.
 
 They are what the demo weights are trained on, and what `verify`, calibration and the tests use
-where the user gives no pictures. Shapes lie in layers, so the mask of one is what the later ones
+where the user gives no images. Shapes lie in layers, so the mask of one is what the later ones
 leave visible of it.
 """
 
@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from mobilesam_export.prompts import Picture
+from mobilesam_export.prompts import ImageArray
 
 # Training draws its seeds from here upwards, everything else from below: held out.
 TRAINING_SEEDS = 1_000_000
 FEWEST_SHAPES, MOST_SHAPES = 3, 9
-# A shape of which less is visible is no object: of the picture, and of the shape itself.
+# A shape of which less is visible is no object: of the image, and of the shape itself.
 LEAST_AREA, LEAST_VISIBLE = 1e-3, 0.35
 LEAST_CONTRAST = 35.0  # distance in RGB to what lies below: an object can be seen
 
@@ -29,19 +29,19 @@ Generator = np.random.Generator
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and the objects in it.
+    """A image and the objects in it.
 
     Attributes:
-        picture: (height, width, 3) uint8 RGB.
+        image: (height, width, 3) uint8 RGB.
         masks: (objects, height, width) bool; exact, disjoint, the visible part of each object.
     """
 
-    picture: Picture
+    picture: ImageArray
     masks: Mask
 
 
-def scene(seed: int, height: int, width: int) -> Picture:
-    """The picture alone; see `masked_scene`."""
+def scene(seed: int, height: int, width: int) -> ImageArray:
+    """The image alone; see `masked_scene`."""
     return masked_scene(seed, height, width).picture
 
 
@@ -60,7 +60,7 @@ def masked_scene(seed: int, height: int, width: int) -> Scene:
     drawn = np.zeros(count + 1)
     for number in range(1, count + 1):
         rows, columns, inside = _shape(random, height, width)
-        if not inside.any():  # between two pixels, in a very small picture
+        if not inside.any():  # between two pixels, in a very small image
             continue
         below = canvas[rows, columns]
         surface = _surface(random, inside.shape, _color(random, below[inside].mean(axis=0)))
@@ -135,7 +135,7 @@ def _clouds(random: Generator, height: int, width: int) -> Surface:
 
 
 def _shape(random: Generator, height: int, width: int) -> tuple[slice, slice, Mask]:
-    """Where a random shape is: its rows and columns, and a mask of that part of the picture."""
+    """Where a random shape is: its rows and columns, and a mask of that part of the image."""
     side = max(height, width)
     center = random.uniform(0.05, 0.95, 2) * (width, height)
     outlines = [center + side * outline for outline in _outlines(random)]
@@ -187,7 +187,7 @@ def _turned(random: Generator, points: NDArray[np.float64]) -> NDArray[np.float6
     return np.asarray(points @ np.array([[cos, sin], [-sin, cos]]))
 
 
-def _photograph(random: Generator, canvas: Surface) -> Picture:
+def _photograph(random: Generator, canvas: Surface) -> ImageArray:
     """Uneven light, a lens that is not quite sharp, and a sensor with noise."""
     from scipy.ndimage import gaussian_filter
 

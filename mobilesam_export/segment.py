@@ -1,4 +1,4 @@
-"""A bundle, a picture and a prompt -> a mask, as an app would make it."""
+"""A bundle, an image and a prompt -> a mask, as an app would make it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from mobilesam_export.bundle.manifest import Bundle
 from mobilesam_export.errors import OutputError, UsageError
 from mobilesam_export.files import check_output, write_whole
 from mobilesam_export.progress import step
-from mobilesam_export.prompts import Picture, Prompt
+from mobilesam_export.prompts import ImageArray, Prompt
 
 BACKGROUND = 0.4  # brightness of what is not in the mask, so that the mask keeps its own colors
 
@@ -33,14 +33,14 @@ class Segmentation:
     note: str
 
 
-def segment(opened: Bundle, picture: Picture, prompt: Prompt) -> Segmentation:
+def segment(opened: Bundle, picture: ImageArray, prompt: Prompt) -> Segmentation:
     """Run encoder and decoder of a bundle.
 
     Raises:
         UsageError: the prompt cannot be meant.
         BackendError: the bundle's files cannot be run here.
     """
-    prompts.check_prompt(prompt, prompts.picture_size(picture), opened.contract)
+    prompts.check_prompt(prompt, prompts.height_and_width(picture), opened.contract)
     with step("Loading the bundle"):
         predictor = opened.predictor()
     with step("Encoding the picture"):
@@ -49,7 +49,7 @@ def segment(opened: Bundle, picture: Picture, prompt: Prompt) -> Segmentation:
     return Segmentation(answer.mask, answer.predicted_iou, predictor.encoder.note)
 
 
-def overlay(picture: Picture, mask: NDArray[np.bool_], prompt: Prompt) -> Image.Image:
+def overlay(picture: ImageArray, mask: NDArray[np.bool_], prompt: Prompt) -> Image.Image:
     """The mask in its own colors in a white contour on a dimmed background, and the prompt.
 
     Args:
@@ -89,11 +89,11 @@ def _grown(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
     return mask
 
 
-def check_picture_paths(source: Path, paths: Sequence[Path]) -> None:
-    """Refuse, before any work is done, places where pictures cannot or must not be written.
+def check_image_paths(source: Path, paths: Sequence[Path]) -> None:
+    """Refuse, before any work is done, places where images cannot or must not be written.
 
     Raises:
-        UsageError: a suffix is not .png, a folder is not there, or a picture would be lost.
+        UsageError: a suffix is not .png, a folder is not there, or an image would be lost.
         OutputError: the system refuses the name.
     """
     for path in paths:
@@ -107,7 +107,7 @@ def check_picture_paths(source: Path, paths: Sequence[Path]) -> None:
         raise UsageError(f"mask and overlay are both to be {paths[0]}; choose two names")
 
 
-def save_picture(image: Image.Image, path: Path) -> None:
+def save_image(image: Image.Image, path: Path) -> None:
     """Write a PNG completely or not at all.
 
     Raises:

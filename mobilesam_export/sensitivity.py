@@ -31,7 +31,7 @@ from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import step
 from mobilesam_export.target import Recipe
 from mobilesam_export.verification import cases as verification_cases
-from mobilesam_export.verification.cases import PictureCase
+from mobilesam_export.verification.cases import ImageCase
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 LLOYD_STEPS = 12  # of k-means in one dimension; more changes the third digit of a PSNR
@@ -48,7 +48,7 @@ class Damage:
         graph: "encoder" or "decoder".
         group: path of a module or weight, as a pattern of a recipe's exceptions.
         numbers: how many weights are rounded.
-        embedding_psnr_db: the worst of the pictures; None in the decoder.
+        embedding_psnr_db: the worst of the images; None in the decoder.
         mask_iou_mean: over all verification prompts, against float32.
         mask_iou_min: the worst of them.
     """
@@ -133,14 +133,14 @@ def save_plot(found: Sensitivity, path: Path) -> None:
 
 
 def measure(
-    graphs: Sequence[Graph], recipe: Recipe, cases: Sequence[PictureCase], contract: Contract
+    graphs: Sequence[Graph], recipe: Recipe, cases: Sequence[ImageCase], contract: Contract
 ) -> Iterator[Damage]:
     """Round one group after the other.
 
     Args:
         graphs: encoder and decoder in export form.
         recipe: what is rounded and how; its exceptions are left out of account.
-        cases: pictures with prompts and PyTorch's answers.
+        cases: images with prompts and PyTorch's answers.
         contract: of the graphs.
 
     Yields:
@@ -258,7 +258,7 @@ def _round_activation(value: Tensor, activations: str) -> Tensor:
     return value
 
 
-def _answer(predictor: Predictor, case: PictureCase, *, encoded: bool) -> tuple[float, list[float]]:
+def _answer(predictor: Predictor, case: ImageCase, *, encoded: bool) -> tuple[float, list[float]]:
     """PSNR of the embedding, and mask IoU of every prompt; what has not changed is not run."""
     image = predictor.embed(case.picture) if encoded else case.embedded
     ious = [

@@ -26,7 +26,7 @@ class Session:
             own memory, and is back when it is done; and one that fetches the outputs. For
             runtimes on such devices, to time the file without the way there and back.
         observe: input arrays, and what to call with name and value of each float tensor on the way
-            from the picture (or its embedding) to an output, in order and in the type that the
+            from the image (or its embedding) to an output, in order and in the type that the
             file gives it; for runtimes that can show them.
     """
 

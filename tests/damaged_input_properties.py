@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mobilesam_export.errors import PictureError
+from mobilesam_export.errors import ImageError
 from mobilesam_export.evaluation import dataset
 from mobilesam_export.images import read_image
 from mobilesam_export.scenes import scene
@@ -79,7 +79,7 @@ def write_images(folder: Path) -> None:
 def result_or_refusal(read: Callable[[], Result]) -> Result | str:
     try:
         return read()
-    except PictureError as exc:
+    except ImageError as exc:
         return str(exc)
 
 

@@ -18,7 +18,7 @@ SCENE = scene(7, 60, 80)  # 80 wide, 60 high
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
-    """A picture of 80 x 60."""
+    """A image of 80 x 60."""
     path = tmp_path / "photo.png"
     Image.fromarray(SCENE).save(path)
     return path
@@ -160,7 +160,7 @@ def test_any_number_of_points_where_the_decoder_takes_them(
         assert mask.size == (80, 60)
 
 
-# Pictures that are only unusual. All must give a mask of the size that a viewer shows.
+# Images that are only unusual. All must give a mask of the size that a viewer shows.
 
 
 def save_16_bit(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""TFLite bundles with damaged or foreign files, recipes that cannot be, pictures that are none."""
+"""TFLite bundles with damaged or foreign files, recipes that cannot be, images that are none."""
 
 import shutil
 from collections.abc import Callable

@@ -17,22 +17,22 @@ from mobilesam_export.graphs import split_graphs
 from mobilesam_export.metrics import psnr_db
 from mobilesam_export.model import Sam
 from mobilesam_export.verification import cases
-from mobilesam_export.verification.cases import PictureCase
+from mobilesam_export.verification.cases import ImageCase
 from tests.conftest import SIZE
 
 CONTRACT = plain_contract(SIZE, 6)
 
 
 @pytest.fixture(scope="module")
-def case(sam: Sam) -> PictureCase:
+def case(sam: Sam) -> ImageCase:
     return cases.reference_cases(reference.load(sam, CONTRACT))[0]
 
 
-def inputs(case: PictureCase, graph: str) -> dict[str, Array]:
+def inputs(case: ImageCase, graph: str) -> dict[str, Array]:
     return graph_inputs(case, CONTRACT, graph)
 
 
-def test_eager_float32_is_the_reference(sam: Sam, case: PictureCase) -> None:
+def test_eager_float32_is_the_reference(sam: Sam, case: ImageCase) -> None:
     way = Way("eager", "float32", "cpu")
     encoder, decoder = (open_graph(sam, CONTRACT, name, way) for name in ("encoder", "decoder"))
     found = encoder.run(inputs(case, "encoder"))["image_embeddings"]
@@ -42,7 +42,7 @@ def test_eager_float32_is_the_reference(sam: Sam, case: PictureCase) -> None:
         np.testing.assert_allclose(outputs[name], expected, atol=1e-3)
 
 
-def test_bfloat16_is_near_and_says_what_it_is(sam: Sam, case: PictureCase) -> None:
+def test_bfloat16_is_near_and_says_what_it_is(sam: Sam, case: ImageCase) -> None:
     session = open_graph(sam, CONTRACT, "encoder", Way("eager", "bfloat16", "cpu"))
     found = session.run(inputs(case, "encoder"))["image_embeddings"]
     assert found.dtype == np.float32
@@ -75,7 +75,7 @@ def test_the_decoder_makes_its_constants_where_its_inputs_are(sam: Sam) -> None:
 
 
 @pytest.mark.slow
-def test_compiled_is_the_reference(sam: Sam, case: PictureCase) -> None:
+def test_compiled_is_the_reference(sam: Sam, case: ImageCase) -> None:
     session = open_graph(sam, CONTRACT, "decoder", Way("compiled", "float32", "cpu"))
     outputs = session.run(inputs(case, "decoder"))
     for name, expected in case.prompts[0].answer.outputs.items():

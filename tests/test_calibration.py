@@ -1,4 +1,4 @@
-"""Calibration: the samples of static recipes, and pictures that cannot give any."""
+"""Calibration: the samples of static recipes, and images that cannot give any."""
 
 from collections.abc import Callable
 from functools import cache
@@ -15,7 +15,7 @@ from mobilesam_export.backends import reference
 from mobilesam_export.calibration import Calibration
 from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.contract import Contract
-from mobilesam_export.errors import PictureError
+from mobilesam_export.errors import ImageError
 from mobilesam_export.model import build_sam
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.scenes import scene
@@ -118,12 +118,12 @@ def test_generated_scenes_are_not_those_of_verification() -> None:
 
 
 def test_a_large_folder_is_thinned_out_by_the_seed(tmp_path: Path) -> None:
-    for number in range(calibration.MAX_PICTURES + 8):
+    for number in range(calibration.MAX_IMAGES + 8):
         (tmp_path / f"{number:03}.png").touch()
-    found = calibration.find_pictures(tmp_path)
-    assert len(found) == calibration.MAX_PICTURES
-    assert found == sorted(found) == calibration.find_pictures(tmp_path)
-    assert found[-1].name > f"{calibration.MAX_PICTURES:03}.png"
+    found = calibration.find_images(tmp_path)
+    assert len(found) == calibration.MAX_IMAGES
+    assert found == sorted(found) == calibration.find_images(tmp_path)
+    assert found[-1].name > f"{calibration.MAX_IMAGES:03}.png"
 
 
 def remove_all(folder: Path) -> None:
@@ -171,7 +171,7 @@ def test_bad_folders_are_refused_in_one_line(
     copied: Path, damage: Callable[[Path], None], message: str
 ) -> None:
     damage(copied)
-    with pytest.raises(PictureError, match=message) as caught:
+    with pytest.raises(ImageError, match=message) as caught:
         collect(copied)
     assert "\n" not in str(caught.value)
 

@@ -103,7 +103,7 @@ def test_segment_writes_a_mask_of_the_picture_s_size(
 def test_both_onnx_targets_give_the_same_mask(
     onnx_bundle: Path, onnx_sam_bundle: Path, tmp_path: Path
 ) -> None:
-    """A square picture has no padding, and so not even the fill color is between them."""
+    """A square image has no padding, and so not even the fill color is between them."""
     Image.fromarray(scene(3, 80, 80)).save(tmp_path / "photo.png")
     for name, bundle in (("a.png", onnx_bundle), ("b.png", onnx_sam_bundle)):
         run("segment", bundle, "photo.png", "--point", "30,40", "-o", name, cwd=tmp_path)

@@ -20,7 +20,7 @@ from mobilesam_export.predictor import Predictor
 from mobilesam_export.prompts import Prompt
 from mobilesam_export.target import load_target
 from mobilesam_export.verification import diagnosis, verify
-from mobilesam_export.verification.cases import PictureCase, reference_cases
+from mobilesam_export.verification.cases import ImageCase, reference_cases
 from mobilesam_export.verification.status import Status
 from mobilesam_export.verification.verify import Report
 
@@ -30,7 +30,7 @@ Fault = Callable[[onnx.GraphProto, onnx.NodeProto], list[onnx.NodeProto]]
 
 
 @pytest.fixture(scope="module")
-def cases(onnx_bundle: Path) -> tuple[PictureCase, ...]:
+def cases(onnx_bundle: Path) -> tuple[ImageCase, ...]:
     contract = open_bundle(onnx_bundle).contract
     sam = build_sam(seeded_state_dict(0), contract.image_size)
     return reference_cases(reference.load(sam, contract))
@@ -87,7 +87,7 @@ def ignore(graph: onnx.GraphProto, node: onnx.NodeProto) -> list[onnx.NodeProto]
     ]
 
 
-def report_on(folder: Path, bundle: Path, cases: tuple[PictureCase, ...]) -> Report:
+def report_on(folder: Path, bundle: Path, cases: tuple[ImageCase, ...]) -> Report:
     contract = open_bundle(bundle).contract
     predictor = Predictor(
         backend.load(folder / "encoder.onnx", contract.encoder),
@@ -106,7 +106,7 @@ def report_on(folder: Path, bundle: Path, cases: tuple[PictureCase, ...]) -> Rep
 )
 def test_a_spoiled_layer_is_named(
     onnx_bundle: Path,
-    cases: tuple[PictureCase, ...],
+    cases: tuple[ImageCase, ...],
     tmp_path: Path,
     fault: Fault,
     expected: str,
@@ -119,7 +119,7 @@ def test_a_spoiled_layer_is_named(
 
 
 def test_a_layer_that_ignores_the_picture_is_named(
-    onnx_bundle: Path, cases: tuple[PictureCase, ...], tmp_path: Path
+    onnx_bundle: Path, cases: tuple[ImageCase, ...], tmp_path: Path
 ) -> None:
     plant(onnx_bundle / "encoder.onnx", tmp_path / "encoder.onnx", LAYER, ignore)
     report = report_on(tmp_path, onnx_bundle, cases)
@@ -127,7 +127,7 @@ def test_a_layer_that_ignores_the_picture_is_named(
     assert report.first_wrong.startswith("encoder: zero (Mul) is the same for two")
 
 
-def test_what_is_right_is_not_blamed(onnx_bundle: Path, cases: tuple[PictureCase, ...]) -> None:
+def test_what_is_right_is_not_blamed(onnx_bundle: Path, cases: tuple[ImageCase, ...]) -> None:
     report = report_on(onnx_bundle, onnx_bundle, cases)
     assert report.status is Status.PASSED
     assert report.first_wrong == ""
@@ -135,13 +135,13 @@ def test_what_is_right_is_not_blamed(onnx_bundle: Path, cases: tuple[PictureCase
 
 @pytest.mark.parametrize("graph", ["encoder", "decoder"])
 def test_no_layer_of_a_right_file_looks_wrong(
-    onnx_bundle: Path, cases: tuple[PictureCase, ...], graph: str
+    onnx_bundle: Path, cases: tuple[ImageCase, ...], graph: str
 ) -> None:
     contract = open_bundle(onnx_bundle).contract
     given = [prompts.encoder_inputs(case.picture, contract) for case in cases]
     if graph == "decoder":
         prompt = cases[0].prompts[0].prompt
-        size = prompts.picture_size(cases[0].picture)
+        size = prompts.height_and_width(cases[0].picture)
         given = [prompts.decoder_inputs(prompt, c.embeddings, size, contract) for c in cases]
     session = backend.load(onnx_bundle / f"{graph}.onnx", getattr(contract, graph))
     assert session.observe is not None
@@ -152,7 +152,7 @@ def test_no_layer_of_a_right_file_looks_wrong(
 
 
 def test_core_ml_programs_are_looked_into_too(
-    coreml_bundle: Path, cases: tuple[PictureCase, ...]
+    coreml_bundle: Path, cases: tuple[ImageCase, ...]
 ) -> None:
     from mobilesam_export.backends.coreml import backend as coreml
 
@@ -161,7 +161,7 @@ def test_core_ml_programs_are_looked_into_too(
     given = [prompts.encoder_inputs(case.picture, contract) for case in cases]
     assert session.observe is not None
     assert diagnosis.first_wrong(session.observe, given[0], given[1]) == ""
-    # Two pictures that are one: every layer is the same, so the first of them is named.
+    # Two images that are one: every layer is the same, so the first of them is named.
     found = diagnosis.first_wrong(session.observe, given[0], dict(given[0]))
     assert "is the same for two different pictures" in found
 

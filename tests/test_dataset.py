@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from mobilesam_export.errors import PictureError, UsageError
+from mobilesam_export.errors import ImageError, UsageError
 from mobilesam_export.evaluation import dataset
 from mobilesam_export.scenes import scene
 
@@ -97,7 +97,7 @@ def test_what_is_no_object_is_left_out_and_named(
 
 def test_annotations_of_another_size_are_refused(pictures: Path, write: Write) -> None:
     path = write(images=[{"id": 7, "file_name": "a.png", "height": 9, "width": 8}])
-    with pytest.raises(PictureError, match=r"a\.png is 60 x 40, its annotations are for 8 x 9"):
+    with pytest.raises(ImageError, match=r"a\.png is 60 x 40, its annotations are for 8 x 9"):
         dataset.coco(pictures, path).read("a.png")
 
 
@@ -131,14 +131,14 @@ def test_what_is_no_coco_file_is_refused(text: str, said: str, tmp_path: Path) -
 
 def test_a_folder_gives_its_pictures_without_masks(pictures: Path) -> None:
     (pictures / "notes.txt").touch()
-    found = dataset.picture_folder(pictures)
+    found = dataset.image_folder(pictures)
     assert found.names == ("a.png",)
     assert found.read("a.png").masks is None
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no picture under"):
-        dataset.picture_folder(tmp_path)
+        dataset.image_folder(tmp_path)
 
 
 def test_held_out_scenes_are_never_those_of_training() -> None:
@@ -165,7 +165,7 @@ def test_one_id_of_two_files_is_refused_by_name_and_the_rest_goes_on(
     images = [{"file_name": n, "id": i} for n, i in zip(names, ids, strict=True)]
     data = dataset.coco(pictures, write(**listed(*images)))
     for name, other in (("a.png", "b.png"), ("b.png", "a.png")):
-        with pytest.raises(PictureError, match=f"image id 1 stands for {name} and {other}"):
+        with pytest.raises(ImageError, match=f"image id 1 stands for {name} and {other}"):
             data.read(name)
     found = data.read("c.png")
     assert found.masks is not None
@@ -174,13 +174,13 @@ def test_one_id_of_two_files_is_refused_by_name_and_the_rest_goes_on(
 
 def test_one_file_with_two_ids_is_refused_by_name(pictures: Path, write: Write) -> None:
     parts = listed({"file_name": "a.png", "id": 1}, {"file_name": "a.png", "id": 2})
-    with pytest.raises(PictureError, match=r"a\.png is listed with several ids or sizes \(1, 2\)"):
+    with pytest.raises(ImageError, match=r"a\.png is listed with several ids or sizes \(1, 2\)"):
         dataset.coco(pictures, write(**parts)).read("a.png")
 
 
 def test_two_spellings_of_one_file_are_refused_by_name(pictures: Path, write: Write) -> None:
     parts = listed({"file_name": "a.png"}, {"file_name": "./a.png"})
-    with pytest.raises(PictureError, match="is listed by two names"):
+    with pytest.raises(ImageError, match="is listed by two names"):
         dataset.coco(pictures, write(**parts)).read("a.png")
 
 
@@ -217,7 +217,7 @@ def test_another_kind_of_size_is_refused_by_name(
     width: object, pictures: Path, write: Write
 ) -> None:
     path = write(**listed({"file_name": "a.png", "width": width}))
-    with pytest.raises(PictureError, match=r"image a\.png has the width .*, expected a whole"):
+    with pytest.raises(ImageError, match=r"image a\.png has the width .*, expected a whole"):
         dataset.coco(pictures, path).read("a.png")
 
 

@@ -13,7 +13,7 @@ from mobilesam_export.backends import reference
 from mobilesam_export.checkpoint.load import load_checkpoint
 from mobilesam_export.contract import Contract
 from mobilesam_export.evaluation.dataset import held_out_scenes
-from mobilesam_export.evaluation.scores import Candidate, Evaluation, Score, evaluate_pictures
+from mobilesam_export.evaluation.scores import Candidate, Evaluation, Score, evaluate_images
 from mobilesam_export.model import build_sam
 from mobilesam_export.target import load_target
 from tests.cli_runner import warm
@@ -55,7 +55,7 @@ def scores(side: int, scenes: int) -> dict[str, float]:
     one = Candidate("demo", "", reference.load(sam, contract), 0)
     dataset = held_out_scenes(scenes, side)
     evaluation = Evaluation({"demo": Score()})
-    for record in evaluate_pictures([one], None, dataset, dataset.names):
+    for record in evaluate_images([one], None, dataset, dataset.names):
         evaluation.add(record)
     return evaluation.scores["demo"].means()
 

@@ -22,7 +22,7 @@ from mobilesam_export.evaluation.scores import (
     Evaluation,
     Score,
     boundary_iou,
-    evaluate_pictures,
+    evaluate_images,
     stability,
 )
 from mobilesam_export.predictor import Predictor
@@ -72,7 +72,7 @@ def _middle(mask: np.ndarray[Any, Any], x: float, y: float) -> tuple[float, floa
 def figures(sign: float) -> dict[str, float]:
     one = candidate(SCENES, sign)
     evaluation = Evaluation({one.name: Score()})
-    for record in evaluate_pictures([one], None, SCENES, SCENES.names):
+    for record in evaluate_images([one], None, SCENES, SCENES.names):
         evaluation.add(json.loads(json.dumps(record)))
     return evaluation.scores[one.name].means()
 
@@ -163,7 +163,7 @@ def test_files_and_pytorch_score_alike_and_a_second_run_goes_on(
     assert means[0]["click"] == pytest.approx(means[1]["click"], abs=1e-3)
     assert found["pictures"] == 2
     page = report.read_text()
-    assert page.count("data:image/jpeg;base64,") == 2 * 2 * 2  # pictures, prompts, candidates
+    assert page.count("data:image/jpeg;base64,") == 2 * 2 * 2  # images, prompts, candidates
     assert not re.search(r'(src|href)="(?!data:)', page)  # nothing from elsewhere
     again = evaluate(tmp_path, *asked)
     assert again["candidates"] == found["candidates"]  # times too: nothing was run again

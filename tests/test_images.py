@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from mobilesam_export import images
-from mobilesam_export.errors import PictureError
+from mobilesam_export.errors import ImageError
 from mobilesam_export.images import read_image
 from mobilesam_export.scenes import scene
 
@@ -75,7 +75,7 @@ def test_an_orientation_that_does_not_exist_is_none(
 
 def test_a_damaged_exif_block_is_refused_in_one_line(tmp_path: Path) -> None:
     path = save(tmp_path, Image.fromarray(SCENE), exif=b"Exif\0\0XX" + bytes(20))
-    with pytest.raises(PictureError, match=r"p\.png has a damaged EXIF block") as caught:
+    with pytest.raises(ImageError, match=r"p\.png has a damaged EXIF block") as caught:
         read_image(path)
     assert "\n" not in str(caught.value)
 
@@ -90,20 +90,20 @@ def test_a_second_damage_to_exif_than_orientation_is_no_matter(tmp_path: Path) -
 
 def test_transparency_is_shown_on_white(tmp_path: Path) -> None:
     path = save(tmp_path, Image.new("RGBA", (2, 2), (255, 0, 0, 0)))
-    assert (images.load_picture(path) == 255).all()
+    assert (images.load_image(path) == 255).all()
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "LA", "YCbCr", "LAB"])
 def test_other_modes_become_rgb(tmp_path: Path, mode: str) -> None:
     path = save(tmp_path, Image.new(mode, (4, 2)), "p.tiff")
-    assert images.load_picture(path).shape == (2, 4, 3)
+    assert images.load_image(path).shape == (2, 4, 3)
 
 
 def test_too_many_pixels_are_refused_before_they_are_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(images, "MAX_PIXELS", 5)
-    with pytest.raises(PictureError, match="3 x 2"):
+    with pytest.raises(ImageError, match="3 x 2"):
         read_image(save(tmp_path, Image.new("RGB", (3, 2))))
 
 
@@ -141,7 +141,7 @@ AMBIGUOUS: dict[str, tuple[np.ndarray[Any, Any], str]] = {
 @pytest.mark.parametrize("name", AMBIGUOUS)
 def test_values_without_one_meaning_are_refused(name: str, tmp_path: Path) -> None:
     values, said = AMBIGUOUS[name]
-    with pytest.raises(PictureError, match=rf"p\.tif holds {said}; expected .* scale it to 8 bits"):
+    with pytest.raises(ImageError, match=rf"p\.tif holds {said}; expected .* scale it to 8 bits"):
         read_image(save_array(tmp_path, values))
 
 
@@ -167,7 +167,7 @@ def test_rgb_of_16_bits_that_uses_12_is_refused(tmp_path: Path) -> None:
     rgb16(path, SCENE.astype(np.uint16) << 8)
     assert np.array_equal(read_image(path).pixels, SCENE)
     rgb16(path, SCENE.astype(np.uint16) << 4)
-    with pytest.raises(PictureError, match="16 bits per channel and uses at most 14"):
+    with pytest.raises(ImageError, match="16 bits per channel and uses at most 14"):
         read_image(path)
 
 
@@ -176,7 +176,7 @@ def test_white_that_is_stored_as_0_is_refused_where_pillow_does_not_invert_it(
 ) -> None:
     image = Image.fromarray(GREY.astype(np.uint16) * 257)
     path = save(tmp_path, image, "p.tif", tiffinfo={images.PHOTOMETRIC: 0})
-    with pytest.raises(PictureError, match="stores white as 0"):
+    with pytest.raises(ImageError, match="stores white as 0"):
         read_image(path)
 
 
@@ -216,7 +216,7 @@ def test_heic_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     path = tmp_path / "IMG_0001.HEIC"
     path.write_bytes(HEIC)
-    with pytest.raises(PictureError, match=r"IMG_0001\.HEIC is a HEIC .*pip install pillow-heif"):
+    with pytest.raises(ImageError, match=r"IMG_0001\.HEIC is a HEIC .*pip install pillow-heif"):
         read_image(path)
 
 
@@ -228,7 +228,7 @@ def test_heic_is_opened_where_its_package_is_installed(
     monkeypatch.setitem(sys.modules, "pillow_heif", package)
     path = tmp_path / "IMG_0001.HEIC"
     path.write_bytes(HEIC)
-    with pytest.raises(PictureError, match="cannot read image"):  # by the package that is none
+    with pytest.raises(ImageError, match="cannot read image"):  # by the package that is none
         read_image(path)
     assert registered
 
@@ -240,7 +240,7 @@ def test_cut_files_are_refused_in_one_line(
     options = {"compression": "tiff_lzw"} if kind == "TIFF" else {}
     path = save(tmp_path, Image.fromarray(SCENE), f"p.{kind.lower()}", format=kind, **options)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    with pytest.raises(PictureError, match=rf"p\.{kind.lower()}") as caught:
+    with pytest.raises(ImageError, match=rf"p\.{kind.lower()}") as caught:
         read_image(path)
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")

@@ -1,4 +1,4 @@
-"""The evaluator as it is called: precision modes, pictures, inputs, and what it cannot run."""
+"""The evaluator as it is called: precision modes, images, inputs, and what it cannot run."""
 
 from pathlib import Path
 
@@ -82,7 +82,7 @@ def test_outputs_are_the_callers_own(tmp_path: Path) -> None:
     assert x.any()
 
 
-# --- pictures
+# --- images
 
 
 @pytest.mark.parametrize(("layout", "order"), [("RGB", [0, 1, 2]), ("BGR", [2, 1, 0])])

@@ -29,7 +29,7 @@ Sample = dict[str, Array]
 
 @pytest.fixture(scope="module")
 def samples() -> list[Sample]:
-    """One picture of noise."""
+    """One image of noise."""
     random = np.random.default_rng(0)
     return [{"image": random.integers(0, 256, (1, 256, 256, 3)).astype(np.uint8)}]
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mobilesam_export.contract import Array, Contract
-from mobilesam_export.errors import PictureError, UsageError
+from mobilesam_export.errors import ImageError, UsageError
 from mobilesam_export.predictor import Answer, Predictor, chosen_index
 from mobilesam_export.prompts import Prompt
 from mobilesam_export.scenes import scene
@@ -126,7 +126,7 @@ def test_a_file_is_read_as_its_pixels(tmp_path: Path, as_text: bool) -> None:
     ],
 )
 def test_other_arrays_are_refused(image: Any, said: str) -> None:
-    with pytest.raises(PictureError, match=re.escape(f"the path of a file, found {said}")):
+    with pytest.raises(ImageError, match=re.escape(f"the path of a file, found {said}")):
         predictor(SLOTS).embed(image)
 
 

@@ -101,7 +101,7 @@ def test_logits_are_upscaled_before_padding_is_cut_off() -> None:
     assert mask.shape == (512, 512)
     assert mask[:250, :120].all()
     assert not mask[260:].any()
-    portrait = prompts.upscale(logits, (512, 256), 256) > 0  # only the left half is picture
+    portrait = prompts.upscale(logits, (512, 256), 256) > 0  # only the left half is image
     assert portrait.shape == (512, 256)
     assert portrait[:250, :120].all()
     assert not portrait[:, 136:].any()

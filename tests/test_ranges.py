@@ -14,7 +14,7 @@ from mobilesam_export.graphs import ranges, split_graphs
 from mobilesam_export.model import Sam, build_sam, tiny_vit
 from mobilesam_export.target import load_target
 from mobilesam_export.verification import pessimistic
-from mobilesam_export.verification.cases import PictureCase, reference_cases
+from mobilesam_export.verification.cases import ImageCase, reference_cases
 from mobilesam_export.verification.float16 import Float16
 from mobilesam_export.verification.half import PessimisticFloat16
 from tests.stress_weights import Weights, scale_heads, scale_neck, scale_streams
@@ -36,7 +36,7 @@ def demo() -> Weights:
     return dict(load_checkpoint("demo").state_dict)
 
 
-def folded(weights: Weights) -> tuple[Sam, Sam, tuple[PictureCase, ...]]:
+def folded(weights: Weights) -> tuple[Sam, Sam, tuple[ImageCase, ...]]:
     """The model, the same folded, and what the model answers."""
     sam = build_sam(weights, SIZE)
     with ranges.observed(sam) as peaks:
@@ -44,7 +44,7 @@ def folded(weights: Weights) -> tuple[Sam, Sam, tuple[PictureCase, ...]]:
     return sam, ranges.fold_ranges(sam, ranges.choose_exponents(peaks)), expected
 
 
-def float16(sam: Sam, expected: tuple[PictureCase, ...]) -> Float16:
+def float16(sam: Sam, expected: tuple[ImageCase, ...]) -> Float16:
     halves = PessimisticFloat16(), PessimisticFloat16()
     encoder, decoder = (
         pessimistic.open_graph(graph, half, ())

@@ -1,4 +1,4 @@
-"""Scenes: seeded pictures with exact masks, at any size."""
+"""Scenes: seeded images with exact masks, at any size."""
 
 import time
 

@@ -22,7 +22,7 @@ from mobilesam_export.model import build_sam
 from mobilesam_export.sensitivity import Damage, Sensitivity
 from mobilesam_export.target import load_target
 from mobilesam_export.target.patterns import fitting
-from mobilesam_export.verification.cases import PictureCase, reference_cases
+from mobilesam_export.verification.cases import ImageCase, reference_cases
 from tests.cli_runner import USAGE, refused, warm
 from tests.conftest import DEFAULT
 
@@ -37,7 +37,7 @@ def graphs() -> tuple[Graph, Graph]:
 
 
 @cache
-def cases() -> tuple[PictureCase, ...]:
+def cases() -> tuple[ImageCase, ...]:
     sam = build_sam(seeded_state_dict(0), 256)
     return reference_cases(reference.load(sam, CONTRACT))[:1]
 

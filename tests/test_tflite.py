@@ -169,7 +169,7 @@ def test_added_constants_in_int8_are_within_half_a_step(bundle: Path) -> None:
 
 
 def test_the_encoder_is_one_partition_of_xnnpack(bundle: Path, sam: Sam, tmp_path: Path) -> None:
-    """All but the cast of the picture, which XNNPACK has no kernel for."""
+    """All but the cast of the image, which XNNPACK has no kernel for."""
     path = tmp_path / "encoder.tflite"
     path.write_bytes(quantized(bundle, sam, "encoder", "w8-dynamic"))
     for file in (path, bundle / "encoder.tflite"):

@@ -47,7 +47,7 @@ def test_memory_is_counted_in_three_ways(export: Callable[..., Path]) -> None:
     path = folder / "encoder.tflite"
     found = tflite_memory.measure(path)
     assert 0.9 * found["live"] <= found["arena"] <= 3 * found["live"]
-    assert found["live"] >= SIZE**2 * 3 * 4  # the centred picture
+    assert found["live"] >= SIZE**2 * 3 * 4  # the centred image
     assert found["process"] >= 0.9 * path.stat().st_size
 
 

@@ -15,7 +15,7 @@ from mobilesam_export.model import build_sam
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.target import load_target
 from mobilesam_export.verification import verify
-from mobilesam_export.verification.cases import PictureCase, reference_cases
+from mobilesam_export.verification.cases import ImageCase, reference_cases
 from mobilesam_export.verification.status import Status
 from mobilesam_export.verification.verify import Report
 
@@ -30,7 +30,7 @@ def right() -> Predictor:
 
 
 @cache
-def cases() -> tuple[PictureCase, ...]:
+def cases() -> tuple[ImageCase, ...]:
     return reference_cases(right())
 
 

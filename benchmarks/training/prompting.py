@@ -1,6 +1,6 @@
 """Prompts for the objects of a scene, as SAM was trained: clicks, jittered boxes, corrections.
 
-Coordinates are x, y in pixels of the square picture; a point is in the middle of its pixel, as
+Coordinates are x, y in pixels of the square image; a point is in the middle of its pixel, as
 the prompt encoder adds the half pixel itself.
 """
 

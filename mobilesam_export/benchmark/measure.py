@@ -14,7 +14,7 @@ from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import step
 from mobilesam_export.session import Session
 from mobilesam_export.target import Tolerance
-from mobilesam_export.verification.cases import PictureCase
+from mobilesam_export.verification.cases import ImageCase
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Subject:
         device: where it runs.
         runtime: what runs it, as far as that is known before.
         contract: of its graphs.
-        case: a picture and prompts with PyTorch's answers.
+        case: an image and prompts with PyTorch's answers.
         tolerance: how far off its answers may be.
         open: "encoder" or "decoder" -> a fresh session.
         reason: why it cannot be run here.
@@ -36,7 +36,7 @@ class Subject:
     device: str
     runtime: str
     contract: Contract
-    case: PictureCase
+    case: ImageCase
     tolerance: Tolerance
     open: Callable[[str], Session]
     reason: str = ""

@@ -1,4 +1,4 @@
-"""Measurements -> a picture: every time a dot, the median a line, a budget a dashed one."""
+"""Measurements -> an image: every time a dot, the median a line, a budget a dashed one."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ def plot(rows: Sequence[Row], limits_ms: Mapping[str, float], path: Path, title:
         rows: those with raw times are drawn.
         limits_ms: component -> its budget.
         path: ends in .png.
-        title: of the whole picture.
+        title: of the whole image.
 
     Raises:
         MeasurementError: there is nothing to draw.

@@ -2,7 +2,7 @@
 
 encoder          the encoder file, on an input that is ready
 decoder          the decoder file, on an embedding and a prompt that are ready
-preprocess       a decoded picture -> the encoder's input (resize, pad)
+preprocess       a decoded image -> the encoder's input (resize, pad)
 postprocess      the decoder's output -> a mask of the picture's size
 click_to_mask    a prompt -> a mask, the embedding at hand: prompt, decoder, postprocess
 picture_to_mask  everything: preprocess, encoder, click_to_mask
@@ -21,7 +21,7 @@ from mobilesam_export.metrics import mask_iou, psnr_db
 from mobilesam_export.predictor import EmbeddedImage, Predictor
 from mobilesam_export.session import Session
 from mobilesam_export.target import Tolerance
-from mobilesam_export.verification.cases import PictureCase
+from mobilesam_export.verification.cases import ImageCase
 
 COMPONENTS = (
     "encoder",
@@ -40,12 +40,12 @@ class Loaded:
 
     Attributes:
         predictor: the files.
-        case: the picture, its first prompt, and PyTorch's answers.
+        case: the image, its first prompt, and PyTorch's answers.
         tolerance: how far answers may be off.
     """
 
     predictor: Predictor
-    case: PictureCase
+    case: ImageCase
     tolerance: Tolerance
 
     def tasks(self, components: Sequence[str]) -> dict[str, Task]:
@@ -100,8 +100,8 @@ class Loaded:
         return "" if found >= limit else f"mask IoU {found:.4f}, expected >= {limit:g}"
 
 
-def graph_inputs(case: PictureCase, contract: Contract, graph: str) -> dict[str, Array]:
-    """What the encoder or the decoder alone is timed on: the picture, or its first prompt."""
+def graph_inputs(case: ImageCase, contract: Contract, graph: str) -> dict[str, Array]:
+    """What the encoder or the decoder alone is timed on: the image, or its first prompt."""
     if graph == "encoder":
         return prompts.encoder_inputs(case.picture, contract)
     image = case.embedded

@@ -1,7 +1,7 @@
-"""Golden vectors: a picture, prompts, and what PyTorch makes of them, to check on a device.
+"""Golden vectors: an image, prompts, and what PyTorch makes of them, to check on a device.
 
 Tensors are raw, little-endian, in C order, without a header; `golden.json` gives name, shape and
-type of each. Pictures and masks are PNG.
+type of each. Images and masks are PNG.
 """
 
 import json
@@ -16,14 +16,14 @@ from mobilesam_export import prompts
 from mobilesam_export.contract import Array, Contract
 from mobilesam_export.errors import BundleError
 from mobilesam_export.predictor import Answer
-from mobilesam_export.verification.cases import PictureCase, PromptCase
+from mobilesam_export.verification.cases import ImageCase, PromptCase
 
 
-def write(folder: Path, case: PictureCase, contract: Contract) -> None:
-    """Write one picture with all its prompts into a new folder."""
+def write(folder: Path, case: ImageCase, contract: Contract) -> None:
+    """Write one image with all its prompts into a new folder."""
     folder.mkdir()
     Image.fromarray(case.picture).save(folder / "picture.png")
-    height, width = prompts.picture_size(case.picture)
+    height, width = prompts.height_and_width(case.picture)
     inputs = prompts.encoder_inputs(case.picture, contract)
     index = {
         "picture": {"file": "picture.png", "width": width, "height": height},
@@ -36,10 +36,8 @@ def write(folder: Path, case: PictureCase, contract: Contract) -> None:
     (folder / "golden.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def _prompt(
-    folder: Path, case: PictureCase, item: PromptCase, contract: Contract
-) -> dict[str, Any]:
-    size = prompts.picture_size(case.picture)
+def _prompt(folder: Path, case: ImageCase, item: PromptCase, contract: Contract) -> dict[str, Any]:
+    size = prompts.height_and_width(case.picture)
     asked = prompts.decoder_inputs(item.prompt, case.embeddings, size, contract)
     del asked["image_embeddings"]  # the encoder's output, written once
     if item.prompt.mask_input is None:
@@ -73,7 +71,7 @@ def _tensor(folder: Path, stem: str, array: Array) -> dict[str, Any]:
     }
 
 
-def read(folder: Path) -> PictureCase:
+def read(folder: Path) -> ImageCase:
     """Read back what `write` has written.
 
     Raises:
@@ -83,7 +81,7 @@ def read(folder: Path) -> PictureCase:
         index = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
         (embeddings,) = _arrays(folder, index["encoder"]["outputs"]).values()
         cases = tuple(_read_prompt(folder, item) for item in index["prompts"])
-        return PictureCase(folder.name, _pixels(folder / "picture.png"), embeddings, cases)
+        return ImageCase(folder.name, _pixels(folder / "picture.png"), embeddings, cases)
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise BundleError(f"{folder} has no golden vectors that can be read: {exc}") from exc
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from mobilesam_export.bundle import golden, manifest, readme
 from mobilesam_export.bundle.contents import Contents
-from mobilesam_export.verification.cases import PictureCase
+from mobilesam_export.verification.cases import ImageCase
 
 
-def write_contents(stage: Path, contents: Contents, cases: Sequence[PictureCase]) -> None:
+def write_contents(stage: Path, contents: Contents, cases: Sequence[ImageCase]) -> None:
     """Add golden vectors, README and manifest to the converted files in `stage`."""
     golden.write(stage / "golden", cases[0], contents.contract)
     graphs = readme.graph_files(stage, contents.target.backend)

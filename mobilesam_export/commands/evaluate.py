@@ -34,8 +34,8 @@ WIDTH = 160  # characters of the table where there is no terminal
 def evaluate_command(report: Path | None, as_json: bool, **values: Any) -> int:
     """Mean IoU of each BUNDLE's masks by kind of prompt: clicks and boxes.
 
-    Against annotated masks, or on pictures without any against the float32 PyTorch model; without
-    pictures, on generated scenes that the demo weights were never trained on.
+    Against annotated masks, or on images without any against the float32 PyTorch model; without
+    images, on generated scenes that the demo weights were never trained on.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`segment`: clicks or a box on a picture to a mask, with a bundle's files."""
+"""`segment`: clicks or a box on an image to a mask, with a bundle's files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,8 @@ class SegmentOptions:
     """The options of `segment`.
 
     Attributes:
-        points: x and y in pixels of the picture, and where given the label 1 or 0.
-        box: x0, y0, x1, y1 in pixels of the picture.
+        points: x and y in pixels of the image, and where given the label 1 or 0.
+        box: x0, y0, x1, y1 in pixels of the image.
     """
 
     bundle: Path
@@ -105,14 +105,14 @@ def segment_command(**values: Any) -> int:
     from mobilesam_export.bundle.manifest import open_bundle
 
     options = SegmentOptions(**values)
-    segment.check_picture_paths(options.image, options.outputs)
+    segment.check_image_paths(options.image, options.outputs)
     opened = open_bundle(options.bundle)
     loaded = images.read_image(options.image)
     picture, prompt = loaded.pixels, options.prompt()
     result = segment.segment(opened, picture, prompt)
-    segment.save_picture(Image.fromarray(result.mask), options.out)
+    segment.save_image(Image.fromarray(result.mask), options.out)
     if options.overlay:
-        segment.save_picture(segment.overlay(picture, result.mask, prompt), options.overlay)
+        segment.save_image(segment.overlay(picture, result.mask, prompt), options.overlay)
     _print_result(result, options)
     notes = list(loaded.notes)
     if images.is_single_color(picture):

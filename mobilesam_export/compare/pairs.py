@@ -63,7 +63,7 @@ def opener(opened: Bundle, graph: str, device: str, threads: int) -> Open:
 
 
 def component_inputs(opened: Bundle, graph: str) -> dict[str, Array]:
-    """What a file is run on: its own golden picture and first prompt."""
+    """What a file is run on: its own golden image and first prompt."""
     return graph_inputs(golden.read(opened.folder / "golden"), opened.contract, graph)
 
 

@@ -16,7 +16,7 @@ PYTORCH = "PyTorch float32"
 
 
 def open_bundles(paths: Sequence[Path]) -> list[Bundle]:
-    """Bundles that can be evaluated on the same pictures.
+    """Bundles that can be evaluated on the same images.
 
     Raises:
         BundleError: one is damaged or no bundle. UsageError: their image sizes differ.

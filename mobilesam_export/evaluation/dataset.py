@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mobilesam_export.errors import PictureError, UsageError, one_line
+from mobilesam_export.errors import ImageError, UsageError, one_line
 from mobilesam_export.evaluation.coco_file import CocoImage, read_coco
 from mobilesam_export.evaluation.coco_masks import (
     InvalidMaskError,
@@ -24,7 +24,7 @@ from mobilesam_export.evaluation.coco_masks import (
 )
 from mobilesam_export.evaluation.coco_paths import locate
 from mobilesam_export.files import file_sha256
-from mobilesam_export.images import SUFFIXES, LoadedImage, Picture, read_image, upright
+from mobilesam_export.images import SUFFIXES, ImageArray, LoadedImage, read_image, upright
 from mobilesam_export.scenes import TRAINING_SEEDS, masked_scene
 
 Masks = NDArray[np.bool_]
@@ -36,13 +36,13 @@ class Sample:
     """One image.
 
     Attributes:
-        picture: (height, width, 3) uint8 RGB.
+        image: (height, width, 3) uint8 RGB.
         masks: (objects, height, width) bool, or None where nobody has drawn any.
         skipped: what was left out of the annotations, in words.
         notes: what a rule decided where the files do not say, in words.
     """
 
-    picture: Picture
+    picture: ImageArray
     masks: Masks | None
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -55,7 +55,7 @@ class Dataset:
     Attributes:
         description: one line for people.
         names: of the images, in order.
-        read: a name -> its sample. Raises PictureError.
+        read: a name -> its sample. Raises ImageError.
         files: of the images that are files, by name.
         annotations_sha256: of the file that the masks come from; None if there is none.
         problems: what was left out and belongs to no image, in words.
@@ -108,11 +108,11 @@ def held_out_scenes(count: int, side: int) -> Dataset:
     return Dataset(f"{count} held-out scenes of {side} x {side}", names, read)
 
 
-def picture_folder(folder: Path) -> Dataset:
-    """Every picture under a folder, without masks.
+def image_folder(folder: Path) -> Dataset:
+    """Every image under a folder, without masks.
 
     Raises:
-        UsageError: there is no such folder, or no picture in it.
+        UsageError: there is no such folder, or no image in it.
     """
     _check_folder(folder)
     files = {
@@ -152,14 +152,14 @@ def coco(folder: Path, annotations: Path) -> Dataset:
     def read(name: str) -> Sample:
         image, path = images[name], files.get(name)
         if image.fault:
-            raise PictureError(image.fault)
+            raise ImageError(image.fault)
         if path is None:
-            raise PictureError(
+            raise ImageError(
                 f"image {one_line(name)} is not under {folder}, nor is there one file of this "
                 "base name"
             )
         if owners[path] > 1:
-            raise PictureError(f"image {one_line(name)} is {path}, which is listed by two names")
+            raise ImageError(f"image {one_line(name)} is {path}, which is listed by two names")
         return _annotated(read_image(path), image)
 
     return Dataset(
@@ -233,7 +233,7 @@ def _frame(loaded: LoadedImage, image: CocoImage) -> tuple[bool, tuple[str, ...]
     (jsbroks/coco-annotator#228). Sizes tell the two apart if they differ.
 
     Raises:
-        PictureError: the annotations are for neither.
+        ImageError: the annotations are for neither.
     """
     name = one_line(image.name)
     height, width, _ = loaded.pixels.shape
@@ -243,7 +243,7 @@ def _frame(loaded: LoadedImage, image: CocoImage) -> tuple[bool, tuple[str, ...]
     if not possible:
         written = f"{image.width or '?'} x {image.height or '?'}"
         turned = "" if stored == shown else f" ({height} x {width} before its EXIF orientation)"
-        raise PictureError(
+        raise ImageError(
             f"picture {name} is {width} x {height}{turned}, its annotations are for {written}"
         )
     if len(possible) == 2 and stored != shown:  # the size of the image is not written

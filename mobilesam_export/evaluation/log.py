@@ -1,4 +1,4 @@
-"""Figures of an evaluation, one line of JSON per picture, so that a later run can go on.
+"""Figures of an evaluation, one line of JSON per image, so that a later run can go on.
 
 The first line says what is evaluated on what; a file of something else is never continued.
 """
@@ -16,7 +16,7 @@ class EvaluationLog:
     """Records of earlier runs, and a place for new ones.
 
     Attributes:
-        records: of the pictures that are done, in the order in which they were.
+        records: of the images that are done, in the order in which they were.
     """
 
     def __init__(self, path: Path | None, identity: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mobilesam_export.errors import PictureError
+from mobilesam_export.errors import ImageError
 from mobilesam_export.evaluation.dataset import Dataset
 from mobilesam_export.evaluation.report import Overlay
 from mobilesam_export.evaluation.scores import Candidate, questions_about
@@ -13,15 +13,15 @@ from mobilesam_export.segment import overlay
 def overlays(
     candidates: Sequence[Candidate], dataset: Dataset, names: Sequence[str]
 ) -> list[Overlay]:
-    """For each picture, each candidate's answer to a box and to a click on one object.
+    """For each image, each candidate's answer to a box and to a click on one object.
 
-    A picture that cannot be read, or has no objects, is left out; the evaluation has named it.
+    A image that cannot be read, or has no objects, is left out; the evaluation has named it.
     """
     found = []
     for name in names:
         try:
             sample = dataset.read(name)
-        except PictureError:
+        except ImageError:
             continue
         questions = questions_about(sample, candidates[0] if sample.masks is None else None)
         if not questions:

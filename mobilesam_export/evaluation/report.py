@@ -32,7 +32,7 @@ svg text { font: 11px system-ui, sans-serif; fill: #333 }
 
 @dataclass(frozen=True)
 class Overlay:
-    """One picture with one candidate's mask on it."""
+    """One image with one candidate's mask on it."""
 
     caption: str
     image: Image.Image
@@ -58,9 +58,9 @@ def render(
 
     Args:
         title: what was evaluated on what.
-        evaluation: with a picture at least.
+        evaluation: with an image at least.
         sizes: bytes of each candidate.
-        overlays: pictures to show.
+        overlays: images to show.
     """
     pictures = "".join(_figure(overlay) for overlay in overlays)
     problems, notes = (

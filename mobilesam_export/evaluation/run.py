@@ -1,4 +1,4 @@
-"""`evaluate` from options to figures: open, choose pictures, evaluate what is not done yet."""
+"""`evaluate` from options to figures: open, choose images, evaluate what is not done yet."""
 
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ from mobilesam_export.evaluation.log import EvaluationLog
 from mobilesam_export.evaluation.naming import folder_names
 from mobilesam_export.evaluation.overlays import overlays
 from mobilesam_export.evaluation.report import render
-from mobilesam_export.evaluation.scores import Candidate, Evaluation, Score, evaluate_pictures
+from mobilesam_export.evaluation.scores import Candidate, Evaluation, Score, evaluate_images
 from mobilesam_export.files import write_text
 from mobilesam_export.progress import items_bar
 
-SHOWN = 6  # pictures of the report
+SHOWN = 6  # images of the report
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class EvaluateOptions:
 
     Attributes:
         bundles: folders, one or more.
-        images: a folder of pictures; None for held-out scenes.
+        images: a folder of images; None for held-out scenes.
         annotations: a COCO file of instances for them; None to take PyTorch's own masks.
         scenes: how many, where there are no images.
-        limit: most pictures; None for all.
+        limit: most images; None for all.
         checkpoint: what the bundles were made of; None for what they name.
         pytorch: whether to evaluate the float32 PyTorch model beside them.
         save: a file of figures to write, or to go on with; None to keep nothing.
@@ -65,7 +65,7 @@ class EvaluationResult:
 
     Attributes:
         candidates: in the order of tables.
-        dataset: the pictures.
+        dataset: the images.
         evaluation: figures by candidate; at least one object was evaluated.
     """
 
@@ -99,7 +99,7 @@ class EvaluationResult:
 
 
 def run(options: EvaluateOptions) -> EvaluationResult:
-    """Evaluate every picture that `options.save` does not have yet.
+    """Evaluate every image that `options.save` does not have yet.
 
     Raises:
         MobileSamExportError: a bundle, checkpoint or file is wrong, or nothing was evaluated.
@@ -131,7 +131,7 @@ def _dataset(options: EvaluateOptions, opened: Bundle) -> Dataset:
         return dataset.held_out_scenes(options.scenes, opened.contract.image_size)
     if options.annotations:
         return dataset.coco(options.images, options.annotations)
-    return dataset.picture_folder(options.images)
+    return dataset.image_folder(options.images)
 
 
 def _evaluate(
@@ -152,7 +152,7 @@ def _evaluate(
                 evaluation.add(done[name])
         left = [name for name in names if name not in done]
         with items_bar("Evaluating", len(names), done=len(names) - len(left)) as advance:
-            for record in evaluate_pictures(result.candidates, reference, pictures, left):
+            for record in evaluate_images(result.candidates, reference, pictures, left):
                 log.append(record)
                 evaluation.add(record)
                 advance()

@@ -1,7 +1,7 @@
-"""How good are the masks? Bundles side by side on pictures whose masks are known.
+"""How good are the masks? Bundles side by side on images whose masks are known.
 
 Every object is asked for by one click, three clicks and a box. Where nobody has drawn masks, the
-float32 PyTorch model's answers to the same prompts stand for them. Nothing is kept of a picture
+float32 PyTorch model's answers to the same prompts stand for them. Nothing is kept of an image
 but its figures, so memory does not grow with their number.
 """
 
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from mobilesam_export import prompts
 from mobilesam_export.contract import Array, Contract
-from mobilesam_export.errors import PictureError
+from mobilesam_export.errors import ImageError
 from mobilesam_export.evaluation.dataset import Dataset, Sample
 from mobilesam_export.metrics import mask_iou
 from mobilesam_export.predictor import Answer, Predictor
-from mobilesam_export.prompts import Picture, Prompt
+from mobilesam_export.prompts import ImageArray, Prompt
 from mobilesam_export.session import Session
 from mobilesam_export.verification.cases import object_prompts
 
@@ -29,7 +29,7 @@ KINDS = ("click_best", "click", "clicks", "box")
 BOUNDARY_SHARE = 0.02  # of the diagonal (Boundary IoU, Cheng et al., 2021, arXiv:2103.16562)
 STABILITY_OFFSET = 1.0  # of the logits, as in SAM's automatic mask generator
 BINS = 20  # of the histogram of IoUs
-GRID = (0.25, 0.5, 0.75)  # clicks on pictures without masks, as shares of width and height
+GRID = (0.25, 0.5, 0.75)  # clicks on images without masks, as shares of width and height
 
 Mask = NDArray[np.bool_]
 
@@ -62,7 +62,7 @@ class Question:
 
 @dataclass
 class Score:
-    """Running figures of one candidate; the same size for any number of pictures."""
+    """Running figures of one candidate; the same size for any number of images."""
 
     objects: int = 0
     sums: dict[str, float] = field(default_factory=dict)
@@ -96,8 +96,8 @@ class Evaluation:
 
     Attributes:
         scores: by candidate.
-        pictures: how many were evaluated.
-        problems: of pictures and annotations that were left out, in words.
+        images: how many were evaluated.
+        problems: of images and annotations that were left out, in words.
         notes: what a rule decided where the files do not say, in words.
     """
 
@@ -117,29 +117,29 @@ class Evaluation:
             self.scores[name].add(found)
 
 
-def evaluate_pictures(
+def evaluate_images(
     candidates: Sequence[Candidate],
     reference: Candidate | None,
     dataset: Dataset,
     names: Sequence[str],
 ) -> Iterator[dict[str, Any]]:
-    """Evaluate picture by picture.
+    """Evaluate image by image.
 
     Args:
         candidates: at least one.
-        reference: the float32 model, for pictures without masks; None if there are none such.
-        dataset: where the pictures are.
-        names: of the pictures to evaluate.
+        reference: the float32 model, for images without masks; None if there are none such.
+        dataset: where the images are.
+        names: of the images to evaluate.
 
     Yields:
-        A record for each picture, ready for JSON: its name, problems, and for each candidate
+        A record for each image, ready for JSON: its name, problems, and for each candidate
         the figures of every object.
     """
     for name in names:
         record: dict[str, Any] = {"picture": name, "problems": [], "candidates": {}}
         try:
             sample = dataset.read(name)
-        except PictureError as exc:
+        except ImageError as exc:
             record["problems"].append(str(exc))
             yield record
             continue
@@ -157,7 +157,7 @@ def evaluate_pictures(
 
 
 def questions_about(sample: Sample, reference: Candidate | None) -> list[list[Question]]:
-    """For each object of a picture, the prompts it is asked for by."""
+    """For each object of an image, the prompts it is asked for by."""
     if sample.masks is not None:
         return [
             [Question(kind, prompt, mask) for kind, prompt in _prompts(mask).items()]
@@ -188,9 +188,9 @@ def _prompts(mask: Mask) -> dict[str, Prompt]:
 
 
 def answer(
-    candidate: Candidate, picture: Picture, questions: Sequence[Sequence[Question]]
+    candidate: Candidate, picture: ImageArray, questions: Sequence[Sequence[Question]]
 ) -> dict[str, Any]:
-    """One candidate's figures for one picture."""
+    """One candidate's figures for one image."""
     encoder_ms: list[float] = []
     decoder_ms: list[float] = []
     predictor = replace(

@@ -1,6 +1,6 @@
 """Pictures -> what Core ML hands to a program for an image input.
 
-Core ML only reorders the pixels of a picture. Scale and bias of coremltools' `ImageType` are
+Core ML only reorders the pixels of an image. Scale and bias of coremltools' `ImageType` are
 operations at the start of the program itself.
 """
 
@@ -16,7 +16,7 @@ _ORDERS = {"RGB": (0, 1, 2), "BGR": (2, 1, 0), "GRAYSCALE": (0,)}
 
 
 def image_tensor(array: Array, color: str, label: str) -> Tensor:
-    """The tensor that a program sees for a picture.
+    """The tensor that a program sees for an image.
 
     Args:
         array: (1, H, W, 3) uint8 RGB; (1, H, W, 1) uint8 where `color` is "GRAYSCALE".

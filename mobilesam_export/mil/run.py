@@ -94,13 +94,13 @@ class Interpreter:
 
         Args:
             inputs: by name, shaped and typed as the program declares; an image input as
-                (1, H, W, 3) uint8 RGB, or (1, H, W, 1) where the program wants a grey picture.
+                (1, H, W, 3) uint8 RGB, or (1, H, W, 1) where the program wants a grey image.
             around: gives the context in which each operation is computed, for another arithmetic.
             observe: called with each operation, output and its tensor *before* it is rounded.
 
         Returns:
             The outputs by name, in the declared types; float16 comes as float32 in mode "float32".
-            An output that Core ML would turn into a picture is the tensor that it would turn.
+            An output that Core ML would turn into an image is the tensor that it would turn.
 
         Raises:
             BackendError: an input is missing, too many or of the wrong shape or type, or an

@@ -1,7 +1,7 @@
 """SAM's mask decoder, which MobileSAM keeps unchanged: embedding and prompt tokens -> masks.
 
 Architecture: Segment Anything (Kirillov et al., 2023, arXiv:2304.02643), section "Mask decoder".
-Shapes: B prompts on one picture, T tokens, P = (S/16)**2 positions of the embedding, C = 256.
+Shapes: B prompts on one image, T tokens, P = (S/16)**2 positions of the embedding, C = 256.
 """
 
 import torch

@@ -36,7 +36,7 @@ class PositionEmbeddingRandom(nn.Module):
 
 
 class PromptEncoder(nn.Module):
-    """B prompts on one picture -> sparse (B, tokens, 256) and dense (B, 256, S/16, S/16)."""
+    """B prompts on one image -> sparse (B, tokens, 256) and dense (B, 256, S/16, S/16)."""
 
     def __init__(self, image_size: int) -> None:
         super().__init__()

@@ -41,7 +41,7 @@ class Sam(nn.Module):
         box: Tensor | None = None,
         mask_input: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """B prompts of one kind on one picture -> logits (B, 4, S/4, S/4), predicted IoU (B, 4).
+        """B prompts of one kind on one image -> logits (B, 4, S/4, S/4), predicted IoU (B, 4).
 
         Args:
             image_embeddings: (1, 256, S/16, S/16) float32, from `encode`.

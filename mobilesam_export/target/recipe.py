@@ -95,7 +95,7 @@ class Recipe:
 
     @property
     def calibrated(self) -> bool:
-        """Whether the export needs sample pictures."""
+        """Whether the export needs sample images."""
         return self.activations in ("int8", "int16") or self.calibrate_weights
 
     def patterns(self, graph: str) -> Iterator[tuple[str, ...]]:

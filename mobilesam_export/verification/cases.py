@@ -1,6 +1,6 @@
-"""The fixed pictures and prompts that every file is held to, with PyTorch's answers.
+"""The fixed images and prompts that every file is held to, with PyTorch's answers.
 
-In: a predictor that is the reference. Out: `PictureCase`s, which `verify` compares with
+In: a predictor that is the reference. Out: `ImageCase`s, which `verify` compares with
 and `bundle` writes down as golden vectors.
 """
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mobilesam_export import prompts
 from mobilesam_export.contract import Array
 from mobilesam_export.predictor import Answer, EmbeddedImage, Predictor
-from mobilesam_export.prompts import Picture, Prompt
+from mobilesam_export.prompts import ImageArray, Prompt
 from mobilesam_export.scenes import Scene, bounding_box, innermost_point, masked_scene
 
 MASK_PROMPT = "click-mask"
@@ -29,7 +29,7 @@ class PromptCase:
 
     Attributes:
         name: "click", "clicks", "box", "box-click" or "click-mask".
-        prompt: in pixels of the picture.
+        prompt: in pixels of the image.
         answer: the reference's.
     """
 
@@ -39,18 +39,18 @@ class PromptCase:
 
 
 @dataclass(frozen=True)
-class PictureCase:
-    """One picture, its embedding by the reference, and its prompts."""
+class ImageCase:
+    """One image, its embedding by the reference, and its prompts."""
 
     name: str
-    picture: Picture
+    picture: ImageArray
     embeddings: Array
     prompts: tuple[PromptCase, ...]
 
     @property
     def embedded(self) -> EmbeddedImage:
-        """The picture as the reference's encoder has seen it, for a decoder alone."""
-        return EmbeddedImage(self.embeddings, prompts.picture_size(self.picture))
+        """The image as the reference's encoder has seen it, for a decoder alone."""
+        return EmbeddedImage(self.embeddings, prompts.height_and_width(self.picture))
 
 
 def verification_scenes(image_size: int) -> dict[str, Scene]:
@@ -82,7 +82,7 @@ def object_prompts(mask: NDArray[np.bool_], slots: int) -> dict[str, Prompt]:
 
 def reference_cases(
     predictor: Predictor, scenes: Mapping[str, Scene] | None = None
-) -> tuple[PictureCase, ...]:
+) -> tuple[ImageCase, ...]:
     """Ask the reference everything that files will be asked.
 
     Of each scene, about the largest object whose best mask is no near tie (see `CLEAR`).
@@ -92,10 +92,10 @@ def reference_cases(
         scenes: by name, each with an object at least; None for those of `verify`.
     """
     scenes = scenes or verification_scenes(predictor.contract.image_size)
-    return tuple(_picture_case(name, scene, predictor) for name, scene in scenes.items())
+    return tuple(_image_case(name, scene, predictor) for name, scene in scenes.items())
 
 
-def _picture_case(name: str, scene: Scene, predictor: Predictor) -> PictureCase:
+def _image_case(name: str, scene: Scene, predictor: Predictor) -> ImageCase:
     image = predictor.embed(scene.picture)
 
     def answer(label: str, prompt: Prompt) -> PromptCase:
@@ -107,7 +107,7 @@ def _picture_case(name: str, scene: Scene, predictor: Predictor) -> PictureCase:
         if _lead(tried[-1]) >= CLEAR:
             break
     clearest = max(tried, key=_lead)
-    return PictureCase(name, scene.picture, image.embeddings, tuple(clearest))
+    return ImageCase(name, scene.picture, image.embeddings, tuple(clearest))
 
 
 def _object_cases(

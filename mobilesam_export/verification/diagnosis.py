@@ -1,8 +1,8 @@
-"""Where does a file go wrong? Its tensors for two pictures, in order -> the first that cannot be.
+"""Where does a file go wrong? Its tensors for two images, in order -> the first that cannot be.
 
 Asked only when `verify` has failed. There is no reference inside a converted graph, so what is
 looked for is wrong in any network: numbers that are not finite, as after an overflow, a tensor that
-is the same for two different pictures, and one of which a large part is stuck at its largest or
+is the same for two different images, and one of which a large part is stuck at its largest or
 smallest value, as after a clamp. A file that is merely inaccurate has no such layer.
 """
 
@@ -17,7 +17,7 @@ FLOAT16_MAX = 65504.0
 MASKED = -2048.0  # numbers below are attention logits of empty prompt slots, meant to be constant
 SMALLEST = 1024  # numbers; small tensors (labels, switches, sizes) are often constant or two-valued
 STUCK_SHARE = 0.25  # of a tensor at one value other than 0, which ReLU and padding give
-SAMPLED = 4096  # numbers that are kept of a tensor, to compare two pictures
+SAMPLED = 4096  # numbers that are kept of a tensor, to compare two images
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ def first_wrong(observe: Observe, first: dict[str, Array], second: dict[str, Arr
 
     Args:
         observe: calls its second argument with the name and value of each tensor that depends on
-            the picture, in order; see `contract.Session`.
-        first: inputs for one picture.
+            the image, in order; see `contract.Session`.
+        first: inputs for one image.
         second: inputs for another.
     """
     found: list[Summary] = []

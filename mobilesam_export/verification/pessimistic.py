@@ -14,7 +14,7 @@ from mobilesam_export.graphs import Graph, as_session
 from mobilesam_export.metrics import mask_iou, psnr_db
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.session import Session
-from mobilesam_export.verification.cases import PictureCase
+from mobilesam_export.verification.cases import ImageCase
 from mobilesam_export.verification.float16 import Float16
 from mobilesam_export.verification.half import FLOAT16_MAX, PessimisticFloat16
 
@@ -25,7 +25,7 @@ def measure(
     sessions: tuple[Session, Session],
     halves: tuple[PessimisticFloat16, PessimisticFloat16],
     contract: Contract,
-    expected: Sequence[PictureCase],
+    expected: Sequence[ImageCase],
 ) -> Float16:
     """Ask what `verify` asks, of graphs that compute in pessimistic float16.
 

@@ -17,11 +17,11 @@ from mobilesam_export.metrics import mask_iou, psnr_db
 from mobilesam_export.predictor import Answer, EmbeddedImage, Predictor
 from mobilesam_export.target import Tolerance
 from mobilesam_export.verification import diagnosis
-from mobilesam_export.verification.cases import PictureCase, PromptCase
+from mobilesam_export.verification.cases import ImageCase, PromptCase
 from mobilesam_export.verification.float16 import Float16
 from mobilesam_export.verification.status import Status
 
-# The collapse guard: other exports give nearly the same embedding for every picture, or one
+# The collapse guard: other exports give nearly the same embedding for every image, or one
 # without variance, and no error. Half and twice the reference is far from both and from noise.
 GUARD_LOW, GUARD_HIGH = 0.5, 2.0
 
@@ -62,8 +62,8 @@ class Report:
         runtime: what ran the files.
         note: what must be known of that runtime; see `Session`.
         failures: every limit that was broken, in words.
-        embeddings: by picture.
-        prompts: by picture and prompt.
+        embeddings: by image.
+        prompts: by image and prompt.
         largest_float16: name and value of the largest float16 activation that was seen.
         float16: the same graphs in pessimistic float16, where chips compute in float16.
         first_wrong: the first tensor that cannot be right in any network, if the files failed and
@@ -121,7 +121,7 @@ class _Findings:
 
 def verify(
     predictor: Predictor,
-    cases: Sequence[PictureCase],
+    cases: Sequence[ImageCase],
     tolerance: Tolerance,
     float16: Float16 | None = None,
 ) -> Report:
@@ -129,7 +129,7 @@ def verify(
 
     Args:
         predictor: the files under test.
-        cases: at least two pictures, from `cases.reference_cases` with the same contract.
+        cases: at least two images, from `cases.reference_cases` with the same contract.
         tolerance: limits for the worst case.
         float16: what `half` found, for files that chips compute in float16.
 
@@ -156,7 +156,7 @@ def verify(
     )
 
 
-def _first_wrong(predictor: Predictor, cases: Sequence[PictureCase]) -> str:
+def _first_wrong(predictor: Predictor, cases: Sequence[ImageCase]) -> str:
     """Look into the encoder, and if nothing is wrong there into the decoder."""
     contract, size = predictor.contract, cases[0].embedded.size
     prompt = cases[0].prompts[0].prompt
@@ -173,7 +173,7 @@ def _first_wrong(predictor: Predictor, cases: Sequence[PictureCase]) -> str:
     return ""
 
 
-def _run(findings: _Findings, predictor: Predictor, cases: Sequence[PictureCase]) -> None:
+def _run(findings: _Findings, predictor: Predictor, cases: Sequence[ImageCase]) -> None:
     for case in cases:
         image = predictor.embed(case.picture)
         findings.found[case.name] = np.asarray(image.embeddings, np.float32)
@@ -193,7 +193,7 @@ def _finite(value: Any) -> Any:  # noqa: ANN401 whatever asdict() makes
     return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _embedding_error(case: PictureCase, found: Array) -> EmbeddingError:
+def _embedding_error(case: ImageCase, found: Array) -> EmbeddingError:
     a, b = found.astype(np.float64).ravel(), case.embeddings.astype(np.float64).ravel()
     norms = float(np.linalg.norm(a) * np.linalg.norm(b))
     return EmbeddingError(
@@ -223,8 +223,8 @@ def _prompt_error(
     )
 
 
-def _largest(predictor: Predictor, case: PictureCase, image: EmbeddedImage) -> tuple[str, float]:
-    """The largest activation for a picture and its last prompt, where a runtime can tell."""
+def _largest(predictor: Predictor, case: ImageCase, image: EmbeddedImage) -> tuple[str, float]:
+    """The largest activation for an image and its last prompt, where a runtime can tell."""
     contract, prompt = predictor.contract, case.prompts[-1].prompt
     asked = prompts.decoder_inputs(prompt, image.embeddings, image.size, contract)
     pairs = (
@@ -269,7 +269,7 @@ def _broken_limits(findings: _Findings, tolerance: Tolerance) -> tuple[str, ...]
     return tuple(failures)
 
 
-def _collapse(findings: _Findings, cases: Sequence[PictureCase]) -> tuple[str, ...]:
+def _collapse(findings: _Findings, cases: Sequence[ImageCase]) -> tuple[str, ...]:
     failures = []
     for case in cases:
         found = findings.found[case.name]

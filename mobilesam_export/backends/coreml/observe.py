@@ -6,7 +6,7 @@ from mobilesam_export.contract import Array
 from mobilesam_export.mil import Interpreter, Operation, Value
 from mobilesam_export.session import Visit
 
-# What the encoder sees of a picture, or the decoder of its embedding; else same for all pictures.
+# What the encoder sees of an image, or the decoder of its embedding; else same for all images.
 PICTURES = ("image", "image_embeddings")
 
 
@@ -26,7 +26,7 @@ def largest_activation(interpreter: Interpreter, inputs: dict[str, Array]) -> tu
 
 
 def observe(interpreter: Interpreter, inputs: dict[str, Array], visit: Visit) -> None:
-    """Show every float value that depends on the picture, in order, named with its operation."""
+    """Show every float value that depends on the image, in order, named with its operation."""
     reached = {*PICTURES}
 
     def show(operation: Operation, value: Value, tensor: torch.Tensor) -> None:

@@ -10,7 +10,7 @@ from mobilesam_export.contract import Array
 from mobilesam_export.session import Visit
 
 AT_ONCE = 24  # tensors; at 1024 that is up to 1 GB
-# What the encoder sees of a picture, or the decoder of its embedding; else same for all pictures.
+# What the encoder sees of an image, or the decoder of its embedding; else same for all images.
 PICTURES = ("image", "input_image", "image_embeddings")
 
 
@@ -53,7 +53,7 @@ def largest_activation(path: Path, inputs: dict[str, Array]) -> tuple[str, float
 
 
 def observe(path: Path, inputs: dict[str, Array], visit: Visit) -> None:
-    """Show every float tensor that depends on the picture, in order, named with its operator."""
+    """Show every float tensor that depends on the image, in order, named with its operator."""
     import onnx
     import onnxruntime
 
@@ -79,7 +79,7 @@ def observe(path: Path, inputs: dict[str, Array], visit: Visit) -> None:
 
 
 def _dependent(graph: Any) -> Iterator[tuple[str, str]]:
-    """Tensors that the picture has a part in, with what to call them."""
+    """Tensors that the image has a part in, with what to call them."""
     reached = {item.name for item in graph.input if item.name in PICTURES}
     stored = {item.name for item in graph.initializer}
     for node in graph.node:
