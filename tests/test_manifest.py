@@ -62,7 +62,7 @@ def test_files_that_cannot_be_run_here_say_why(
 ) -> None:
     write_manifest(stage(tmp_path), contents("onnx"))
     opened = open_bundle(tmp_path)
-    monkeypatch.setattr(get_backend(opened.backend), "unavailable", lambda: "no runtime")
+    monkeypatch.setattr(get_backend(opened.backend), "why_unavailable", lambda: "no runtime")
     with pytest.raises(BackendError, match=f"cannot run {tmp_path}: no runtime"):
         opened.predictor()
 
