@@ -17,6 +17,7 @@ from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import note, step
 from mobilesam_export.target import Recipe, Target
 from mobilesam_export.verification import cases, verify
+from mobilesam_export.verification.float16 import Float16
 from mobilesam_export.verification.status import Status
 
 if TYPE_CHECKING:  # torch is imported in functions: hashes are checked without it
@@ -233,25 +234,29 @@ def verify_files(
         graphs: their export form.
         expected: PyTorch's answers.
     """
+    recipe, float16 = files.recipe, None
+    if files.backend.computes_float16(recipe, files.contract.form) and not files.contract.dynamic:
+        float16 = _pessimistic(files, graphs, expected)
     with step("Verifying the files against PyTorch"):
         predictor = load_predictor(files.folder, files.backend, files.contract)
-        form, recipe = files.contract.form, files.recipe
-        if not files.backend.computes_float16(recipe, form) or files.contract.dynamic:
-            return verify.verify(predictor, expected, recipe.tolerance)
+        return verify.verify(predictor, expected, recipe.tolerance, float16)
+
+
+def _pessimistic(
+    files: Files, graphs: "tuple[Graph, Graph]", expected: tuple[cases.ImageCase, ...]
+) -> Float16:
     from mobilesam_export.verification import pessimistic
     from mobilesam_export.verification.half import PessimisticFloat16
 
     with step("Computing them in pessimistic float16"):
         halves = PessimisticFloat16(), PessimisticFloat16()
-        islands = files.backend.float32_islands(recipe)
+        islands = files.backend.float32_islands(files.recipe)
         encoder, decoder = (
             files.backend.stepwise(files.path(graph.spec.name), half.at)
             or pessimistic.open_graph(graph, half, islands)
             for graph, half in zip(graphs, halves, strict=True)
         )
-        float16 = pessimistic.measure((encoder, decoder), halves, files.contract, expected)
-    with step("Verifying the files against PyTorch"):
-        return verify.verify(predictor, expected, recipe.tolerance, float16)
+        return pessimistic.measure((encoder, decoder), halves, files.contract, expected)
 
 
 def compare_with_interpreter(folder: Path) -> verify.Report:

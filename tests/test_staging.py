@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from mobilesam_export.bundle import staging, swap
-from mobilesam_export.errors import BundleError
+from mobilesam_export.errors import BundleError, OutputError
 from tests.fault_points import INTERRUPT, KILL, Action, Fail, at_event_number
 
 FILES = ("encoder.onnx", "golden/mask.png")
@@ -119,7 +119,7 @@ def export_with_fault(folder: Path, name: str, steps: tuple[str, ...], number: i
         at_event_number(number, steps, action)
         export(place, "new")
         code = DONE if reached[0] else NOT_REACHED
-    except (BundleError, KeyboardInterrupt):
+    except (BundleError, OutputError, KeyboardInterrupt):
         code = FAILED
     except BaseException:  # noqa: BLE001 a child must not go on as its parent does
         traceback.print_exc()
