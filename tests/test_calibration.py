@@ -180,7 +180,7 @@ def test_bad_folders_are_refused_in_one_line(
     ("damage", "reason"),
     [
         (write_constant, "is of one color"),
-        (truncate, "is damaged"),
+        (truncate, "image file is truncated"),
         (write_text, "is not an image"),
     ],
 )
