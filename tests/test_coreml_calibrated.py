@@ -103,7 +103,7 @@ def test_int8_activations_compute_nearly_the_same(sam: Sam, int8_encoder: Path) 
     [
         ({"float_input": {}}, "float_inputs.encoder"),
         ({"float_inputs": {"encodre": []}}, "encodre"),
-        ({"float_inputs": {"encoder": "*"}}, "lists of names"),
+        ({"float_inputs": {"encoder": "*"}}, "lists of patterns"),
     ],
 )
 def test_a_table_with_a_mistake_is_refused(quantize: dict[str, Any], message: str) -> None:
