@@ -165,7 +165,7 @@ def _damaged_directory(block: bytes, order: str, chance: random.Random) -> bytes
 
 def exif_image(chance: random.Random) -> tuple[bytes, str]:
     """An image file with a damaged EXIF block, and its suffix."""
-    pixels = Image.fromarray(masked_scene(1, 16, 24).picture)
+    pixels = Image.fromarray(masked_scene(1, 16, 24).image)
     kind = chance.choice(("JPEG", "PNG", "WEBP", "TIFF"))
     order = chance.choice(("<", ">"))
     block = _rich_exif(order)
@@ -196,7 +196,7 @@ def _saved(image: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def _writer(kind: str, mode: str = "RGB", **options: object) -> Callable[[], bytes]:
-    pixels = Image.fromarray(masked_scene(2, 32, 40).picture).convert(mode)
+    pixels = Image.fromarray(masked_scene(2, 32, 40).image).convert(mode)
     content = _saved(pixels, kind, **options)
     return lambda: content
 

@@ -77,7 +77,7 @@ def try_coco(chance: random.Random, folder: Path) -> str:
     for number, name in enumerate((damage.DAMAGED, damage.CONTROL), start=1):
         if not (folder / name).exists():
             scene = masked_scene(number, damage.HEIGHT, damage.WIDTH)
-            Image.fromarray(scene.picture).save(folder / name)
+            Image.fromarray(scene.image).save(folder / name)
     by_entry = chance.random() >= BYTES_SHARE
     if by_entry:
         content = damage.damaged_entries(chance)

@@ -46,10 +46,10 @@ class GoldenPrompt:
 
 
 @dataclass(frozen=True)
-class GoldenPicture:
+class GoldenImage:
     """One image, its prompts, and `[0, ::8, ::4, ::4]` of its (1, 256, 64, 64) embedding."""
 
-    picture: ImageArray
+    image: ImageArray
     input_sub: NDArray[np.float32]
     embedding_sub: NDArray[np.float32]
     prompts: tuple[GoldenPrompt, ...]
@@ -67,16 +67,16 @@ def wave_image(height: int, width: int, seed: int) -> ImageArray:
     return np.clip(np.floor(127.5 + 40 * total), 0, 255).astype(np.uint8)
 
 
-def load() -> tuple[GoldenPicture, ...]:
+def load() -> tuple[GoldenImage, ...]:
     """Both images with all their prompts."""
     with np.load(PATH) as data:
-        return tuple(_picture(dict(data), name) for name in ("c0", "c1"))
+        return tuple(_image(dict(data), name) for name in ("c0", "c1"))
 
 
-def _picture(data: dict[str, NDArray[Any]], name: str) -> GoldenPicture:
+def _image(data: dict[str, NDArray[Any]], name: str) -> GoldenImage:
     height, width, seed = (int(number) for number in data[f"{name}_image_hws"])
-    return GoldenPicture(
-        picture=wave_image(height, width, seed),
+    return GoldenImage(
+        image=wave_image(height, width, seed),
         input_sub=data[f"{name}_input_sub"],
         embedding_sub=data[f"{name}_emb_sub"],
         prompts=tuple(_prompts(data, name, (height, width))),

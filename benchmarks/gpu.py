@@ -39,7 +39,7 @@ SCHEDULE = Schedule(warmup=10, rounds=200, max_seconds=20)
 def throughput(
     encoder: nn.Module, batch: int, side: int, dtype: torch.dtype, device: str
 ) -> dict[str, float]:
-    """Pictures per second of the plain encoder, at the median of some runs.
+    """Images per second of the plain encoder, at the median of some runs.
 
     Args:
         encoder: (batch, 3, side, side), normalised -> embeddings; on the device, in `dtype`.
@@ -48,10 +48,10 @@ def throughput(
         dtype: of the images.
         device: "cuda" or "cpu".
     """
-    pictures = torch.zeros(batch, 3, side, side, dtype=dtype, device=device)
+    images = torch.zeros(batch, 3, side, side, dtype=dtype, device=device)
 
     def run() -> None:
-        encoder(pictures)
+        encoder(images)
         if device == "cuda":
             torch.cuda.synchronize()
 
@@ -59,7 +59,7 @@ def throughput(
         for _ in range(3):
             run()
         median_ms = summarize([time_call(run)[0] for _ in range(10)]).median_ms
-    return {"batch": batch, "median_ms": median_ms, "pictures_per_s": batch / median_ms * 1e3}
+    return {"batch": batch, "median_ms": median_ms, "images_per_s": batch / median_ms * 1e3}
 
 
 def judged(rows: Sequence[Row]) -> dict[str, Any]:

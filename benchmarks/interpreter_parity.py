@@ -54,7 +54,7 @@ def compare(interpreted: Predictor, expected: Predictor) -> Figures:
     """Ask both for every prompt of `verify`, each on its own embedding."""
     rows: list[tuple[float, ...]] = []
     for scene in verification_scenes(expected.contract.image_size).values():
-        ours, theirs = interpreted.embed(scene.picture), expected.embed(scene.picture)
+        ours, theirs = interpreted.embed(scene.image), expected.embed(scene.image)
         for prompt in object_prompts(max(scene.masks, key=np.count_nonzero), SLOTS).values():
             found, wanted = interpreted.predict(prompt, ours), expected.predict(prompt, theirs)
             rows.append(

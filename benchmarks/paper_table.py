@@ -84,13 +84,13 @@ def vit_h_parts() -> dict[str, Callable[[], Any]]:
     hidden = torch.rand(1, SIDE // 16, SIDE // 16, WIDTH)
     blocks: Any = encoder.layers
     return {
-        "ends": no_grad(lambda: encoder.neck(encoder.patch_embed(picture()))),  # type: ignore[operator]
+        "ends": no_grad(lambda: encoder.neck(encoder.patch_embed(image()))),  # type: ignore[operator]
         "windowed": no_grad(lambda: blocks[0](hidden)),
         "global": no_grad(lambda: blocks[1](hidden)),
     }
 
 
-def picture() -> torch.Tensor:
+def image() -> torch.Tensor:
     """(1, 3, SIDE, SIDE) of noise."""
     return torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
 
@@ -109,9 +109,9 @@ def count(make: Callable[[], nn.Module]) -> dict[str, int]:
     """Parameters, and MACs of one image, counted on shapes alone."""
     with torch.device("meta"):
         model = make()
-        picture = torch.zeros(1, 3, SIDE, SIDE)
+        image = torch.zeros(1, 3, SIDE, SIDE)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(picture)
+        model(image)
     parameters = sum(p.numel() for p in model.parameters())
     return {"parameters": parameters, "macs": counter.get_total_flops() // 2}
 
@@ -188,7 +188,7 @@ def main(folders: Sequence[str]) -> None:
     torch.set_num_threads(threads)
     keep_freed_memory()
     counts: dict[str, dict[str, int]] = {VIT_H: count(vit_h), MOBILE: mobile_counts()}
-    mobile, pixels = mobile_encoder(), picture()
+    mobile, pixels = mobile_encoder(), image()
     runs = {MOBILE: no_grad(lambda: mobile(pixels)), **vit_h_parts()}
     for folder in folders:
         name = Path(folder).resolve().name

@@ -57,7 +57,7 @@ def compare(encoding: Predictor, decoding: Predictor) -> Figures:
     """Run every golden case through the encoder of one and the slot decoder of another."""
     rows: list[tuple[float, ...]] = []
     for case in golden_vectors.load():
-        image = encoding.embed(case.picture)
+        image = encoding.embed(case.image)
         error = float(np.abs(image.embeddings[0, ::8, ::4, ::4] - case.embedding_sub).max())
         previous: Array | None = None
         for golden in case.prompts:

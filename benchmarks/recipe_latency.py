@@ -104,5 +104,5 @@ def _onnx_encoder(path: Path, side: int) -> Encode:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = THREADS, 3
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    picture: Array = scene(SEED, side, side).astype(np.float32)
-    return lambda: session.run(None, {"input_image": picture})
+    image: Array = scene(SEED, side, side).astype(np.float32)
+    return lambda: session.run(None, {"input_image": image})

@@ -57,7 +57,7 @@ class Question:
 class Asked:
     """One scene with PyTorch's embedding and answers."""
 
-    picture: ImageArray
+    image: ImageArray
     embeddings: Array
     questions: tuple[Question, ...]
 
@@ -77,7 +77,7 @@ def scene_prompts(number: int, side: int) -> tuple[ImageArray, list[tuple[str, P
     """A scene that must be resized, and a click and a box for each of its objects."""
     shapes = [(side * 3 // 4, side), (side, side * 2 // 3), (side * 5 // 4, side * 5 // 4)]
     found = masked_scene(FIRST_SEED + number, *shapes[number % len(shapes)])
-    return found.picture, [
+    return found.image, [
         (kind, object_prompts(mask, 6)[kind]) for mask in found.masks for kind in KINDS
     ]
 
@@ -86,21 +86,21 @@ def reference_answers(run: Run, contract: Contract) -> Iterator[Asked]:
     """PyTorch's answers, kept on disk per form of the images."""
     predictor = reference.load(run.sam, contract)
     for number in range(run.scenes):
-        picture, asked = scene_prompts(number, run.side)
-        size = prompts.height_and_width(picture)
+        image, asked = scene_prompts(number, run.side)
+        size = prompts.height_and_width(image)
         path = run.folder / "reference" / f"{contract.form.prompt}-{number}.npz"
         if not path.exists():
-            image = predictor.embed(picture)
-            masks = np.array([predictor.predict(prompt, image).mask for _, prompt in asked])
+            encoded = predictor.embed(image)
+            masks = np.array([predictor.predict(prompt, encoded).mask for _, prompt in asked])
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(".part.npz")
-            np.savez(part, embeddings=image.embeddings, masks=np.packbits(masks, axis=None))
+            np.savez(part, embeddings=encoded.embeddings, masks=np.packbits(masks, axis=None))
             part.rename(path)
         with np.load(path) as kept:
             count = len(asked) * size[0] * size[1]
             bits = np.unpackbits(kept["masks"], count=count).reshape(-1, *size).astype(bool)
             questions = (Question(k, p, m) for (k, p), m in zip(asked, bits, strict=True))
-            yield Asked(picture, kept["embeddings"], tuple(questions))
+            yield Asked(image, kept["embeddings"], tuple(questions))
 
 
 def exported(run: Run, target: Target, recipe: str) -> Path:
@@ -143,7 +143,7 @@ def accuracy(run: Run, folder: Path) -> dict[str, Any]:
 
 def ask(predictor: Predictor, asked: Asked, ious: dict[str, list[float]]) -> Array:
     """Put every question; the embedding."""
-    image = predictor.embed(asked.picture)
+    image = predictor.embed(asked.image)
     for question in asked.questions:
         mask = predictor.predict(question.prompt, image).mask
         ious[question.kind].append(metrics.mask_iou(mask, question.mask.astype(bool)))

@@ -31,8 +31,8 @@ ASK = """
 import json, sys, cv2, numpy, samexporter.sam_onnx
 encoder, decoder, image, prompt, order, out = sys.argv[1:]
 model = samexporter.sam_onnx.SegmentAnythingONNX(encoder, decoder)
-picture = cv2.imread(image)
-embedding = model.encode(picture if order == "BGR" else picture[:, :, ::-1].copy())
+image = cv2.imread(image)
+embedding = model.encode(image if order == "BGR" else image[:, :, ::-1].copy())
 masks = model.predict_masks(embedding, json.load(open(prompt)))
 numpy.save(out, masks)
 """
@@ -52,9 +52,9 @@ def main() -> None:
     found = np.asarray(Image.open(mask_path)) > 0
     files = [str(bundle / "encoder.onnx"), str(bundle / "decoder.onnx")]
     result = {
-        "picture": "coffee of scikit-image, 1024 x 684",
+        "image": "coffee of scikit-image, 1024 x 684",
         "click": [x, y],
-        "share_of_the_picture": round(float(found.mean()), 4),
+        "share_of_the_image": round(float(found.mean()), 4),
         "mask_iou": {
             client: round(mask_iou(_ask(client, [*files, str(photo), str(prompt)]), found), 6)
             for client in CLIENTS

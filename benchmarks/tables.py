@@ -132,7 +132,7 @@ def samexporter() -> str:
     """Our mask from samexporter's clients, each run on `onnx-sam` files."""
     measured = read("samexporter_client")
     rows = [[name, f"{iou:.4f}"] for name, iou in measured["mask_iou"].items()]
-    return markdown((["client", f"mask IoU on {measured['picture']}"], rows))
+    return markdown((["client", f"mask IoU on {measured['image']}"], rows))
 
 
 def export_cost() -> str:

@@ -97,17 +97,17 @@ def convert_naive(module: nn.Module, inputs: Inputs, path: Path) -> None:
 def questions(run: recipes.Run, contract: Contract) -> tuple[dict[str, Inputs], dict[str, Inputs]]:
     """Inputs of both graphs, a scene and six clicks on it, and PyTorch's answers."""
     predictor = reference.load(run.sam, contract)
-    picture = scene(SEED, run.side, run.side)
-    image = predictor.embed(picture)
+    image = scene(SEED, run.side, run.side)
+    encoded = predictor.embed(image)
     points = np.random.default_rng(SEED).uniform(0, run.side, (SLOTS, 2))
     prompt = prompts.Prompt(points=tuple((float(x), float(y), True) for x, y in points))
-    answers = predictor.decode(prompt, image)
+    answers = predictor.decode(prompt, encoded)
     inputs: dict[str, Inputs] = {
-        "encoder": prompts.encoder_inputs(picture, contract),
-        "decoder": prompts.decoder_inputs(prompt, image.embeddings, image.size, contract),
+        "encoder": prompts.encoder_inputs(image, contract),
+        "decoder": prompts.decoder_inputs(prompt, encoded.embeddings, encoded.size, contract),
     }
     return inputs, {
-        "encoder": {"image_embeddings": image.embeddings},
+        "encoder": {"image_embeddings": encoded.embeddings},
         "decoder": {spec.name: answers[spec.name] for spec in contract.decoder.outputs},
     }
 

@@ -37,16 +37,16 @@ class Stage:
     """One image size of the schedule, with a cosine from its learning rate down to a tenth."""
 
     side: int
-    pictures: int
+    images: int
     batch: int
     learning_rate: float
 
 
 SCHEDULE = (
-    Stage(side=256, pictures=28_000, batch=8, learning_rate=8e-4),
-    Stage(side=512, pictures=5_800, batch=4, learning_rate=4e-4),
-    Stage(side=512, pictures=1_200, batch=2, learning_rate=3e-4),
-    Stage(side=1024, pictures=360, batch=1, learning_rate=1.5e-4),
+    Stage(side=256, images=28_000, batch=8, learning_rate=8e-4),
+    Stage(side=512, images=5_800, batch=4, learning_rate=4e-4),
+    Stage(side=512, images=1_200, batch=2, learning_rate=3e-4),
+    Stage(side=1024, images=360, batch=1, learning_rate=1.5e-4),
 )
 
 
@@ -85,7 +85,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self._update_average()
         self.step += 1
-        if self.step * stage.batch >= stage.pictures:
+        if self.step * stage.batch >= stage.images:
             self.stage, self.step = self.stage + 1, 0
         return total
 
@@ -133,7 +133,7 @@ def _set_side(sam: Sam, side: int) -> None:
 
 
 def _learning_rate(stage: Stage, step: int) -> float:
-    steps = stage.pictures / stage.batch
+    steps = stage.images / stage.batch
     warm_up = min(1.0, (step + 1) / 20)
     cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
     return stage.learning_rate * warm_up * (0.1 + 0.9 * cosine)
@@ -149,7 +149,7 @@ def scene_loss(sam: Sam, seed: int, side: int, device: str) -> Tensor:
         return next(sam.mask_decoder.parameters()).sum() * 0
     target = F.avg_pool2d(torch.from_numpy(masks).float(), 4).round().to(device)
     with torch.autocast(torch.device(device).type, torch.bfloat16):
-        embeddings = sam.encode(normalized(scene.picture).to(device))
+        embeddings = sam.encode(normalized(scene.image).to(device))
     clicks = prompting.clicks(random, masks).to(device)
     logits, ious = _decode(sam, embeddings, Prompts(clicks, torch.ones_like(clicks[..., 0])))
     loss = losses.prompt_loss(logits[:, 1:], ious[:, 1:], target)
@@ -194,9 +194,9 @@ def _decode(sam: Sam, embeddings: Tensor, prompts: Prompts) -> tuple[Tensor, Ten
     return logits.float(), ious.float()
 
 
-def normalized(picture: np.ndarray[Any, Any]) -> Tensor:
+def normalized(image: np.ndarray[Any, Any]) -> Tensor:
     """(S, S, 3) uint8 -> (1, 3, S, S) float32."""
-    pixels = torch.from_numpy(picture).float()
+    pixels = torch.from_numpy(image).float()
     scaled = (pixels - torch.tensor(PIXEL_MEAN)) / torch.tensor(PIXEL_STD)
     return scaled.permute(2, 0, 1)[None].contiguous()
 

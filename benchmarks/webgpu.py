@@ -88,12 +88,12 @@ def compare(folder: Path) -> dict[str, Any]:
     opened = manifest.open_bundle(folder)
     contract = opened.contract
     side = contract.image_size
-    picture = scene(SEED, side * 3 // 4, side)
-    inputs = prompts.encoder_inputs(picture, contract)
+    image = scene(SEED, side * 3 // 4, side)
+    inputs = prompts.encoder_inputs(image, contract)
     rows = {"encoder": _compared(opened, "encoder", inputs)}
-    image = opened.predictor().embed(picture)
+    encoded = opened.predictor().embed(image)
     click_at = Prompt(((side / 2, side / 3, True),))
-    asked = prompts.decoder_inputs(click_at, image.embeddings, image.size, contract)
+    asked = prompts.decoder_inputs(click_at, encoded.embeddings, encoded.size, contract)
     rows["decoder"] = _compared(opened, "decoder", asked)
     return {
         "target": opened.target,

@@ -1,4 +1,4 @@
-"""Pictures -> samples that static recipes find the ranges of activations on, for every backend.
+"""Images -> samples that static recipes find the ranges of activations on, for every backend.
 
 The images are a folder of the user's or generated scenes; which, how many and their hash go into
 the manifest. Nothing depends on chance but by a fixed seed.
@@ -16,7 +16,7 @@ from PIL import Image
 from mobilesam_export import prompts
 from mobilesam_export.contract import Array
 from mobilesam_export.errors import ImageError
-from mobilesam_export.images import SUFFIXES, read_image
+from mobilesam_export.images import SUFFIXES, LoadedImage, read_image
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import note
 from mobilesam_export.prompts import ImageArray, Prompt
@@ -44,7 +44,7 @@ class Calibration:
     """
 
     source: str
-    pictures: int
+    images: int
     sha256: str
     samples: Mapping[str, Samples]
 
@@ -52,7 +52,7 @@ class Calibration:
         """For the manifest."""
         return {
             "source": self.source,
-            "pictures": self.pictures,
+            "images": self.images,
             "sha256": self.sha256,
             "seed": SEED,
             "samples": {graph: len(found) for graph, found in self.samples.items()},
@@ -69,7 +69,7 @@ def find_images(folder: Path) -> list[Path]:
     known = readable.union(SUFFIXES)
     try:
         if not folder.is_dir():
-            raise ImageError(f"--calibration {folder} is not a folder; give one with pictures")
+            raise ImageError(f"--calibration {folder} is not a folder; give one with images")
         named = sorted(path for path in folder.iterdir() if path.suffix.lower() in known)
     except OSError as exc:
         raise ImageError(f"cannot read --calibration {folder}: {exc.strerror}") from exc
@@ -95,23 +95,23 @@ def collect(folder: Path | None, predictor: Predictor) -> Calibration:
         ImageError: fewer than MIN_IMAGES are left, or differ from each other.
     """
     side = predictor.contract.image_size
-    pictures = _generated(side) if folder is None else _read(folder)
+    images = _generated(side) if folder is None else _read(folder)
     random = np.random.default_rng(SEED)
     encoder_samples: list[Mapping[str, Array]] = []
     decoder_samples: list[Mapping[str, Array]] = []
     hashes: list[bytes] = []
-    for picture in pictures:
-        hashes.append(_hash(picture))
-        encoder_samples.append(prompts.encoder_inputs(picture, predictor.contract))
-        decoder_samples += _decoder_samples(picture, predictor, random)
+    for image in images:
+        hashes.append(_hash(image))
+        encoder_samples.append(prompts.encoder_inputs(image, predictor.contract))
+        decoder_samples += _decoder_samples(image, predictor, random)
     if (different := len(set(hashes))) < MIN_IMAGES:
         raise ImageError(
-            f"--calibration {folder}: only {different} of its pictures differ from each other; "
+            f"--calibration {folder}: only {different} of its images differ from each other; "
             f"expected at least {MIN_IMAGES}"
         )
     return Calibration(
         source="generated scenes" if folder is None else folder.resolve().name,
-        pictures=len(hashes),
+        images=len(hashes),
         sha256=hashlib.sha256(b"".join(hashes)).hexdigest(),
         samples={"encoder": tuple(encoder_samples), "decoder": tuple(decoder_samples)},
     )
@@ -125,49 +125,55 @@ def _generated(side: int) -> Iterator[ImageArray]:
 
 
 def _read(folder: Path) -> Iterator[ImageArray]:
+    usable: list[Path] = []
     left_out: list[str] = []
     paths = find_images(folder)
-    for path in paths:
+    for path in paths:  # read twice, so that a folder is refused before the first sample is made
         try:
-            yield _read_varied(path)
+            _read_varied(path)
+            usable.append(path)
         except ImageError as exc:
             left_out.append(str(exc))
-            note(f"left out of calibration: {exc}")
-    if (usable := len(paths) - len(left_out)) < MIN_IMAGES:
+    if len(usable) < MIN_IMAGES:
         raise ImageError(
-            f"--calibration {folder}: {usable} of its {len(paths)} images can be used, expected at "
-            f"least {MIN_IMAGES}; the first that cannot: {left_out[0]}"
+            f"--calibration {folder}: {len(usable)} of its {len(paths)} images can be used, "
+            f"expected at least {MIN_IMAGES}; the first that cannot: {left_out[0]}"
         )
+    for reason in left_out:
+        note(f"left out of calibration: {reason}")
+    for path in usable:
+        loaded = _read_varied(path)
+        for text in loaded.notes:
+            note(text)
+        yield loaded.pixels
 
 
-def _read_varied(path: Path) -> ImageArray:
+def _read_varied(path: Path) -> LoadedImage:
     loaded = read_image(path)
     if loaded.pixels.reshape(-1, 3).std(axis=0).max() < CONSTANT_STD:
         raise ImageError(
             f"calibration image {path} is of one color, which tells nothing about the ranges of "
             "activations; replace it"
         )
-    for text in loaded.notes:
-        note(text)
-    return loaded.pixels
+    return loaded
 
 
-def _hash(picture: ImageArray) -> bytes:
-    height, width = prompts.height_and_width(picture)
+def _hash(image: ImageArray) -> bytes:
+    height, width = prompts.height_and_width(image)
     found = hashlib.sha256(f"{height} {width}\n".encode())
-    found.update(np.ascontiguousarray(picture).tobytes())
+    found.update(np.ascontiguousarray(image).tobytes())
     return found.digest()
 
 
 def _decoder_samples(
-    picture: ImageArray, predictor: Predictor, random: np.random.Generator
+    image: ImageArray, predictor: Predictor, random: np.random.Generator
 ) -> Iterator[Mapping[str, Array]]:
     """Inputs for each kind of prompt, the last with the mask that the first has given."""
-    image, contract = predictor.embed(picture), predictor.contract
-    first, *others = random_prompts(random, *image.size, contract.max_points)
-    refined = replace(first, mask_input=predictor.predict(first, image).low_res_mask)
+    encoded, contract = predictor.embed(image), predictor.contract
+    first, *others = random_prompts(random, *encoded.size, contract.max_points)
+    refined = replace(first, mask_input=predictor.predict(first, encoded).low_res_mask)
     for prompt in (first, *others, refined):
-        yield prompts.decoder_inputs(prompt, image.embeddings, image.size, contract)
+        yield prompts.decoder_inputs(prompt, encoded.embeddings, encoded.size, contract)
 
 
 def random_prompts(
@@ -191,4 +197,4 @@ def random_prompts(
 
 
 def _count(number: int) -> str:
-    return "no picture" if number == 0 else f"{number} picture{'s' if number > 1 else ''}"
+    return "no image" if number == 0 else f"{number} image{'s' if number > 1 else ''}"

@@ -143,13 +143,13 @@ class Contract:
             "image_embeddings",
             (1, 256, side, side),
             "float32",
-            "what the encoder found; compute it once per picture",
+            "what the encoder found; compute it once per image",
         )
 
     def _sizes(self) -> list[TensorSpec]:
         if not self.dynamic:
             return []
-        return [TensorSpec("orig_im_size", (2,), "float32", "height, width of the picture")]
+        return [TensorSpec("orig_im_size", (2,), "float32", "height, width of the image")]
 
     def _masks(self, side: int) -> list[TensorSpec]:
         count = 1 if self.dynamic else 4
@@ -167,7 +167,7 @@ class Contract:
             "masks",
             (1, 1, "height", "width"),
             "float32",
-            "the same logits at the picture's size",
+            "the same logits at the image's size",
         )
         return [full, iou, low_res]
 

@@ -52,9 +52,9 @@ class Prompt:
         return len(self.points) == 1 and self.box is None
 
 
-def height_and_width(picture: ImageArray) -> tuple[int, int]:
+def height_and_width(image: ImageArray) -> tuple[int, int]:
     """(height, width)."""
-    height, width, _ = picture.shape
+    height, width, _ = image.shape
     return height, width
 
 
@@ -64,12 +64,12 @@ def resized_size(height: int, width: int, side: int) -> tuple[int, int]:
     return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
 
-def encoder_inputs(picture: ImageArray, contract: Contract) -> dict[str, Array]:
+def encoder_inputs(image: ImageArray, contract: Contract) -> dict[str, Array]:
     """The encoder's input for an image: resized by Pillow's antialiased bilinear filter."""
     side = contract.image_size
-    height, width = resized_size(*height_and_width(picture), side)
-    image = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
-    resized = np.asarray(image)
+    height, width = resized_size(*height_and_width(image), side)
+    scaled = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+    resized = np.asarray(scaled)
     if contract.form.image_input == "sam":
         return {"input_image": resized.astype(np.float32)}
     square = np.empty((1, side, side, 3), np.uint8)
@@ -147,7 +147,7 @@ def check_prompt(prompt: Prompt, size: tuple[int, int], contract: Contract) -> N
     corners = [] if prompt.box is None else [prompt.box[:2], prompt.box[2:]]
     for x, y in [(x, y) for x, y, _ in prompt.points] + corners:
         if not (0 <= x <= width and 0 <= y <= height):
-            raise UsageError(f"{x:g},{y:g} is outside the picture, which is {width} x {height}")
+            raise UsageError(f"{x:g},{y:g} is outside the image, which is {width} x {height}")
     if prompt.box is not None:
         x0, y0, x1, y1 = prompt.box
         if not (x0 < x1 and y0 < y1):

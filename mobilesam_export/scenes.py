@@ -36,13 +36,13 @@ class Scene:
         masks: (objects, height, width) bool; exact, disjoint, the visible part of each object.
     """
 
-    picture: ImageArray
+    image: ImageArray
     masks: Mask
 
 
 def scene(seed: int, height: int, width: int) -> ImageArray:
     """The image alone; see `masked_scene`."""
-    return masked_scene(seed, height, width).picture
+    return masked_scene(seed, height, width).image
 
 
 def masked_scene(seed: int, height: int, width: int) -> Scene:
@@ -150,7 +150,7 @@ def _shape(random: Generator, height: int, width: int) -> tuple[slice, slice, Ma
 
 
 def _outlines(random: Generator) -> list[NDArray[np.float64]]:
-    """Corners (n, 2) around 0, in units of the picture's longer side; a ring has a second, inner.
+    """Corners (n, 2) around 0, in units of the image's longer side; a ring has a second, inner.
 
     Polygon, ellipse, blob, ring, or a thin bent band.
     """

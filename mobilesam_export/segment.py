@@ -23,7 +23,7 @@ class Segmentation:
     """The answer to one prompt.
 
     Attributes:
-        mask: (height, width) bool, of the picture's size.
+        mask: (height, width) bool, of the image's size.
         predicted_iou: what the model thinks of it.
         note: what must be known of what ran the files; see `Session`.
     """
@@ -33,49 +33,49 @@ class Segmentation:
     note: str
 
 
-def segment(opened: Bundle, picture: ImageArray, prompt: Prompt) -> Segmentation:
+def segment(opened: Bundle, image: ImageArray, prompt: Prompt) -> Segmentation:
     """Run encoder and decoder of a bundle.
 
     Raises:
         UsageError: the prompt cannot be meant.
         BackendError: the bundle's files cannot be run here.
     """
-    prompts.check_prompt(prompt, prompts.height_and_width(picture), opened.contract)
+    prompts.check_prompt(prompt, prompts.height_and_width(image), opened.contract)
     with step("Loading the bundle"):
         predictor = opened.predictor()
-    with step("Encoding the picture"):
-        image = predictor.embed(picture)
-    answer = predictor.predict(prompt, image)
+    with step("Encoding the image"):
+        encoded = predictor.embed(image)
+    answer = predictor.predict(prompt, encoded)
     return Segmentation(answer.mask, answer.predicted_iou, predictor.encoder.note)
 
 
-def overlay(picture: ImageArray, mask: NDArray[np.bool_], prompt: Prompt) -> Image.Image:
+def overlay(image: ImageArray, mask: NDArray[np.bool_], prompt: Prompt) -> Image.Image:
     """The mask in its own colors in a white contour on a dimmed background, and the prompt.
 
     Args:
-        picture: (height, width, 3) uint8, RGB.
+        image: (height, width, 3) uint8, RGB.
         mask: (height, width) bool.
         prompt: drawn as dots (white: in the mask, red: background) and the box.
 
     Returns:
-        RGB, of the picture's size.
+        RGB, of the image's size.
     """
-    unit = max(picture.shape) / 150
+    unit = max(image.shape) / 150
     line = max(1, round(unit / 2))
     contour = _grown(mask, line)
     edge = _grown(contour, max(1, line // 2))  # dark, so that the line is seen on white, too
-    drawn = np.where(mask[..., None], picture, picture * BACKGROUND).round().astype(np.uint8)
+    drawn = np.where(mask[..., None], image, image * BACKGROUND).round().astype(np.uint8)
     drawn[edge & ~mask] = 0
     drawn[contour & ~mask] = 255
-    image = Image.fromarray(drawn)
-    draw = ImageDraw.Draw(image)
+    canvas = Image.fromarray(drawn)
+    draw = ImageDraw.Draw(canvas)
     for x, y, inside in prompt.points:
         fill = "white" if inside else "red"
         corners = (x - 2 * unit, y - 2 * unit, x + 2 * unit, y + 2 * unit)
         draw.ellipse(corners, fill=fill, outline="black", width=max(1, round(unit / 2)))
     if prompt.box is not None:
         draw.rectangle(prompt.box, outline="white", width=max(1, round(unit)))
-    return image
+    return canvas
 
 
 def _grown(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
@@ -100,7 +100,7 @@ def check_image_paths(source: Path, paths: Sequence[Path]) -> None:
         check_output(path, ".png")  # anything lossy would change a mask
         try:
             if path.exists() and source.exists() and path.samefile(source):
-                raise UsageError(f"{path} is the picture itself; choose another name")
+                raise UsageError(f"{path} is the image itself; choose another name")
         except OSError as exc:
             raise OutputError(f"cannot write {path}: {exc.strerror}") from exc
     if len({path.resolve() for path in paths}) < len(paths):

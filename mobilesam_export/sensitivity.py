@@ -260,7 +260,7 @@ def _round_activation(value: Tensor, activations: str) -> Tensor:
 
 def _answer(predictor: Predictor, case: ImageCase, *, encoded: bool) -> tuple[float, list[float]]:
     """PSNR of the embedding, and mask IoU of every prompt; what has not changed is not run."""
-    image = predictor.embed(case.picture) if encoded else case.embedded
+    image = predictor.embed(case.image) if encoded else case.embedded
     ious = [
         metrics.mask_iou(predictor.predict(item.prompt, image).mask, item.answer.mask)
         for item in case.prompts

@@ -95,8 +95,8 @@ def damaged(
 @pytest.mark.parametrize("damaged", DAMAGE, indirect=True)
 def test_segment_says_what_is_wrong(damaged: tuple[Path, list[str]], tmp_path: Path) -> None:
     bundle, phrases = damaged
-    picture = shutil.copy(bundle / "golden" / "picture.png", tmp_path)
-    refused(tmp_path, ["segment", "bundle", picture, "--point", "1,1"], ERROR, phrases)
+    image = shutil.copy(bundle / "golden" / "image.png", tmp_path)
+    refused(tmp_path, ["segment", "bundle", image, "--point", "1,1"], ERROR, phrases)
 
 
 @pytest.mark.parametrize("damaged", ["short weights", "unknown operation"], indirect=True)

@@ -1,4 +1,4 @@
-"""Pictures, prompts and places for masks: what cannot be meant is refused, the rest works."""
+"""Images, prompts and places for masks: what cannot be meant is refused, the rest works."""
 
 import struct
 import zlib
@@ -47,25 +47,25 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda path: path.write_bytes(b""), "not an image of a known format"),
     "text": (lambda path: path.write_text("a cat on a mat"), "not an image of a known format"),
     "truncated JPEG": (lambda path: save_cut(path, "JPEG"), "truncated"),
-    "truncated PNG": (lambda path: save_cut(path, "PNG"), "picture"),
+    "truncated PNG": (lambda path: save_cut(path, "PNG"), "image"),
     "huge": (lambda path: path.write_bytes(png(40_000, 40_000)), "40000 x 40000; expected"),
     "huge and thin": (lambda path: path.write_bytes(png(MAX_PIXELS + 1, 1)), "megapixels at most"),
-    "cut, 144 megapixels": (lambda path: path.write_bytes(png(12_000, 12_000)), "picture"),
-    "without height": (lambda path: path.write_bytes(png(10, 0)), "picture"),
+    "cut, 144 megapixels": (lambda path: path.write_bytes(png(12_000, 12_000)), "image"),
+    "without height": (lambda path: path.write_bytes(png(10, 0)), "image"),
 }
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_picture_that_cannot_be_read(name: str, onnx_bundle: Path, tmp_path: Path) -> None:
+def test_image_that_cannot_be_read(name: str, onnx_bundle: Path, tmp_path: Path) -> None:
     make, phrase = BROKEN[name]
-    make(tmp_path / "picture.png")
-    arguments = ["segment", onnx_bundle, "picture.png", "--point", "1,1"]
-    refused(tmp_path, arguments, ERROR, ["picture.png", phrase])
+    make(tmp_path / "image.png")
+    arguments = ["segment", onnx_bundle, "image.png", "--point", "1,1"]
+    refused(tmp_path, arguments, ERROR, ["image.png", phrase])
 
 
 PROMPTS = [
-    (["--point", "81,10"], "81,10 is outside the picture, which is 80 x 60"),
-    (["--point", "10,61"], "10,61 is outside the picture, which is 80 x 60"),
+    (["--point", "81,10"], "81,10 is outside the image, which is 80 x 60"),
+    (["--point", "10,61"], "10,61 is outside the image, which is 80 x 60"),
     (["--point", "-1,10"], "-1,10 is outside"),
     (["--point", "nan,10"], "nan,10 is outside"),
     (["--point", "10,inf"], "10,inf is outside"),
@@ -120,9 +120,9 @@ PLACES = [
     (["--overlay", "overlay.webp"], USAGE, ["overlay.webp", "ends in .png"]),
     (["--overlay", "gone/overlay.png"], USAGE, ["gone/overlay.png"]),
     (["-o", "m" * 300 + ".png"], ERROR, ["too long"]),
-    (["-o", "photo.png"], USAGE, ["photo.png", "the picture itself"]),
-    (["-o", "link.png"], USAGE, ["link.png", "the picture itself"]),
-    (["--overlay", "./photo.png"], USAGE, ["photo.png", "the picture itself"]),
+    (["-o", "photo.png"], USAGE, ["photo.png", "the image itself"]),
+    (["-o", "link.png"], USAGE, ["link.png", "the image itself"]),
+    (["--overlay", "./photo.png"], USAGE, ["photo.png", "the image itself"]),
     (["-o", "both.png", "--overlay", "./both.png"], USAGE, ["both.png"]),
 ]
 
@@ -144,8 +144,8 @@ def test_place_that_cannot_take_a_mask(
 
 def test_full_disk_keeps_the_old_mask(onnx_bundle: Path, tmp_path: Path) -> None:
     Image.new("L", (204, 153)).save(tmp_path / "mask.png")
-    picture = onnx_bundle / "golden" / "picture.png"
-    arguments = ["segment", onnx_bundle, picture, "--point", "80,70"]
+    image = onnx_bundle / "golden" / "image.png"
+    arguments = ["segment", onnx_bundle, image, "--point", "80,70"]
     phrases = ["cannot write mask.png", "File too large"]
     refused(tmp_path, arguments, ERROR, phrases, file_limit=1000)  # the new mask takes 2 kB
 
@@ -205,7 +205,7 @@ UNUSUAL: dict[str, tuple[Callable[[Path], None], tuple[int, int]]] = {
 
 
 @pytest.mark.parametrize("name", UNUSUAL)
-def test_unusual_picture(name: str, onnx_bundle: Path, tmp_path: Path) -> None:
+def test_unusual_image(name: str, onnx_bundle: Path, tmp_path: Path) -> None:
     save, size = UNUSUAL[name]
     save(tmp_path / "photo")
     before = snapshot(tmp_path)

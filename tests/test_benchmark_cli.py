@@ -47,7 +47,7 @@ def results(onnx_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 def test_every_component_has_its_raw_times_and_figures(results: dict[str, Any]) -> None:
     assert [row["component"] for row in results["rows"]] == [
-        "encoder", "decoder", "preprocess", "postprocess", "click_to_mask", "picture_to_mask",
+        "encoder", "decoder", "preprocess", "postprocess", "click_to_mask", "image_to_mask",
     ]  # fmt: skip
     for row in results["rows"]:
         assert len(row["times_ms"]) == 3
@@ -66,17 +66,17 @@ def test_load_and_cold_start_are_apart_and_only_of_files(results: dict[str, Any]
 def test_answers_are_checked(results: dict[str, Any]) -> None:
     answers = {row["component"]: row["answers"] for row in results["rows"]}
     assert [name for name, said in answers.items() if said == "right"] == [
-        "encoder", "decoder", "click_to_mask", "picture_to_mask",
+        "encoder", "decoder", "click_to_mask", "image_to_mask",
     ]  # fmt: skip
 
 
-def test_a_picture_takes_longer_than_a_click_and_a_click_than_its_decoder(
+def test_a_image_takes_longer_than_a_click_and_a_click_than_its_decoder(
     results: dict[str, Any],
 ) -> None:
     least = {row["component"]: row["latency"]["min_ms"] for row in results["rows"]}
     # Minima, and not the sum of the parts: each is timed at a moment of its own, and a busy machine
     # moves a median more than pre- and post-processing add.
-    assert least["picture_to_mask"] > least["click_to_mask"] > 0
+    assert least["image_to_mask"] > least["click_to_mask"] > 0
 
 
 def test_the_machine_and_how_it_was_measured_are_kept(results: dict[str, Any]) -> None:
@@ -206,4 +206,4 @@ def test_ctrl_c_keeps_what_was_measured_and_marks_it_partial(
     assert kept["partial"]
     rows = {row["component"]: row for row in kept["rows"]}
     assert len(rows["encoder"]["times_ms"]) >= 3
-    assert rows["picture_to_mask"]["unverified"] == "interrupted before it was measured"
+    assert rows["image_to_mask"]["unverified"] == "interrupted before it was measured"

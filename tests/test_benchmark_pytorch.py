@@ -99,9 +99,9 @@ def test_ways_are_parsed() -> None:
         parse_ways(["eager"], "tensorrt")
 
 
-def test_throughput_is_pictures_over_time(sam: Sam) -> None:
+def test_throughput_is_images_over_time(sam: Sam) -> None:
     found = gpu.throughput(sam.image_encoder.eval(), 2, SIZE, torch.float32, "cpu")
-    assert found["pictures_per_s"] == pytest.approx(2 / found["median_ms"] * 1e3)
+    assert found["images_per_s"] == pytest.approx(2 / found["median_ms"] * 1e3)
 
 
 def test_limits_are_judged_by_the_fastest_right_answer() -> None:

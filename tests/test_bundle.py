@@ -81,9 +81,9 @@ def test_golden_vectors_are_what_the_files_compute(onnx_bundle: Path) -> None:
             assert np.abs(outputs[name] - value).max() <= 1e-3
 
 
-def test_golden_picture_and_masks_fit(onnx_bundle: Path) -> None:
+def test_golden_image_and_masks_fit(onnx_bundle: Path) -> None:
     index = golden_index(onnx_bundle)
-    height, width, _ = np.asarray(Image.open(onnx_bundle / "golden" / "picture.png")).shape
+    height, width, _ = np.asarray(Image.open(onnx_bundle / "golden" / "image.png")).shape
     for prompt in index["prompts"]:  # type: ignore[attr-defined]
         mask = np.asarray(Image.open(onnx_bundle / "golden" / prompt["mask"]))
         assert mask.shape == (height, width)

@@ -24,7 +24,7 @@ from tests.cli_runner import USAGE, refused
 
 SLOTS = Contract(256, 6, load_target("onnx").graph)
 SAM = Contract(256, 6, load_target("onnx-sam").graph)
-PICTURES = 5
+IMAGES = 5
 
 
 @cache
@@ -38,10 +38,10 @@ def collect(folder: Path | None, contract: Contract = SLOTS) -> Calibration:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("pictures")
-    for number in range(PICTURES):
+    path = tmp_path_factory.mktemp("images")
+    for number in range(IMAGES):
         Image.fromarray(scene(number, 40 + number, 60)).save(path / f"{number}.png")
-    (path / "notes.txt").write_text("no picture")
+    (path / "notes.txt").write_text("no image")
     return path
 
 
@@ -69,21 +69,21 @@ def test_samples_have_the_form_of_the_contract(folder: Path, contract: Contract)
                 assert sample[item.name].dtype == item.dtype
 
 
-def test_every_picture_gives_every_kind_of_prompt(folder: Path) -> None:
+def test_every_image_gives_every_kind_of_prompt(folder: Path) -> None:
     found = collect(folder)
-    assert len(found.samples["encoder"]) == PICTURES
+    assert len(found.samples["encoder"]) == IMAGES
     decoder = found.samples["decoder"]
-    assert len(decoder) == 5 * PICTURES
+    assert len(decoder) == 5 * IMAGES
     labels = {label for sample in decoder for label in sample["point_labels"].ravel()}
     assert labels == {-1.0, 0.0, 1.0, 2.0, 3.0}
-    assert sum(float(sample["has_mask_input"][0]) for sample in decoder) == PICTURES
+    assert sum(float(sample["has_mask_input"][0]) for sample in decoder) == IMAGES
 
 
 def test_two_slots_are_given_what_fits(folder: Path) -> None:
     contract = Contract(256, 2, load_target("onnx").graph)
     decoder = collect(folder, contract).samples["decoder"]
     assert {sample["point_labels"].shape for sample in decoder} == {(1, 2)}
-    assert len(decoder) == 3 * PICTURES
+    assert len(decoder) == 3 * IMAGES
 
 
 def test_embeddings_are_those_of_the_reference(folder: Path) -> None:
@@ -93,14 +93,14 @@ def test_embeddings_are_those_of_the_reference(folder: Path) -> None:
     assert np.array_equal(found.samples["decoder"][0]["image_embeddings"], expected)
 
 
-def test_the_same_pictures_give_the_same_samples_and_hash(folder: Path) -> None:
+def test_the_same_images_give_the_same_samples_and_hash(folder: Path) -> None:
     first, second = collect(folder), collect(folder)
     assert first.describe() == second.describe()
     for a, b in zip(first.samples["decoder"], second.samples["decoder"], strict=True):
         assert all(np.array_equal(a[name], b[name]) for name in a)
 
 
-def test_another_picture_gives_another_hash(folder: Path, copied: Path) -> None:
+def test_another_image_gives_another_hash(folder: Path, copied: Path) -> None:
     Image.fromarray(scene(99, 40, 60)).save(copied / "0.png")
     assert collect(folder).sha256 != collect(copied).sha256
 
@@ -110,10 +110,10 @@ def test_generated_scenes_are_not_those_of_verification() -> None:
 
     found = collect(None)
     assert found.source == "generated scenes"
-    assert found.pictures == calibration.GENERATED
+    assert found.images == calibration.GENERATED
     images = [sample["image"] for sample in found.samples["encoder"]]
     for own_scene in verification_scenes(256).values():
-        own = prompts.encoder_inputs(own_scene.picture, SLOTS)["image"]
+        own = prompts.encoder_inputs(own_scene.image, SLOTS)["image"]
         assert not any(np.array_equal(own, image) for image in images)
 
 
@@ -145,12 +145,12 @@ def truncate(folder: Path) -> None:
 
 
 def write_text(folder: Path) -> None:
-    (folder / "3.png").write_text("no picture")
+    (folder / "3.png").write_text("no image")
 
 
 def write_texts(folder: Path) -> None:
     for number in (3, 4):
-        (folder / f"{number}.png").write_text("no picture")
+        (folder / f"{number}.png").write_text("no image")
 
 
 def copy_one(folder: Path) -> None:
@@ -159,10 +159,10 @@ def copy_one(folder: Path) -> None:
 
 
 FAULTS = [
-    (remove_all, "has no picture; expected at least 4"),
-    (remove_two, "has 3 pictures; expected at least 4"),
+    (remove_all, "has no image; expected at least 4"),
+    (remove_two, "has 3 images; expected at least 4"),
     (write_texts, "3 of its 5 images can be used, expected at least 4; .*3.png is not an image"),
-    (copy_one, "only 1 of its pictures differ from each other; expected at least 4"),
+    (copy_one, "only 1 of its images differ from each other; expected at least 4"),
 ]
 
 
@@ -193,7 +193,7 @@ def test_one_image_that_tells_nothing_is_left_out_and_named(
     notes: list[str] = []
     monkeypatch.setattr(calibration, "note", notes.append)
     damage(copied)
-    assert collect(copied).pictures == PICTURES - 1
+    assert collect(copied).images == IMAGES - 1
     (note,) = notes
     assert note.startswith("left out of calibration: ")
     assert "3.png" in note

@@ -84,7 +84,7 @@ def test_verify_passes_a_good_bundle(onnx_bundle: Path) -> None:
     ],
     ids=["click", "clicks", "box", "box and click"],
 )
-def test_segment_writes_a_mask_of_the_picture_s_size(
+def test_segment_writes_a_mask_of_the_image_s_size(
     fixture: str, prompt: list[str], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     Image.fromarray(scene(3, 60, 90)).save(tmp_path / "photo.png")
@@ -116,7 +116,7 @@ def test_results_go_to_stdout_and_progress_to_stderr(onnx_bundle: Path, tmp_path
     done = run("segment", onnx_bundle, "p.png", "--point", "30,40", cwd=tmp_path)
     assert done.stdout.startswith("mask.png: ")
     assert done.stdout.count("\n") == 1
-    assert "Encoding the picture" in done.stderr
+    assert "Encoding the image" in done.stderr
     assert "not trained" in done.stderr
 
 

@@ -25,7 +25,7 @@ def found(folder: Path, *names: str) -> list[str | None]:
         (r"sub\a.png", "sub/a.png"),
         (r"C:\data\b.png", "b.png"),
         ("/home/user/b.png", "b.png"),
-        ("../pictures/b.png", "b.png"),
+        ("../images/b.png", "b.png"),
         ("B.PNG", "b.png"),
         ("e\u0301.png", "é.png"),  # as macOS writes it
         ("c.png", None),

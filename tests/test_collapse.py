@@ -118,12 +118,12 @@ def test_a_spoiled_layer_is_named(
     assert expected in report.summary()
 
 
-def test_a_layer_that_ignores_the_picture_is_named(
+def test_a_layer_that_ignores_the_image_is_named(
     onnx_bundle: Path, cases: tuple[ImageCase, ...], tmp_path: Path
 ) -> None:
     plant(onnx_bundle / "encoder.onnx", tmp_path / "encoder.onnx", LAYER, ignore)
     report = report_on(tmp_path, onnx_bundle, cases)
-    assert any("two different pictures" in failure for failure in report.failures)
+    assert any("two different images" in failure for failure in report.failures)
     assert report.first_wrong.startswith("encoder: zero (Mul) is the same for two")
 
 
@@ -138,10 +138,10 @@ def test_no_layer_of_a_right_file_looks_wrong(
     onnx_bundle: Path, cases: tuple[ImageCase, ...], graph: str
 ) -> None:
     contract = open_bundle(onnx_bundle).contract
-    given = [prompts.encoder_inputs(case.picture, contract) for case in cases]
+    given = [prompts.encoder_inputs(case.image, contract) for case in cases]
     if graph == "decoder":
         prompt = cases[0].prompts[0].prompt
-        size = prompts.height_and_width(cases[0].picture)
+        size = prompts.height_and_width(cases[0].image)
         given = [prompts.decoder_inputs(prompt, c.embeddings, size, contract) for c in cases]
     session = backend.load(onnx_bundle / f"{graph}.onnx", getattr(contract, graph))
     assert session.observe is not None
@@ -158,12 +158,12 @@ def test_core_ml_programs_are_looked_into_too(
 
     contract = open_bundle(coreml_bundle).contract
     session = coreml.second_opinion(coreml_bundle / "encoder.mlpackage")
-    given = [prompts.encoder_inputs(case.picture, contract) for case in cases]
+    given = [prompts.encoder_inputs(case.image, contract) for case in cases]
     assert session.observe is not None
     assert diagnosis.first_wrong(session.observe, given[0], given[1]) == ""
     # Two images that are one: every layer is the same, so the first of them is named.
     found = diagnosis.first_wrong(session.observe, given[0], dict(given[0]))
-    assert "is the same for two different pictures" in found
+    assert "is the same for two different images" in found
 
 
 @pytest.mark.parametrize(

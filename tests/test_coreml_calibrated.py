@@ -41,8 +41,8 @@ W8A8 = TARGET.recipes["w8a8"]
 def convert(sam: Sam, recipe: Recipe, path: Path, samples: int = 1) -> Path:
     """The encoder, calibrated on scenes."""
     encoder, _ = split_graphs(sam, CONTRACT)
-    pictures = [scene(seed, 192, 256) for seed in range(samples)]
-    inputs = [prompts.encoder_inputs(picture, CONTRACT) for picture in pictures]
+    images = [scene(seed, 192, 256) for seed in range(samples)]
+    inputs = [prompts.encoder_inputs(image, CONTRACT) for image in images]
     metadata = dict.fromkeys(("description", "author", "license", "version"), "")
     settings = coreml.parse_recipe(recipe, TARGET.graph, {**TARGET.convert, **recipe.convert})
     path = path / "encoder.mlpackage"

@@ -82,6 +82,6 @@ def test_the_model_prefers_the_object_to_what_is_around_it() -> None:
         rows, columns = np.nonzero(mask)
         box = torch.tensor([[columns.min(), rows.min(), columns.max(), rows.max()]]).float()
         with torch.inference_mode():
-            logits, _ = sam.decode(sam.encode(normalized(sample.picture)), box=box)
+            logits, _ = sam.decode(sam.encode(normalized(sample.image)), box=box)
         low = torch.nn.functional.avg_pool2d(torch.from_numpy(mask)[None].float(), 4)[0] > 0.5
         assert logits[0, 0][low].mean() > logits[0, 0][~low].mean() + 2

@@ -33,7 +33,7 @@ from tests.cli_runner import ERROR, USAGE, refused, warm
 
 CONTRACT = Contract(256, 6, load_target("onnx").graph)
 SCENES = held_out_scenes(3, 256)
-RECORD = {"picture": "one", "problems": [], "candidates": {}}
+RECORD = {"image": "one", "problems": [], "candidates": {}}
 
 
 def candidate(dataset: Dataset, sign: float) -> Candidate:
@@ -43,7 +43,7 @@ def candidate(dataset: Dataset, sign: float) -> Candidate:
     def encode(inputs: dict[str, Array]) -> dict[str, Array]:
         for name in dataset.names:
             sample = dataset.read(name)
-            if np.array_equal(sample.picture, inputs["image"][0]):
+            if np.array_equal(sample.image, inputs["image"][0]):
                 masks["now"] = sample.masks
         return {"image_embeddings": np.zeros((1, 256, 16, 16), np.float32)}
 
@@ -126,12 +126,12 @@ def test_a_log_goes_on_without_a_line_that_broke_off(tmp_path: Path) -> None:
     first.append(RECORD)
     first.close()
     with path.open("a") as file:
-        file.write('{"picture": "tw')
+        file.write('{"image": "tw')
     again = EvaluationLog(path, {"candidates": "a"})
     assert again.records == [RECORD]
-    again.append({**RECORD, "picture": "two"})
+    again.append({**RECORD, "image": "two"})
     again.close()
-    assert json.loads(path.read_text().splitlines()[-1]) == {**RECORD, "picture": "two"}
+    assert json.loads(path.read_text().splitlines()[-1]) == {**RECORD, "image": "two"}
 
 
 def test_a_log_of_something_else_is_left_alone(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_files_and_pytorch_score_alike_and_a_second_run_goes_on(
     means = [item["mean"] for item in found["candidates"].values()]
     assert len(means) == 2
     assert means[0]["click"] == pytest.approx(means[1]["click"], abs=1e-3)
-    assert found["pictures"] == 2
+    assert found["images"] == 2
     page = report.read_text()
     assert page.count("data:image/jpeg;base64,") == 2 * 2 * 2  # images, prompts, candidates
     assert not re.search(r'(src|href)="(?!data:)', page)  # nothing from elsewhere
@@ -177,12 +177,12 @@ def test_without_annotations_pytorch_is_the_truth(onnx_bundle: Path, tmp_path: P
     assert candidate_found["mean"]["box"] > 0.99
 
 
-def test_missing_and_broken_pictures_are_named_and_the_run_goes_on(
+def test_missing_and_broken_images_are_named_and_the_run_goes_on(
     onnx_bundle: Path, tmp_path: Path
 ) -> None:
     shown = masked_scene(3, 60, 90)
-    Image.fromarray(shown.picture).save(tmp_path / "a.png")
-    (tmp_path / "b.png").write_bytes(b"no picture")
+    Image.fromarray(shown.image).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no image")
     x0, y0, x1, y1 = 10, 10, 40, 40
     annotation = {"id": 1, "segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1]]}
     names = ["a.png", "b.png", "c.png"]
@@ -196,7 +196,7 @@ def test_missing_and_broken_pictures_are_named_and_the_run_goes_on(
     )
     asked = ("--images", tmp_path, "--annotations", tmp_path / "c.json")
     found = evaluate(tmp_path, onnx_bundle, *asked)
-    assert found["pictures"] == 1
+    assert found["images"] == 1
     assert len(found["problems"]) == 2
     assert "b.png" in found["problems"][0]
     assert "c.png" in found["problems"][1]
@@ -218,7 +218,7 @@ def test_bad_input_is_one_line(
 
 
 def test_nothing_evaluated_is_an_error(onnx_bundle: Path, tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"no picture")
+    (tmp_path / "a.png").write_bytes(b"no image")
     asked = ["evaluate", onnx_bundle, "--images", tmp_path]
     refused(tmp_path, asked, ERROR, ["nothing was evaluated", "a.png"])
 
@@ -283,12 +283,12 @@ def test_a_smaller_limit_takes_no_more_of_the_saved_figures(
     onnx_bundle: Path, tmp_path: Path
 ) -> None:
     asked = (onnx_bundle, "--scenes", 2, "--save", tmp_path / "log.jsonl")
-    assert evaluate(tmp_path, *asked)["pictures"] == 2
-    assert evaluate(tmp_path, *asked, "--limit", 1)["pictures"] == 1
+    assert evaluate(tmp_path, *asked)["images"] == 2
+    assert evaluate(tmp_path, *asked, "--limit", 1)["images"] == 1
 
 
 def test_a_log_with_foreign_lines_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    path.write_text('{"candidates": "a"}\n{"picture": "one"}\n')
+    path.write_text('{"candidates": "a"}\n{"image": "one"}\n')
     with pytest.raises(UsageError, match="is not an evaluation's file"):
         EvaluationLog(path, {"candidates": "a"})

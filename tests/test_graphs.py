@@ -31,7 +31,7 @@ SLOTS = (2, 6, 16)
 TOLERANCE = 1e-4  # on logits of about 5
 
 
-def picture(size: int) -> Tensor:
+def random_image(size: int) -> Tensor:
     generator = torch.Generator().manual_seed(size)
     return torch.randint(0, 256, (1, size, size, 3), generator=generator, dtype=torch.uint8)
 
@@ -43,7 +43,7 @@ def model(size: int) -> Sam:
 
 @cache
 def expected_embeddings(size: int) -> Tensor:
-    return model(size).encode(reference.normalize(picture(size).numpy(), size))
+    return model(size).encode(reference.normalize(random_image(size).numpy(), size))
 
 
 def embeddings() -> Tensor:
@@ -65,7 +65,7 @@ def decoder(points: int) -> SlotDecoder:
 @pytest.mark.parametrize("layout", ["channel-last", "channel-first"])
 @pytest.mark.parametrize("image_input", ["uint8", "float32", "image"])
 def test_encoder_form_equals_the_model(size: int, layout: str, image_input: str) -> None:
-    image = picture(size)
+    image = random_image(size)
     inputs = {
         "uint8": image,
         "float32": image.float(),
@@ -80,7 +80,7 @@ def test_encoder_form_equals_the_model(size: int, layout: str, image_input: str)
 @pytest.mark.parametrize("mlp_chunks", [False, True])
 def test_channel_first_forms_equal_the_model(size: int, attention: str, mlp_chunks: bool) -> None:
     form = encoder(size, "channel-first", "image", attention=attention, mlp_chunks=mlp_chunks)
-    found = form(picture(size).float().permute(0, 3, 1, 2))
+    found = form(random_image(size).float().permute(0, 3, 1, 2))
     assert (found - expected_embeddings(size)).abs().max() <= TOLERANCE
 
 
@@ -92,14 +92,14 @@ def test_expanded_maps_in_chunks_have_at_most_four_elements_for_each_pixel() -> 
             layer.register_forward_hook(
                 lambda _m, _i, y, name=name: sizes.update({name: y.numel()})
             )
-    form(picture(SIZE).float().permute(0, 3, 1, 2))
+    form(random_image(SIZE).float().permute(0, 3, 1, 2))
     assert sum("stage1" in name for name in sizes) == 2 * 4  # blocks, chunks
     assert sum("stage4" in name for name in sizes) == 2 * 2
     assert max(sizes.values()) == 4 * SIZE**2
 
 
 def test_channel_last_with_bottlenecks_in_chunks_equals_the_model() -> None:
-    found = encoder(SIZE, "channel-last", "uint8", mlp_chunks=True)(picture(SIZE))
+    found = encoder(SIZE, "channel-last", "uint8", mlp_chunks=True)(random_image(SIZE))
     assert (found - expected_embeddings(SIZE)).abs().max() <= TOLERANCE
 
 
@@ -143,7 +143,7 @@ def test_layers_have_the_same_names_in_every_layout(name: str) -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(256, 170), (97, 256), (256, 256), (1, 256)])
 def test_sam_pixels_are_normalized_and_then_padded_with_zeros(height: int, width: int) -> None:
-    image = picture(SIZE)[0, :height, :width].float()
+    image = random_image(SIZE)[0, :height, :width].float()
     expected = model(SIZE).encode(reference.normalize(image.numpy(), SIZE))
     found = encoder(SIZE, "channel-last", "sam")(image)
     assert (found - expected).abs().max() <= TOLERANCE
@@ -171,8 +171,8 @@ def test_a_decoder_as_a_session_answers_prompts(target: str) -> None:
 
 
 def test_tanh_gelu_is_another_function() -> None:
-    exact = encoder(SIZE, "channel-last", "uint8")(picture(SIZE))
-    tanh = encoder(SIZE, "channel-last", "uint8", gelu="tanh")(picture(SIZE))
+    exact = encoder(SIZE, "channel-last", "uint8")(random_image(SIZE))
+    tanh = encoder(SIZE, "channel-last", "uint8", gelu="tanh")(random_image(SIZE))
     assert 1e-4 < (exact - tanh).abs().max() < 0.1
 
 

@@ -103,7 +103,7 @@ def test_our_encoder_has_small_ranks_and_axes(encoder: GraphReport) -> None:
 
 
 def test_nothing_in_our_encoder_leaves_but_the_edges_in_float32(encoder: GraphReport) -> None:
-    """The picture's bias and cast at the start, and the cast of the embedding at the end."""
+    """The image's bias and cast at the start, and the cast of the embedding at the end."""
     assert encoder.residency is not None
     ops = encoder.residency.ops
     leaving = [index for index, op in enumerate(ops) if op.verdict == "not resident"]

@@ -126,7 +126,7 @@ def test_grey_image_input(tmp_path: Path) -> None:
         np.zeros((1, 5, 4, 1), np.uint8),
     ],
 )
-def test_other_pictures_are_refused(image: Array, tmp_path: Path) -> None:
+def test_other_images_are_refused(image: Array, tmp_path: Path) -> None:
     evaluator = load_program(grey_package(tmp_path / "m.mlpackage"))
     with pytest.raises(BackendError, match="input image"):
         evaluator.run({"image": image})

@@ -173,7 +173,7 @@ def test_own_package(mode: str, coreml_bundle: Path, sam: Sam) -> None:
     )
     evaluated, expected = Predictor(encoder, decoder, contract), reference.load(sam, contract)
     shown = masked_scene(1, 150, 200)
-    ours, theirs = evaluated.embed(shown.picture), expected.embed(shown.picture)
+    ours, theirs = evaluated.embed(shown.image), expected.embed(shown.image)
     assert np.abs(ours.embeddings - theirs.embeddings).max() < 2e-2
     for prompt in object_prompts(shown.masks[0], contract.points).values():
         found, answer = evaluated.predict(prompt, ours), expected.predict(prompt, theirs)

@@ -27,7 +27,7 @@ def test_embedding_equals_the_official_one(state_dict: dict[str, torch.Tensor]) 
     sam = build_sam(state_dict)
     golden = golden_vectors.load()[0]
     contract = Contract(1024, 6, load_target("onnx-sam").graph)
-    (image,) = prompts.encoder_inputs(golden.picture, contract).values()
+    (image,) = prompts.encoder_inputs(golden.image, contract).values()
     normalized = reference.normalize(image, 1024)
     assert (normalized[0, :, ::32, ::32] - torch.from_numpy(golden.input_sub)).abs().max() <= 1e-6
     embedding = sam.encode(normalized)[0, ::8, ::4, ::4]

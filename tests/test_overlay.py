@@ -18,51 +18,51 @@ Pixels = NDArray[Any]
 
 
 @pytest.fixture(params=["scene", "white"])
-def picture(request: pytest.FixtureRequest) -> Pixels:
+def image(request: pytest.FixtureRequest) -> Pixels:
     if request.param == "white":
         return np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
     return scene(3, HEIGHT, WIDTH)
 
 
-def drawn(picture: Pixels, mask: Pixels, prompt: Prompt | None = None) -> Pixels:
-    return np.asarray(overlay(picture, mask, prompt or Prompt()))
+def drawn(image: Pixels, mask: Pixels, prompt: Prompt | None = None) -> Pixels:
+    return np.asarray(overlay(image, mask, prompt or Prompt()))
 
 
-def test_a_mask_keeps_its_colors(picture: Pixels) -> None:
-    assert (drawn(picture, MASK)[MASK] == picture[MASK]).all()
+def test_a_mask_keeps_its_colors(image: Pixels) -> None:
+    assert (drawn(image, MASK)[MASK] == image[MASK]).all()
 
 
-def test_the_background_is_dimmed(picture: Pixels) -> None:
+def test_the_background_is_dimmed(image: Pixels) -> None:
     far = DISTANCE > 25
-    dimmed = picture[far] * BACKGROUND
-    assert np.abs(drawn(picture, MASK)[far] - dimmed).max() <= 0.5
+    dimmed = image[far] * BACKGROUND
+    assert np.abs(drawn(image, MASK)[far] - dimmed).max() <= 0.5
 
 
-def test_a_mask_has_a_white_contour_with_a_dark_edge(picture: Pixels) -> None:
-    found = drawn(picture, MASK)[45]  # the row through the middle
+def test_a_mask_has_a_white_contour_with_a_dark_edge(image: Pixels) -> None:
+    found = drawn(image, MASK)[45]  # the row through the middle
     assert (found[[60 - 21, 60 + 21]] == 255).all()
     assert (found[[60 - 22, 60 + 22]] == 0).all()
 
 
-def test_a_mask_at_the_border_of_the_picture_is_drawn(picture: Pixels) -> None:
+def test_a_mask_at_the_border_of_the_image_is_drawn(image: Pixels) -> None:
     everywhere = np.ones_like(MASK)
-    assert (drawn(picture, everywhere) == picture).all()
+    assert (drawn(image, everywhere) == image).all()
 
 
-def test_an_empty_mask_has_no_contour(picture: Pixels) -> None:
-    found = drawn(picture, np.zeros_like(MASK))
-    assert np.abs(found - picture * BACKGROUND).max() <= 0.5
+def test_an_empty_mask_has_no_contour(image: Pixels) -> None:
+    found = drawn(image, np.zeros_like(MASK))
+    assert np.abs(found - image * BACKGROUND).max() <= 0.5
 
 
-def test_clicks_and_the_box_are_drawn(picture: Pixels) -> None:
+def test_clicks_and_the_box_are_drawn(image: Pixels) -> None:
     prompt = Prompt(points=((30.0, 10.0, True), (120.0, 80.0, False)), box=(5.0, 6.0, 140.0, 70.0))
-    found = drawn(picture, MASK, prompt)
+    found = drawn(image, MASK, prompt)
     assert found[10, 30].tolist() == [255, 255, 255]
     assert found[80, 120].tolist() == [255, 0, 0]
     assert (found[6, 5:140] == 255).all()
 
 
-def test_the_picture_is_not_changed(picture: Pixels) -> None:
-    before = picture.copy()
-    drawn(picture, MASK)
-    assert (picture == before).all()
+def test_the_image_is_not_changed(image: Pixels) -> None:
+    before = image.copy()
+    drawn(image, MASK)
+    assert (image == before).all()

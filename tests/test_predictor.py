@@ -86,7 +86,7 @@ def test_the_decoder_gets_the_embedding_and_the_prompt() -> None:
     outputs = found.decode(CLICK, image)
     assert outputs["image_embeddings"] is image.embeddings
     assert outputs["point_coords"][0, 0].tolist() == [32, 48]  # 160 pixels become 256
-    with pytest.raises(UsageError, match="outside the picture, which is 160 x 120"):
+    with pytest.raises(UsageError, match="outside the image, which is 160 x 120"):
         found.predict(Prompt(((161.0, 0.0, True),)), image)
 
 

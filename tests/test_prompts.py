@@ -1,4 +1,4 @@
-"""Pictures and prompts in, masks out, as SAM's predictor does it."""
+"""Images and prompts in, masks out, as SAM's predictor does it."""
 
 import numpy as np
 import pytest
@@ -34,28 +34,28 @@ def test_longest_side_is_resized(height: int, width: int, expected: tuple[int, i
 
 
 @given(st.integers(1, 4000), st.integers(1, 4000), st.sampled_from([256, 320, 1024]))
-def test_resized_pictures_fit_and_touch_the_square(height: int, width: int, side: int) -> None:
+def test_resized_images_fit_and_touch_the_square(height: int, width: int, side: int) -> None:
     resized = prompts.resized_size(height, width, side)
     assert max(resized) == side
     assert min(resized) >= 1
 
 
-def test_picture_is_placed_top_left_and_the_rest_filled() -> None:
-    picture = np.full((10, 20, 3), 200, np.uint8)
-    image = prompts.encoder_inputs(picture, SLOTS)["image"]
-    assert image.shape == (1, 256, 256, 3)
-    assert image.dtype == np.uint8
-    assert (image[0, :128] == 200).all()
-    assert (image[0, 128:] == FILL).all()
+def test_image_is_placed_top_left_and_the_rest_filled() -> None:
+    image = np.full((10, 20, 3), 200, np.uint8)
+    square = prompts.encoder_inputs(image, SLOTS)["image"]
+    assert square.shape == (1, 256, 256, 3)
+    assert square.dtype == np.uint8
+    assert (square[0, :128] == 200).all()
+    assert (square[0, 128:] == FILL).all()
 
 
-def test_sam_gets_the_picture_without_padding() -> None:
+def test_sam_gets_the_image_without_padding() -> None:
     image = prompts.encoder_inputs(np.zeros((10, 20, 3), np.uint8), SAM)["input_image"]
     assert image.shape == (128, 256, 3)
     assert image.dtype == np.float32
 
 
-def test_coordinates_are_scaled_by_what_the_picture_is_scaled_by() -> None:
+def test_coordinates_are_scaled_by_what_the_image_is_scaled_by() -> None:
     prompt = Prompt(((300.0, 450.0, True),), (60.0, 180.0, 360.0, 810.0))
     inputs = prompts.decoder_inputs(prompt, EMBEDDINGS, (900, 600), SLOTS)
     x, y = 171 / 600, 256 / 900  # 170.67 is rounded up
@@ -96,7 +96,7 @@ def test_a_mask_prompt_is_passed_and_announced() -> None:
 
 def test_logits_are_upscaled_before_padding_is_cut_off() -> None:
     logits = np.full((64, 64), -1, np.float32)
-    logits[:32, :16] = 1  # the top-left quarter of a 512 x 512 picture's left half
+    logits[:32, :16] = 1  # the top-left quarter of a 512 x 512 image's left half
     mask = prompts.upscale(logits, (512, 512), 256) > 0
     assert mask.shape == (512, 512)
     assert mask[:250, :120].all()
@@ -111,7 +111,7 @@ def test_logits_are_upscaled_before_padding_is_cut_off() -> None:
     ("prompt", "message"),
     [
         (Prompt(), "nothing to segment"),
-        (Prompt(((41.0, 1.0, True),)), "41,1 is outside the picture, which is 40 x 30"),
+        (Prompt(((41.0, 1.0, True),)), "41,1 is outside the image, which is 40 x 30"),
         (Prompt(((-1.0, 1.0, True),)), "outside"),
         (Prompt(((float("nan"), 1.0, True),)), "outside"),
         (Prompt(box=(5, 5, 5, 9)), "empty"),

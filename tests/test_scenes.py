@@ -19,8 +19,8 @@ def test_a_scene_of_any_size_has_disjoint_masks_of_that_size(
     seed: int, height: int, width: int
 ) -> None:
     found = masked_scene(seed, height, width)
-    assert found.picture.shape == (height, width, 3)
-    assert found.picture.dtype == np.uint8
+    assert found.image.shape == (height, width, 3)
+    assert found.image.dtype == np.uint8
     assert found.masks.shape[1:] == (height, width)
     assert (found.masks.sum(axis=0) <= 1).all()
     assert all(mask.mean() > LEAST_AREA for mask in found.masks)
@@ -28,10 +28,10 @@ def test_a_scene_of_any_size_has_disjoint_masks_of_that_size(
 
 def test_the_same_seed_gives_the_same_scene_and_another_another() -> None:
     first, again, other = (masked_scene(seed, 90, 120) for seed in (5, 5, 6))
-    assert np.array_equal(first.picture, again.picture)
+    assert np.array_equal(first.image, again.image)
     assert np.array_equal(first.masks, again.masks)
-    assert not np.array_equal(first.picture, other.picture)
-    assert np.array_equal(scene(5, 90, 120), first.picture)
+    assert not np.array_equal(first.image, other.image)
+    assert np.array_equal(scene(5, 90, 120), first.image)
 
 
 def test_almost_every_scene_has_objects() -> None:
@@ -49,7 +49,7 @@ def test_an_object_can_be_told_from_what_is_around_it() -> None:
         found = masked_scene(seed, 256, 256)
         for mask in found.masks:
             around = binary_dilation(mask, iterations=6) & ~binary_dilation(mask, iterations=2)
-            inside, outside = found.picture[mask], found.picture[around]
+            inside, outside = found.image[mask], found.image[around]
             distances.append(np.linalg.norm(inside.mean(axis=0) - outside.mean(axis=0)))
     assert np.median(distances) > 60
     assert np.mean(np.array(distances) > 20) > 0.95

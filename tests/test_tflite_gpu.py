@@ -84,9 +84,9 @@ def test_the_encoder_equals_the_model(state_dict: dict[str, torch.Tensor], size:
     model = build_sam(state_dict, size)
     contract = Contract(size, 6, FORM)
     encoder, _ = split_graphs(model, contract)
-    (picture,) = encoder.example_inputs()
-    expected = reference.load(model, contract).encoder.run({"image": picture.numpy()})
-    found = encoder.module(picture).numpy()
+    (image,) = encoder.example_inputs()
+    expected = reference.load(model, contract).encoder.run({"image": image.numpy()})
+    found = encoder.module(image).numpy()
     assert np.abs(found - expected["image_embeddings"]).max() <= TOLERANCE
 
 

@@ -129,9 +129,9 @@ def test_provenance_comes_back(reader: Path, model: Path) -> None:
     assert json.loads(bytes(custom["data"])) == ABOUT
 
 
-def test_the_pictures_normalisation_and_range_come_back(reader: Path, model: Path) -> None:
+def test_the_images_normalisation_and_range_come_back(reader: Path, model: Path) -> None:
     if model.stem != "encoder":
-        pytest.skip("only the encoder takes a picture")
+        pytest.skip("only the encoder takes an image")
     (image,) = ask(reader, model)["metadata"]["subgraph_metadata"][0]["input_tensor_metadata"]
     assert image["content"]["content_properties_type"] == "ImageProperties"
     assert image["content"]["content_properties"] == {

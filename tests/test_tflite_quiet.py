@@ -23,10 +23,10 @@ def test_an_export_says_what_it_does_and_nothing_else(export: Callable[..., Path
 
 def test_commands_on_a_bundle_are_as_quiet(export: Callable[..., Path], tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(export(*EXPORTED), tmp_path / "bundle"))
-    picture = shutil.copy(bundle / "golden" / "picture.png", tmp_path)
+    image = shutil.copy(bundle / "golden" / "image.png", tmp_path)
     inspected = cold(tmp_path, ["inspect", "bundle/decoder.tflite"], script=True)
     assert (inspected.code, inspected.stderr) == (0, "")
-    segmented = cold(tmp_path, ["segment", "bundle", picture, "--point", "1,1"], script=True)
+    segmented = cold(tmp_path, ["segment", "bundle", image, "--point", "1,1"], script=True)
     assert segmented.code == 0
     others = [line for line in segmented.stderr.splitlines() if not PROGRESS.fullmatch(line)]
     assert others == ["note: weights seeded:0 are not trained"]

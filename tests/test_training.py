@@ -113,7 +113,7 @@ def test_training_changes_weights_and_keeps_their_names(
 
 
 def test_held_out_seeds_are_never_trained_on() -> None:
-    last = sum(stage.pictures for stage in train_demo.SCHEDULE)
+    last = sum(stage.images for stage in train_demo.SCHEDULE)
     assert last < TRAINING_SEEDS  # so that stages, which begin at multiples of it, do not meet
 
 

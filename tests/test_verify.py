@@ -78,7 +78,7 @@ def test_two_slots_are_asked_what_fits() -> None:
     ("fault", "message"),
     [
         (embedding(lambda e: np.full_like(e, 0.5)), "standard deviation"),
-        (embedding(lambda e: cases()[0].embeddings), "two different pictures"),
+        (embedding(lambda e: cases()[0].embeddings), "two different images"),
         (embedding(lambda e: np.full_like(e, np.nan)), "NaN or infinity"),
         (embedding(lambda e: np.where(e > 3, np.inf, e)), "NaN or infinity"),
         (embedding(lambda e: e.clip(-0.5, 0.5)), "PSNR"),

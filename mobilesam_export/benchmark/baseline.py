@@ -26,7 +26,7 @@ from mobilesam_export.verification.cases import object_prompts, verification_sce
 SCHEMA_VERSION = 1
 KIND = "mobilesam-export benchmark"
 
-Masks = Mapping[str, NDArray[np.bool_]]  # "picture, prompt" -> a mask of the decoder's size
+Masks = Mapping[str, NDArray[np.bool_]]  # "image, prompt" -> a mask of the decoder's size
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,11 @@ def bundle_masks(predictor: Predictor) -> dict[str, NDArray[np.bool_]]:
     """What a bundle answers to the verification prompts, at the decoder's resolution.
 
     Returns:
-        "picture, prompt" -> (height, width) bool: the chosen mask without the padding.
+        "image, prompt" -> (height, width) bool: the chosen mask without the padding.
     """
     masks, contract = {}, predictor.contract
     for name, scene in verification_scenes(contract.image_size).items():
-        image = predictor.embed(scene.picture)
+        image = predictor.embed(scene.image)
         height, width = prompts.resized_size(*image.size, contract.image_size // 4)
         largest = max(scene.masks, key=np.count_nonzero)
         for label, prompt in object_prompts(largest, contract.max_points).items():

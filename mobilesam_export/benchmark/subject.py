@@ -3,9 +3,9 @@
 encoder          the encoder file, on an input that is ready
 decoder          the decoder file, on an embedding and a prompt that are ready
 preprocess       a decoded image -> the encoder's input (resize, pad)
-postprocess      the decoder's output -> a mask of the picture's size
+postprocess      the decoder's output -> a mask of the image's size
 click_to_mask    a prompt -> a mask, the embedding at hand: prompt, decoder, postprocess
-picture_to_mask  everything: preprocess, encoder, click_to_mask
+image_to_mask  everything: preprocess, encoder, click_to_mask
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ COMPONENTS = (
     "preprocess",
     "postprocess",
     "click_to_mask",
-    "picture_to_mask",
+    "image_to_mask",
 )
 GRAPHS = ("encoder", "decoder")
 
@@ -60,10 +60,10 @@ class Loaded:
         every = {
             "encoder": self._file_task("encoder", self._check_embeddings()),
             "decoder": self._file_task("decoder", self._check_masks()),
-            "preprocess": Task(lambda: prompts.encoder_inputs(case.picture, contract)),
+            "preprocess": Task(lambda: prompts.encoder_inputs(case.image, contract)),
             "postprocess": Task(lambda: predictor.answer(prompt, outputs, embedded.size)),
             "click_to_mask": Task(lambda: click(embedded), self._check_mask),
-            "picture_to_mask": Task(lambda: click(predictor.embed(case.picture)), self._check_mask),
+            "image_to_mask": Task(lambda: click(predictor.embed(case.image)), self._check_mask),
         }
         return {name: every[name] for name in components}
 
@@ -103,7 +103,7 @@ class Loaded:
 def graph_inputs(case: ImageCase, contract: Contract, graph: str) -> dict[str, Array]:
     """What the encoder or the decoder alone is timed on: the image, or its first prompt."""
     if graph == "encoder":
-        return prompts.encoder_inputs(case.picture, contract)
+        return prompts.encoder_inputs(case.image, contract)
     image = case.embedded
     return prompts.decoder_inputs(case.prompts[0].prompt, image.embeddings, image.size, contract)
 

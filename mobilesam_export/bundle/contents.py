@@ -54,7 +54,7 @@ def file_metadata(
     """What is written inside each file, so that a lone file can be identified."""
     provenance = checkpoint.provenance
     part = {
-        "encoder": "image encoder: run once per picture",
+        "encoder": "image encoder: run once per image",
         "decoder": "prompt encoder and mask decoder: run once per prompt",
     }[spec.name]
     return {

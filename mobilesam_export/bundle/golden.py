@@ -22,11 +22,11 @@ from mobilesam_export.verification.cases import ImageCase, PromptCase
 def write(folder: Path, case: ImageCase, contract: Contract) -> None:
     """Write one image with all its prompts into a new folder."""
     folder.mkdir()
-    Image.fromarray(case.picture).save(folder / "picture.png")
-    height, width = prompts.height_and_width(case.picture)
-    inputs = prompts.encoder_inputs(case.picture, contract)
+    Image.fromarray(case.image).save(folder / "image.png")
+    height, width = prompts.height_and_width(case.image)
+    inputs = prompts.encoder_inputs(case.image, contract)
     index = {
-        "picture": {"file": "picture.png", "width": width, "height": height},
+        "image": {"file": "image.png", "width": width, "height": height},
         "encoder": {
             "inputs": _tensors(folder, "", inputs),
             "outputs": _tensors(folder, "", {"image_embeddings": case.embeddings}),
@@ -37,7 +37,7 @@ def write(folder: Path, case: ImageCase, contract: Contract) -> None:
 
 
 def _prompt(folder: Path, case: ImageCase, item: PromptCase, contract: Contract) -> dict[str, Any]:
-    size = prompts.height_and_width(case.picture)
+    size = prompts.height_and_width(case.image)
     asked = prompts.decoder_inputs(item.prompt, case.embeddings, size, contract)
     del asked["image_embeddings"]  # the encoder's output, written once
     if item.prompt.mask_input is None:
@@ -81,7 +81,7 @@ def read(folder: Path) -> ImageCase:
         index = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
         (embeddings,) = _arrays(folder, index["encoder"]["outputs"]).values()
         cases = tuple(_read_prompt(folder, item) for item in index["prompts"])
-        return ImageCase(folder.name, _pixels(folder / "picture.png"), embeddings, cases)
+        return ImageCase(folder.name, _pixels(folder / "image.png"), embeddings, cases)
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise BundleError(f"{folder} has no golden vectors that can be read: {exc}") from exc
 

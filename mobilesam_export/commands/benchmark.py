@@ -18,7 +18,7 @@ COMPONENTS = (
     "preprocess",
     "postprocess",
     "click_to_mask",
-    "picture_to_mask",
+    "image_to_mask",
 )  # as in benchmark.subject, which imports numpy
 
 

@@ -16,14 +16,14 @@ WIDTH = 160  # characters of the table where there is no terminal
 
 @click.command("evaluate")
 @click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--images", type=click.Path(path_type=Path), help="A folder of pictures.")
+@click.option("--images", type=click.Path(path_type=Path), help="A folder of images.")
 @click.option(
     "--annotations",
     type=click.Path(path_type=Path),
     help="COCO instances for them. [default: PyTorch's own masks stand for them]",
 )
 @click.option("--scenes", default=20, show_default=True, help="Held-out scenes, if no --images.")
-@click.option("--limit", type=click.IntRange(1), help="Only so many pictures.")
+@click.option("--limit", type=click.IntRange(1), help="Only so many images.")
 @click.option("-c", "--checkpoint", help="What the bundles were made of. [default: what they name]")
 @click.option("--pytorch", is_flag=True, help="Evaluate the float32 PyTorch model beside them.")
 @click.option(
@@ -66,8 +66,7 @@ def print_table(result: "EvaluationResult") -> None:
     evaluation = result.evaluation
     objects = max(score.objects for score in evaluation.scores.values())
     click.echo(
-        f"{result.dataset.description}: {evaluation.pictures} evaluated, {objects} objects; "
-        "mean IoU"
+        f"{result.dataset.description}: {evaluation.images} evaluated, {objects} objects; mean IoU"
     )
     head, *rows = figures_table(evaluation, result.sizes)
     table = Table()

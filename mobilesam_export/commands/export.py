@@ -99,7 +99,7 @@ OPTIONS = (
     click.option(
         "--calibration",
         type=click.Path(path_type=Path),
-        help="Folder of pictures that fix the ranges of static recipes. [default: scenes]",
+        help="Folder of images that fix the ranges of static recipes. [default: scenes]",
     ),
     click.option("--no-verify", is_flag=True, help="Do not run the files."),
     JSON,

@@ -79,7 +79,7 @@ class NumbersType(NumbersBase):
     "points",
     multiple=True,
     type=NumbersType("X,Y[,0|1]", (2, 3)),
-    help="A click in pixels of the picture; 0: not part of it. May be repeated.",
+    help="A click in pixels of the image; 0: not part of it. May be repeated.",
 )
 @click.option("--box", type=NumbersType("X0,Y0,X1,Y1", (4,)), help="A box around it, in pixels.")
 @click.option(
@@ -88,9 +88,9 @@ class NumbersType(NumbersBase):
     type=click.Path(path_type=Path),
     default=Path("mask.png"),
     show_default=True,
-    help="The mask, white on black, of the picture's size.",
+    help="The mask, white on black, of the image's size.",
 )
-@click.option("--overlay", type=click.Path(path_type=Path), help="The mask drawn on the picture.")
+@click.option("--overlay", type=click.Path(path_type=Path), help="The mask drawn on the image.")
 @JSON
 def segment_command(**values: Any) -> int:
     """Segment what you point at in IMAGE with the files of BUNDLE.
@@ -108,14 +108,14 @@ def segment_command(**values: Any) -> int:
     segment.check_image_paths(options.image, options.outputs)
     opened = open_bundle(options.bundle)
     loaded = images.read_image(options.image)
-    picture, prompt = loaded.pixels, options.prompt()
-    result = segment.segment(opened, picture, prompt)
+    image, prompt = loaded.pixels, options.prompt()
+    result = segment.segment(opened, image, prompt)
     segment.save_image(Image.fromarray(result.mask), options.out)
     if options.overlay:
-        segment.save_image(segment.overlay(picture, result.mask, prompt), options.overlay)
+        segment.save_image(segment.overlay(image, result.mask, prompt), options.overlay)
     _print_result(result, options)
     notes = list(loaded.notes)
-    if images.is_single_color(picture):
+    if images.is_single_color(image):
         notes.append(f"image {options.image} is of a single color; there is nothing to find")
     print_notes(*notes)
     if not opened.provenance.trained:

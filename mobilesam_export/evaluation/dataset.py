@@ -42,7 +42,7 @@ class Sample:
         notes: what a rule decided where the files do not say, in words.
     """
 
-    picture: ImageArray
+    image: ImageArray
     masks: Masks | None
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -102,7 +102,7 @@ def held_out_scenes(count: int, side: int) -> Dataset:
 
     def read(name: str) -> Sample:
         scene = masked_scene(int(name.removeprefix("scene-")), side, side)
-        return Sample(scene.picture, scene.masks)
+        return Sample(scene.image, scene.masks)
 
     names = tuple(f"scene-{seed}" for seed in range(count))
     return Dataset(f"{count} held-out scenes of {side} x {side}", names, read)
@@ -121,13 +121,13 @@ def image_folder(folder: Path) -> Dataset:
         if path.suffix.lower() in SUFFIXES and not path.is_dir()
     }
     if not files:
-        raise UsageError(f"no picture under {folder}; expected one of: {', '.join(SUFFIXES)}")
+        raise UsageError(f"no image under {folder}; expected one of: {', '.join(SUFFIXES)}")
 
     def read(name: str) -> Sample:
         loaded = read_image(files[name])
         return Sample(loaded.pixels, None, notes=loaded.notes)
 
-    return Dataset(f"{len(files)} pictures without annotations", tuple(files), read, files)
+    return Dataset(f"{len(files)} images without annotations", tuple(files), read, files)
 
 
 def coco(folder: Path, annotations: Path) -> Dataset:
@@ -145,9 +145,9 @@ def coco(folder: Path, annotations: Path) -> Dataset:
     files = locate(folder, list(images))
     owners = Counter(files.values())
     count = sum(len(image.annotations) for image in images.values())
-    description = f"{len(images)} pictures with {count} annotations"
+    description = f"{len(images)} images with {count} annotations"
     if table.strays:
-        description += f" ({table.strays} more of pictures that {annotations.name} does not list)"
+        description += f" ({table.strays} more of images that {annotations.name} does not list)"
 
     def read(name: str) -> Sample:
         image, path = images[name], files.get(name)
@@ -188,7 +188,7 @@ def _renamed(folder: Path, files: Mapping[str, Path]) -> tuple[str, ...]:
 
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder; expected one of pictures")
+        raise UsageError(f"{folder} is not a folder; expected one of images")
 
 
 def _annotated(loaded: LoadedImage, image: CocoImage) -> Sample:
@@ -244,7 +244,7 @@ def _frame(loaded: LoadedImage, image: CocoImage) -> tuple[bool, tuple[str, ...]
         written = f"{image.width or '?'} x {image.height or '?'}"
         turned = "" if stored == shown else f" ({height} x {width} before its EXIF orientation)"
         raise ImageError(
-            f"picture {name} is {width} x {height}{turned}, its annotations are for {written}"
+            f"image {name} is {width} x {height}{turned}, its annotations are for {written}"
         )
     if len(possible) == 2 and stored != shown:  # the size of the image is not written
         masks = rle_sizes(image.annotations)

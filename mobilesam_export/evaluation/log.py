@@ -47,7 +47,7 @@ class EvaluationLog:
         self._file = path.open("a", encoding="utf-8")
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Write one picture's record to the disk at once."""
+        """Write one image's record to the disk at once."""
         if self._file is not None:
             self._file.write(_line(record))
             self._file.flush()
@@ -85,5 +85,5 @@ def _whole_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _is_record(line: Mapping[str, Any]) -> bool:
-    kinds = {"picture": str, "problems": list, "candidates": dict}
+    kinds = {"image": str, "problems": list, "candidates": dict}
     return all(isinstance(line.get(key), kind) for key, kind in kinds.items())

@@ -1,4 +1,4 @@
-"""Pictures with masks on them, for the report of an evaluation."""
+"""Images with masks on them, for the report of an evaluation."""
 
 from collections.abc import Sequence
 
@@ -28,11 +28,11 @@ def overlays(
             continue
         chosen = max(questions, key=lambda asked: int(asked[0].truth.sum()))
         for candidate in candidates:
-            image = candidate.predictor.embed(sample.picture)
+            image = candidate.predictor.embed(sample.image)
             for question in (asked for asked in chosen if asked.kind in ("click", "box")):
                 mask = candidate.predictor.predict(question.prompt, image).mask
                 caption = f"{candidate.name}, {name}, {question.kind}: " + (
                     f"IoU {mask_iou(mask, question.truth):.2f}"
                 )
-                found.append(Overlay(caption, overlay(sample.picture, mask, question.prompt)))
+                found.append(Overlay(caption, overlay(sample.image, mask, question.prompt)))
     return found

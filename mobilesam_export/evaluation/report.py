@@ -62,7 +62,7 @@ def render(
         sizes: bytes of each candidate.
         overlays: images to show.
     """
-    pictures = "".join(_figure(overlay) for overlay in overlays)
+    images = "".join(_figure(overlay) for overlay in overlays)
     problems, notes = (
         "".join(f"<li>{html.escape(item)}</li>" for item in items)
         for items in (evaluation.problems, evaluation.notes)
@@ -71,12 +71,12 @@ def render(
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
         f"<style>{STYLE}</style><h1>{html.escape(title)}</h1>"
         f"<p>Mean IoU over {max(s.objects for s in evaluation.scores.values())} objects on "
-        f"{evaluation.pictures} pictures. Times are medians of this run on this machine, with "
+        f"{evaluation.images} images. Times are medians of this run on this machine, with "
         "whatever else it did.</p>"
         f"{_table(figures_table(evaluation, sizes))}"
         f"<h2>IoU of one click, as chosen</h2>{_histograms(evaluation)}"
         f"<h2>Quality, latency, size</h2>{_scatter(evaluation, sizes)}"
-        + (f"<h2>Masks</h2>{pictures}" if pictures else "")
+        + (f"<h2>Masks</h2>{images}" if images else "")
         + (f"<h2>Notes</h2><ul>{notes}</ul>" if notes else "")
         + (f"<h2>Left out</h2><ul>{problems}</ul>" if problems else "")
         + "</html>\n"

@@ -56,7 +56,7 @@ class EvaluateOptions:
         if len({path.resolve() for path in self.bundles}) < len(self.bundles):
             raise UsageError("the same bundle is given twice; name each once")
         if self.annotations and not self.images:
-            raise UsageError("--annotations needs --images, the folder of their pictures")
+            raise UsageError("--annotations needs --images, the folder of their images")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class EvaluationResult:
         """For JSON."""
         return {
             "dataset": self.dataset.description,
-            "pictures": self.evaluation.pictures,
+            "images": self.evaluation.images,
             "problems": self.evaluation.problems,
             "notes": self.evaluation.notes,
             "candidates": {
@@ -105,7 +105,7 @@ def run(options: EvaluateOptions) -> EvaluationResult:
         MobileSamExportError: a bundle, checkpoint or file is wrong, or nothing was evaluated.
     """
     opened = open_bundles(options.bundles)
-    pictures = _dataset(options, opened[0])
+    images = _dataset(options, opened[0])
     pairs = zip(folder_names(options.bundles), opened, strict=True)
     candidates = [bundle_candidate(name, item) for name, item in pairs]
     reference = None
@@ -115,12 +115,12 @@ def run(options: EvaluateOptions) -> EvaluationResult:
         candidates.insert(0, reference)
     evaluation = Evaluation(
         {candidate.name: Score() for candidate in candidates},
-        problems=list(pictures.problems),
-        notes=list(pictures.notes),
+        problems=list(images.problems),
+        notes=list(images.notes),
     )
-    result = EvaluationResult(tuple(candidates), pictures, evaluation)
+    result = EvaluationResult(tuple(candidates), images, evaluation)
     _evaluate(result, reference, options)
-    if not evaluation.pictures or not all(s.objects for s in evaluation.scores.values()):
+    if not evaluation.images or not all(s.objects for s in evaluation.scores.values()):
         named = "; ".join(evaluation.problems[:3])
         raise MeasurementError(f"nothing was evaluated: {named or 'there are no objects'}")
     return result
@@ -138,21 +138,21 @@ def _evaluate(
     result: EvaluationResult, reference: Candidate | None, options: EvaluateOptions
 ) -> None:
     """Fill the evaluation from the log and by running what is not in it, with a bar."""
-    pictures, evaluation = result.dataset, result.evaluation
-    names = pictures.names[: options.limit]
+    images, evaluation = result.dataset, result.evaluation
+    names = images.names[: options.limit]
     identity = {
         "candidates": {candidate.name: candidate.identity for candidate in result.candidates},
         "reference": None if reference is None else reference.identity,
-        **(pictures.identity() if options.save else {}),
+        **(images.identity() if options.save else {}),
     }
     with closing(EvaluationLog(options.save, identity)) as log:
-        done = {record["picture"]: record for record in log.records}
+        done = {record["image"]: record for record in log.records}
         for name in names:
             if name in done:
                 evaluation.add(done[name])
         left = [name for name in names if name not in done]
         with items_bar("Evaluating", len(names), done=len(names) - len(left)) as advance:
-            for record in evaluate_images(result.candidates, reference, pictures, left):
+            for record in evaluate_images(result.candidates, reference, images, left):
                 log.append(record)
                 evaluation.add(record)
                 advance()
@@ -164,7 +164,7 @@ def write_report(path: Path, result: EvaluationResult) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    pictures = result.dataset
-    shown = overlays(result.candidates, pictures, pictures.names[:SHOWN])
-    title = f"Masks on {pictures.description}"
+    images = result.dataset
+    shown = overlays(result.candidates, images, images.names[:SHOWN])
+    title = f"Masks on {images.description}"
     write_text(path, render(title, result.evaluation, result.sizes, shown))

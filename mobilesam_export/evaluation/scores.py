@@ -70,7 +70,7 @@ class Score:
     milliseconds: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Take in one candidate's part of a picture's record."""
+        """Take in one candidate's part of an image's record."""
         for answers in record["objects"]:
             self.objects += 1
             for key, value in answers.items():
@@ -102,17 +102,17 @@ class Evaluation:
     """
 
     scores: dict[str, Score]
-    pictures: int = 0
+    images: int = 0
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Take in one picture's record, fresh or from an earlier run."""
+        """Take in one image's record, fresh or from an earlier run."""
         self.problems += record["problems"]
         self.notes += record.get("notes", [])
         if not record["candidates"]:
             return
-        self.pictures += 1
+        self.images += 1
         for name, found in record["candidates"].items():
             self.scores[name].add(found)
 
@@ -136,7 +136,7 @@ def evaluate_images(
         the figures of every object.
     """
     for name in names:
-        record: dict[str, Any] = {"picture": name, "problems": [], "candidates": {}}
+        record: dict[str, Any] = {"image": name, "problems": [], "candidates": {}}
         try:
             sample = dataset.read(name)
         except ImageError as exc:
@@ -150,7 +150,7 @@ def evaluate_images(
             record["problems"].append(f"{name} has no objects")
         else:
             record["candidates"] = {
-                candidate.name: answer(candidate, sample.picture, questions)
+                candidate.name: answer(candidate, sample.image, questions)
                 for candidate in candidates
             }
         yield record
@@ -166,7 +166,7 @@ def questions_about(sample: Sample, reference: Candidate | None) -> list[list[Qu
     if reference is None:
         return []
     predictor = reference.predictor
-    image = predictor.embed(sample.picture)
+    image = predictor.embed(sample.image)
 
     def truth(prompt: Prompt) -> Mask:
         return predictor.predict(prompt, image).mask
@@ -188,7 +188,7 @@ def _prompts(mask: Mask) -> dict[str, Prompt]:
 
 
 def answer(
-    candidate: Candidate, picture: ImageArray, questions: Sequence[Sequence[Question]]
+    candidate: Candidate, image: ImageArray, questions: Sequence[Sequence[Question]]
 ) -> dict[str, Any]:
     """One candidate's figures for one image."""
     encoder_ms: list[float] = []
@@ -198,11 +198,11 @@ def answer(
         encoder=_timed(candidate.predictor.encoder, encoder_ms),
         decoder=_timed(candidate.predictor.decoder, decoder_ms),
     )
-    image, objects = predictor.embed(picture), []
+    encoded, objects = predictor.embed(image), []
     for object_questions in questions:
         figures: dict[str, float] = {}
         for question in object_questions:
-            found = predictor.predict(question.prompt, image)
+            found = predictor.predict(question.prompt, encoded)
             figures |= judge(question, found, predictor.contract)
         objects.append(figures)
     milliseconds = {"encoder": encoder_ms[0], "decoder": np.median(decoder_ms)}
@@ -238,7 +238,7 @@ def judge(question: Question, found: Answer, contract: Contract) -> dict[str, fl
 
 
 def boundary_iou(found: Mask, truth: Mask) -> float:
-    """IoU of the bands inside the two outlines, 2 % of the picture's diagonal wide."""
+    """IoU of the bands inside the two outlines, 2 % of the image's diagonal wide."""
     distance = max(1, round(BOUNDARY_SHARE * float(np.hypot(*truth.shape))))
     return mask_iou(_band(found, distance), _band(truth, distance))
 

@@ -15,7 +15,7 @@ from mobilesam_export.model import Sam, mask_decoder, prompt_encoder
 HEADS = mask_decoder.HEADS
 EMPTY_SLOT = -1.0
 # Added to the logits of a key that must not be seen: exp() of it is 0 in float32 and float16.
-MASKED = -3e4
+MASKED = -4096.0
 
 
 def one_hot(labels: Tensor, codes: Tensor) -> Tensor:

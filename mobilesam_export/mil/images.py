@@ -1,4 +1,4 @@
-"""Pictures -> what Core ML hands to a program for an image input.
+"""Images -> what Core ML hands to a program for an image input.
 
 Core ML only reorders the pixels of an image. Scale and bias of coremltools' `ImageType` are
 operations at the start of the program itself.
@@ -31,12 +31,12 @@ def image_tensor(array: Array, color: str, label: str) -> Tensor:
     """
     if color not in _ORDERS:
         raise BackendError(
-            f"{label} is a {color} picture; the MIL interpreter knows {', '.join(_ORDERS)}"
+            f"{label} is a {color} image; the MIL interpreter knows {', '.join(_ORDERS)}"
         )
     order = _ORDERS[color]
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != len(order):
         raise BackendError(
-            f"{label} is a {color} picture: expected (1, H, W, {len(order)}) uint8, "
+            f"{label} is a {color} image: expected (1, H, W, {len(order)}) uint8, "
             f"found {array.shape} {array.dtype}"
         )
     planes = array[..., list(order)].transpose(0, 3, 1, 2)

@@ -33,7 +33,7 @@ class Tolerance:
             peak being the largest absolute value of the reference; 0 or more.
         logits_max_abs_error: most by which a mask logit may differ; 0 or more.
         iou_max_abs_error: most by which a predicted IoU may differ; 0 to 1.
-        mask_iou: least intersection over union of the chosen mask at the picture's size; 0 to 1.
+        mask_iou: least intersection over union of the chosen mask at the image's size; 0 to 1.
     """
 
     embedding_psnr_db: float

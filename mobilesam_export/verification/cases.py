@@ -43,14 +43,14 @@ class ImageCase:
     """One image, its embedding by the reference, and its prompts."""
 
     name: str
-    picture: ImageArray
+    image: ImageArray
     embeddings: Array
     prompts: tuple[PromptCase, ...]
 
     @property
     def embedded(self) -> EmbeddedImage:
         """The image as the reference's encoder has seen it, for a decoder alone."""
-        return EmbeddedImage(self.embeddings, prompts.height_and_width(self.picture))
+        return EmbeddedImage(self.embeddings, prompts.height_and_width(self.image))
 
 
 def verification_scenes(image_size: int) -> dict[str, Scene]:
@@ -96,7 +96,7 @@ def reference_cases(
 
 
 def _image_case(name: str, scene: Scene, predictor: Predictor) -> ImageCase:
-    image = predictor.embed(scene.picture)
+    image = predictor.embed(scene.image)
 
     def answer(label: str, prompt: Prompt) -> PromptCase:
         return PromptCase(label, prompt, predictor.predict(prompt, image))
@@ -107,7 +107,7 @@ def _image_case(name: str, scene: Scene, predictor: Predictor) -> ImageCase:
         if _lead(tried[-1]) >= CLEAR:
             break
     clearest = max(tried, key=_lead)
-    return ImageCase(name, scene.picture, image.embeddings, tuple(clearest))
+    return ImageCase(name, scene.image, image.embeddings, tuple(clearest))
 
 
 def _object_cases(

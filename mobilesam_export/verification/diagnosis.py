@@ -14,7 +14,7 @@ from mobilesam_export.contract import Array
 from mobilesam_export.session import Observe
 
 FLOAT16_MAX = 65504.0
-MASKED = -1e4  # numbers below are attention logits of empty prompt slots, meant to be constant
+MASKED = -2048.0  # numbers below are attention logits of empty prompt slots, meant to be constant
 SMALLEST = 1024  # numbers; small tensors (labels, switches, sizes) are often constant or two-valued
 STUCK_SHARE = 0.25  # of a tensor at one value other than 0, which ReLU and padding give
 SAMPLED = 4096  # numbers that are kept of a tensor, to compare two images
@@ -77,7 +77,7 @@ def first_wrong(observe: Observe, first: dict[str, Array], second: dict[str, Arr
             other = before.get(item.name)
             problem = (other.problem if other else "") or item.problem
             if not problem and other is not None and np.array_equal(item.sample, other.sample):
-                problem = "is the same for two different pictures"
+                problem = "is the same for two different images"
             if problem:
                 return f"{item.name} {problem}"
     return ""

@@ -39,7 +39,7 @@ def measure(
     psnrs, ious = [], []
     with np.errstate(all="ignore"):  # overflow is a finding, not a warning
         for case in expected:
-            image = predictor.embed(case.picture)
+            image = predictor.embed(case.image)
             psnrs.append(psnr_db(image.embeddings, case.embeddings))
             for item in case.prompts:
                 ious.append(mask_iou(predictor.predict(item.prompt, image).mask, item.answer.mask))

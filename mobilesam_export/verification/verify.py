@@ -28,9 +28,9 @@ GUARD_LOW, GUARD_HIGH = 0.5, 2.0
 
 @dataclass(frozen=True)
 class EmbeddingError:
-    """How one picture's embedding differs from the reference."""
+    """How one image's embedding differs from the reference."""
 
-    picture: str
+    image: str
     max_abs_error: float
     psnr_db: float
     cosine: float
@@ -43,7 +43,7 @@ class PromptError:
     `decoder_logits_max_abs_error` is of the decoder alone, on the reference's embedding.
     """
 
-    picture: str
+    image: str
     prompt: str
     logits_max_abs_error: float
     decoder_logits_max_abs_error: float
@@ -94,7 +94,7 @@ class Report:
             f"logits {max(p.logits_max_abs_error for p in self.prompts):.1e}, "
             f"mask IoU {min(p.mask_iou for p in self.prompts):.4f}, "
             f"{sum(p.best_mask_changed for p in self.prompts)} best masks changed; "
-            f"worst of {len(self.embeddings)} pictures, {len(self.prompts)} prompts"
+            f"worst of {len(self.embeddings)} images, {len(self.prompts)} prompts"
         )
         if self.float16 is not None:
             figures += f"; {self.float16.summary()}"
@@ -160,7 +160,7 @@ def _first_wrong(predictor: Predictor, cases: Sequence[ImageCase]) -> str:
     """Look into the encoder, and if nothing is wrong there into the decoder."""
     contract, size = predictor.contract, cases[0].embedded.size
     prompt = cases[0].prompts[0].prompt
-    images = [prompts.encoder_inputs(case.picture, contract) for case in cases[:2]]
+    images = [prompts.encoder_inputs(case.image, contract) for case in cases[:2]]
     asked = [prompts.decoder_inputs(prompt, case.embeddings, size, contract) for case in cases[:2]]
     for name, session, inputs in (
         ("encoder", predictor.encoder, images),
@@ -175,7 +175,7 @@ def _first_wrong(predictor: Predictor, cases: Sequence[ImageCase]) -> str:
 
 def _run(findings: _Findings, predictor: Predictor, cases: Sequence[ImageCase]) -> None:
     for case in cases:
-        image = predictor.embed(case.picture)
+        image = predictor.embed(case.image)
         findings.found[case.name] = np.asarray(image.embeddings, np.float32)
         findings.embeddings.append(_embedding_error(case, image.embeddings))
         for prompt_case in case.prompts:
@@ -197,7 +197,7 @@ def _embedding_error(case: ImageCase, found: Array) -> EmbeddingError:
     a, b = found.astype(np.float64).ravel(), case.embeddings.astype(np.float64).ravel()
     norms = float(np.linalg.norm(a) * np.linalg.norm(b))
     return EmbeddingError(
-        picture=case.name,
+        image=case.name,
         max_abs_error=float(np.abs(a - b).max()),
         psnr_db=psnr_db(found, case.embeddings),
         cosine=float(a @ b) / norms if norms else 0.0,
@@ -205,7 +205,7 @@ def _embedding_error(case: ImageCase, found: Array) -> EmbeddingError:
 
 
 def _prompt_error(
-    picture: str, prompt_case: PromptCase, answer: Answer, alone: Mapping[str, Array]
+    image: str, prompt_case: PromptCase, answer: Answer, alone: Mapping[str, Array]
 ) -> PromptError:
     expected = prompt_case.answer
 
@@ -213,7 +213,7 @@ def _prompt_error(
         return float(np.abs(outputs[name].astype(np.float64) - expected.outputs[name]).max())
 
     return PromptError(
-        picture=picture,
+        image=image,
         prompt=prompt_case.name,
         logits_max_abs_error=largest_error("low_res_masks"),
         decoder_logits_max_abs_error=largest_error("low_res_masks", alone),
@@ -228,7 +228,7 @@ def _largest(predictor: Predictor, case: ImageCase, image: EmbeddedImage) -> tup
     contract, prompt = predictor.contract, case.prompts[-1].prompt
     asked = prompts.decoder_inputs(prompt, image.embeddings, image.size, contract)
     pairs = (
-        (predictor.encoder, prompts.encoder_inputs(case.picture, contract)),
+        (predictor.encoder, prompts.encoder_inputs(case.image, contract)),
         (predictor.decoder, asked),
     )
     seen = [session.largest(inputs) for session, inputs in pairs if session.largest is not None]
@@ -242,11 +242,9 @@ def _broken_limits(findings: _Findings, tolerance: Tolerance) -> tuple[str, ...]
     for e in findings.embeddings:
         if not e.psnr_db >= tolerance.embedding_psnr_db:
             limit = tolerance.embedding_psnr_db
-            failures.append(
-                f"{e.picture}: embedding PSNR {e.psnr_db:.1f} dB, expected >= {limit:g}"
-            )
+            failures.append(f"{e.image}: embedding PSNR {e.psnr_db:.1f} dB, expected >= {limit:g}")
     for p in findings.prompts:
-        where = f"{p.picture}, {p.prompt}"
+        where = f"{p.image}, {p.prompt}"
         for what, error, most in (
             ("logits", p.logits_max_abs_error, tolerance.logits_max_abs_error),
             (
@@ -285,7 +283,7 @@ def _collapse(findings: _Findings, cases: Sequence[ImageCase]) -> tuple[str, ...
     distance = float(np.abs(findings.found[first.name] - findings.found[second.name]).mean())
     if not distance >= GUARD_LOW * expected:
         failures.append(
-            f"two different pictures give embeddings {distance:.3g} apart, "
+            f"two different images give embeddings {distance:.3g} apart, "
             f"PyTorch's are {expected:.3g} apart"
         )
     return tuple(failures)

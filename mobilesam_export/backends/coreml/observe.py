@@ -7,7 +7,7 @@ from mobilesam_export.mil import Interpreter, Operation, Value
 from mobilesam_export.session import Visit
 
 # What the encoder sees of an image, or the decoder of its embedding; else same for all images.
-PICTURES = ("image", "image_embeddings")
+IMAGES = ("image", "image_embeddings")
 
 
 def largest_activation(interpreter: Interpreter, inputs: dict[str, Array]) -> tuple[str, float]:
@@ -27,7 +27,7 @@ def largest_activation(interpreter: Interpreter, inputs: dict[str, Array]) -> tu
 
 def observe(interpreter: Interpreter, inputs: dict[str, Array], visit: Visit) -> None:
     """Show every float value that depends on the image, in order, named with its operation."""
-    reached = {*PICTURES}
+    reached = {*IMAGES}
 
     def show(operation: Operation, value: Value, tensor: torch.Tensor) -> None:
         taken = {name for names in operation.inputs.values() for name in names}

@@ -24,7 +24,7 @@ from mobilesam_export.target import Recipe
 IR_VERSION = 10  # what ONNX Runtime 1.18 and newer read
 IR_OF_OPSET = {23: 11}  # ONNX Runtime 1.23 and newer
 
-# SAM's post-processing: to S x S, crop the padding, to the picture's size. `{side}` is S.
+# SAM's post-processing: to S x S, crop the padding, to the image's size. `{side}` is S.
 UPSCALE = """
 upscale (float[1,1,L,L] low_res_masks, float[2] orig_im_size) => (float[1,1,height,width] masks)
 <float up_side = {{{side}.0}}, float up_half = {{0.5}}, int64[2] up_square = {{{side}, {side}}},
@@ -138,7 +138,7 @@ def _add_upscaling(model: Any, side: int) -> None:
 
 
 def _example(graph: Graph, names: list[str]) -> dict[str, Array]:
-    """An input by name, with a picture's size where the graph was given one."""
+    """An input by name, with an image's size where the graph was given one."""
     values = [value.numpy() for value in graph.example_inputs()]
     sizes = {"orig_im_size": np.array([192, 256], np.float32)}
     known = {item.name for item in graph.spec.inputs}

@@ -11,7 +11,7 @@ from mobilesam_export.session import Visit
 
 AT_ONCE = 24  # tensors; at 1024 that is up to 1 GB
 # What the encoder sees of an image, or the decoder of its embedding; else same for all images.
-PICTURES = ("image", "input_image", "image_embeddings")
+IMAGES = ("image", "input_image", "image_embeddings")
 
 
 def largest_activation(path: Path, inputs: dict[str, Array]) -> tuple[str, float]:
@@ -80,7 +80,7 @@ def observe(path: Path, inputs: dict[str, Array], visit: Visit) -> None:
 
 def _dependent(graph: Any) -> Iterator[tuple[str, str]]:
     """Tensors that the image has a part in, with what to call them."""
-    reached = {item.name for item in graph.input if item.name in PICTURES}
+    reached = {item.name for item in graph.input if item.name in IMAGES}
     stored = {item.name for item in graph.initializer}
     for node in graph.node:
         if not reached & {*node.input}:

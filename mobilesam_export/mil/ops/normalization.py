@@ -25,7 +25,7 @@ def batch_norm(
 def instance_norm(
     x: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None, epsilon: float = 1e-5
 ) -> Tensor:
-    """`x` (N, C, ...) normalised over each picture's channel, times gamma, plus beta (C)."""
+    """`x` (N, C, ...) normalised over each image's channel, times gamma, plus beta (C)."""
     spatial = list(range(2, x.dim()))
     centered = x - x.mean(spatial, keepdim=True)
     result = centered * torch.rsqrt(centered.square().mean(spatial, keepdim=True) + epsilon)

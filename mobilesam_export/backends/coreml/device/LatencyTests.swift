@@ -48,7 +48,7 @@ final class LatencyTests: XCTestCase {
         return folder.appendingPathComponent(path)
     }
 
-    // RGB bytes of the encoder's input, as a picture of Core ML's.
+    // RGB bytes of the encoder's input, as an image of Core ML's.
     func encoderInputs() throws -> MLFeatureProvider {
         let side = Self.side
         let bytes = [UInt8](try Data(contentsOf: resource("Golden/image.uint8")))
