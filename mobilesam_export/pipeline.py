@@ -9,7 +9,7 @@ from mobilesam_export.backends import Backend, Conversion, Settings, get_backend
 from mobilesam_export.bundle import readme, staging
 from mobilesam_export.bundle.contents import Contents, file_metadata
 from mobilesam_export.bundle.load import load_predictor
-from mobilesam_export.bundle.manifest import Bundle, open_bundle
+from mobilesam_export.bundle.manifest import open_bundle
 from mobilesam_export.bundle.write import write_contents
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import BackendError, UsageError
@@ -17,9 +17,11 @@ from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import note, step
 from mobilesam_export.target import Recipe, Target
 from mobilesam_export.verification import cases, verify
+from mobilesam_export.verification.float16 import Float16
 from mobilesam_export.verification.status import Status
 
 if TYPE_CHECKING:  # torch is imported in functions: hashes are checked without it
+    from mobilesam_export.graphs import Graph
     from mobilesam_export.model import Sam
 
 # What PyTorch's answers are computed with.
@@ -93,7 +95,7 @@ def check(job: Job) -> Plan:
     contract = Contract(job.image_size, job.points, job.target.graph)
     folder = job.out or Path("build") / f"{job.target.name}-{name}"
     staging.check_replaceable(folder)
-    if recipe.calibrated and job.calibration is not None:
+    if job.calibration is not None:
         calibration.find_images(job.calibration)
     with job.target.locating("recipe", name):
         convert = {**job.target.convert, **recipe.convert}
@@ -120,7 +122,7 @@ def export(job: Job) -> Outcome:
     """
     from mobilesam_export.backends import reference
     from mobilesam_export.checkpoint.load import load_checkpoint
-    from mobilesam_export.graphs import split_graphs
+    from mobilesam_export.graphs import ranges, split_graphs
     from mobilesam_export.model import build_sam
 
     plan = check(job)
@@ -131,9 +133,14 @@ def export(job: Job) -> Outcome:
         sam = build_sam(checkpoint.state_dict, job.image_size)
     for text in checkpoint.notes:
         note(text)
-    calibrated = collect_samples(job, plan, sam)
+    with ranges.observed(sam) as peaks:
+        with step("Asking PyTorch for the expected answers"):
+            expected = cases.reference_cases(reference.load(sam, contract))
+        calibrated = collect_samples(job, plan, sam)
+    exponents = ranges.choose_exponents(peaks)
+    graphs = split_graphs(ranges.fold_ranges(sam, exponents), contract)
     with staging.staging(folder) as stage:
-        for graph in split_graphs(sam, contract):
+        for graph in graphs:
             with step(f"Converting the {graph.spec.name}"):
                 path = stage / f"{graph.spec.name}{backend.suffix}"
                 metadata = file_metadata(graph.spec, job.target, name, checkpoint)
@@ -141,14 +148,11 @@ def export(job: Job) -> Outcome:
                 conversion = Conversion(plan.settings, recipe, contract, metadata, samples)
                 with job.target.locating("recipe", name):
                     backend.convert(graph, conversion, path)
-        with step("Asking PyTorch for the expected answers"):
-            expected = cases.reference_cases(reference.load(sam, contract))
         if reason := backend.why_unavailable() if job.verify else "--no-verify was given":
             report = verify.unverified(reason)
         else:
-            with step("Verifying the files against PyTorch"):
-                predictor = load_predictor(stage, backend, contract)
-                report = verify.verify(predictor, expected, recipe.tolerance)
+            files = Files(stage, backend, recipe, contract)
+            report = verify_files(files, graphs, expected)
         contents = Contents(
             target=job.target,
             recipe_name=name,
@@ -157,6 +161,7 @@ def export(job: Job) -> Outcome:
             versions={"mobilesam-export": __version__, **backend.versions()},
             report=report,
             calibration=calibrated,
+            exponents=exponents,
         )
         if report.status is not Status.FAILED:
             write_contents(stage, contents, expected)
@@ -167,8 +172,8 @@ def export(job: Job) -> Outcome:
 
 
 def collect_samples(job: Job, plan: Plan, sam: "Sam") -> calibration.Calibration | None:
-    """What a static recipe is calibrated on; None for a recipe that needs nothing."""
-    if not plan.recipe.calibrated:
+    """Samples of a static recipe and of the user's images; None where there are neither."""
+    if not plan.recipe.calibrated and job.calibration is None:
         return None
     from mobilesam_export.backends import reference
 
@@ -191,20 +196,67 @@ def verify_bundle(folder: Path, checkpoint: str | None = None) -> verify.Report:
     backend = get_backend(opened.backend)
     if reason := backend.why_unavailable() or packages.why_missing(*REFERENCE, extra="torch"):
         return verify.unverified(f"hashes are right, but {reason}")
-    with step("Asking PyTorch for the expected answers"):
-        expected = _reference_cases(opened, checkpoint)
-    with step("Verifying the files against PyTorch"):
-        return verify.verify(opened.predictor(), expected, opened.recipe.tolerance)
-
-
-def _reference_cases(opened: Bundle, checkpoint: str | None) -> tuple[cases.ImageCase, ...]:
     from mobilesam_export.backends import reference
     from mobilesam_export.checkpoint.load import load_matching_checkpoint
+    from mobilesam_export.graphs import ranges, split_graphs
     from mobilesam_export.model import build_sam
 
-    weights = load_matching_checkpoint(opened.provenance, checkpoint)
-    sam = build_sam(weights.state_dict, opened.contract.image_size)
-    return cases.reference_cases(reference.load(sam, opened.contract))
+    with step("Asking PyTorch for the expected answers"):
+        weights = load_matching_checkpoint(opened.provenance, checkpoint)
+        sam = build_sam(weights.state_dict, opened.contract.image_size)
+        expected = cases.reference_cases(reference.load(sam, opened.contract))
+    graphs = split_graphs(ranges.fold_ranges(sam, opened.exponents), opened.contract)
+    files = Files(folder, backend, opened.recipe, opened.contract)
+    return verify_files(files, graphs, expected)
+
+
+@dataclass(frozen=True)
+class Files:
+    """An encoder and a decoder file, not opened yet."""
+
+    folder: Path
+    backend: Backend
+    recipe: Recipe
+    contract: Contract
+
+    def path(self, graph: str) -> Path:
+        """Of the encoder or the decoder."""
+        return self.folder / f"{graph}{self.backend.suffix}"
+
+
+def verify_files(
+    files: Files, graphs: "tuple[Graph, Graph]", expected: tuple[cases.ImageCase, ...]
+) -> verify.Report:
+    """Run both files, and where chips compute them in float16 also in its pessimistic form.
+
+    Args:
+        files: the files.
+        graphs: their export form.
+        expected: PyTorch's answers.
+    """
+    recipe, float16 = files.recipe, None
+    if files.backend.computes_float16(recipe, files.contract.form) and not files.contract.dynamic:
+        float16 = _pessimistic(files, graphs, expected)
+    with step("Verifying the files against PyTorch"):
+        predictor = load_predictor(files.folder, files.backend, files.contract)
+        return verify.verify(predictor, expected, recipe.tolerance, float16)
+
+
+def _pessimistic(
+    files: Files, graphs: "tuple[Graph, Graph]", expected: tuple[cases.ImageCase, ...]
+) -> Float16:
+    from mobilesam_export.verification import pessimistic
+    from mobilesam_export.verification.half import PessimisticFloat16
+
+    with step("Computing them in pessimistic float16"):
+        halves = PessimisticFloat16(), PessimisticFloat16()
+        islands = files.backend.float32_islands(files.recipe)
+        encoder, decoder = (
+            files.backend.stepwise(files.path(graph.spec.name), half.at)
+            or pessimistic.open_graph(graph, half, islands)
+            for graph, half in zip(graphs, halves, strict=True)
+        )
+        return pessimistic.measure((encoder, decoder), halves, files.contract, expected)
 
 
 def compare_with_interpreter(folder: Path) -> verify.Report:

@@ -41,10 +41,12 @@ def test_every_target_is_verified_in_its_default_recipe(
 
 def test_exports_say_what_they_do_and_nothing_else(done: subprocess.CompletedProcess[str]) -> None:
     """Nothing of what coremltools, onnxscript, TensorFlow, MLIR and LiteRT say."""
-    assert done.stderr.splitlines() == len(builtin_targets()) * [
+    said = [line for line in done.stderr.splitlines() if "float16" not in line]
+    assert done.stderr.count("Computing them in pessimistic float16") == 2  # coreml, tflite-gpu
+    assert said == len(builtin_targets()) * [
         "Loading the checkpoint (seeded)",
+        "Asking PyTorch for the expected answers",
         "Converting the encoder",
         "Converting the decoder",
-        "Asking PyTorch for the expected answers",
         "Verifying the files against PyTorch",
     ]

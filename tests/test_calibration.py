@@ -20,7 +20,6 @@ from mobilesam_export.model import build_sam
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.scenes import scene
 from mobilesam_export.target import load_target
-from tests.cli_runner import USAGE, refused
 
 SLOTS = Contract(256, 6, load_target("onnx").graph)
 SAM = Contract(256, 6, load_target("onnx-sam").graph)
@@ -205,12 +204,3 @@ def test_random_prompts_can_be_meant(seed: int, height: int, width: int, slots: 
     contract = Contract(256, slots, load_target("onnx").graph)
     for prompt in calibration.random_prompts(np.random.default_rng(seed), height, width, slots):
         prompts.check_prompt(prompt, (height, width), contract)
-
-
-def test_the_option_is_refused_where_nothing_is_calibrated(copied: Path, tmp_path: Path) -> None:
-    refused(
-        tmp_path,
-        ["onnx", "-c", "seeded", "--image-size", "256", "--calibration", copied],
-        USAGE,
-        ["--calibration is for static recipes"],
-    )

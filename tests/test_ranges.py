@@ -59,10 +59,10 @@ def demo_float16() -> Float16:
     return float16(sam, expected)
 
 
-def test_folding_changes_no_bit_of_the_model() -> None:
+def test_folding_keeps_the_function() -> None:
     sam, same, expected = folded(demo())
     image = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(sam.encode(image), same.encode(image))
+    torch.testing.assert_close(same.encode(image), sam.encode(image), rtol=0, atol=1e-5)
     embeddings = torch.from_numpy(expected[0].embeddings)
     clicks = {
         "point_coords": torch.tensor([[[70.0, 90.0]]]),
@@ -105,7 +105,7 @@ def test_heads_are_equalised_whatever_their_channels_were_scaled_by() -> None:
             heads, width = module.heads, module.proj.in_features
             weight = (module.qkv.weight * module.norm.weight).view(heads, 3, -1, width)
             q, k, _ = (part.reshape(width, width).abs().amax(1) for part in weight.unbind(1))
-            assert float((q / k).log2().abs().max()) <= 1.001  # a power of two cannot do better
+            torch.testing.assert_close(q, k, rtol=1e-4, atol=0)
 
 
 def planted(sam: Sam) -> Sam:

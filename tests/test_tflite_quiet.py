@@ -14,9 +14,9 @@ def test_an_export_says_what_it_does_and_nothing_else(export: Callable[..., Path
     said = export(*EXPORTED).with_suffix(".stderr").read_text().splitlines()
     assert said == [
         "Loading the checkpoint (seeded)",
+        "Asking PyTorch for the expected answers",
         "Converting the encoder",
         "Converting the decoder",
-        "Asking PyTorch for the expected answers",
         "Verifying the files against PyTorch",
     ]
 

@@ -1,7 +1,7 @@
 """What a bundle's manifest, its README and the metadata inside its files are written from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mobilesam_export import __version__
@@ -27,6 +27,7 @@ class Contents:
         versions: of the tools that decide the bytes of the files, by package.
         report: of the verification.
         calibration: the samples of a static recipe, or None.
+        exponents: of range folding, see `graphs.ranges`.
     """
 
     target: Target
@@ -36,6 +37,7 @@ class Contents:
     versions: Mapping[str, str]
     report: Report
     calibration: Calibration | None = None
+    exponents: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def recipe(self) -> Recipe:

@@ -23,7 +23,7 @@ from mobilesam_export.session import Session
 from mobilesam_export.target import GRAPHS, GraphForm, Recipe, Tolerance
 from mobilesam_export.verification.status import Status
 
-SCHEMA_VERSION = 2  # 2: words of `form`, exceptions as module paths
+SCHEMA_VERSION = 2  # 2: words of `form`, exceptions as module paths, range folding
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Bundle:
         provenance: of the weights.
         versions: of the tools that made the files, by package.
         status: of the verification at the export.
+        exponents: of range folding, by what was scaled; see `graphs.ranges`.
         files: every file but the manifest, by its path in the folder, with "/".
     """
 
@@ -67,6 +68,7 @@ class Bundle:
     provenance: Provenance
     versions: Mapping[str, str]
     status: Status
+    exponents: Mapping[str, int]
     files: Mapping[str, FileEntry]
 
     @property
@@ -131,6 +133,7 @@ def _as_dict(contents: Contents) -> dict[str, Any]:
         },
         "checkpoint": asdict(provenance),
         "license": provenance.license,
+        "range_folding": dict(contents.exponents),
         "calibration": None if contents.calibration is None else contents.calibration.describe(),
         "versions": dict(contents.versions),
         "verification": contents.report.as_dict(),
@@ -175,6 +178,7 @@ def _from_dict(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
         provenance=Provenance(**manifest["checkpoint"]),
         versions=dict(manifest["versions"]),
         status=Status(manifest["verification"]["status"]),
+        exponents={name: int(value) for name, value in manifest["range_folding"].items()},
         files={name: FileEntry(**entry) for name, entry in manifest["files"].items()},
     )
 

@@ -16,7 +16,6 @@ from mobilesam_export.commands.common import (
     print_notes,
     styled,
 )
-from mobilesam_export.errors import UsageError
 from mobilesam_export.target import Target, load_target
 
 if TYPE_CHECKING:
@@ -99,7 +98,8 @@ OPTIONS = (
     click.option(
         "--calibration",
         type=click.Path(path_type=Path),
-        help="Folder of images that fix the ranges of static recipes. [default: scenes]",
+        help="Folder of images like the app's: they fix the ranges of activations, in static "
+        "recipes and for float16. [default: scenes]",
     ),
     click.option("--no-verify", is_flag=True, help="Do not run the files."),
     JSON,
@@ -141,8 +141,6 @@ def export_targets(targets: Sequence[Target], options: ExportOptions) -> int:
     from mobilesam_export.pipeline import check, export
 
     jobs = [options.job(target, several=len(targets) > 1) for target in targets]
-    if options.calibration and not any(job.target.recipe(job.recipe)[1].calibrated for job in jobs):
-        raise UsageError("--calibration is for static recipes only, and this is none")
     for job in jobs:  # all of them before the first takes its time
         check(job)
     outcomes: list[tuple[Target, Outcome]] = []

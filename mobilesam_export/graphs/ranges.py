@@ -12,11 +12,12 @@ square. Residual streams are scaled where they begin and scaled back where they 
     decoder         the MLPs between norm2 and norm3, which are the only large values there, the
                     first self-attention, and the convolutions before a LayerNorm
 
-Multiplying by a power of two is exact in float32, so float32 files compute what they computed.
-It costs nothing at run time.
+Multiplying by a power of two is exact in float32. It costs nothing at run time.
 
 Channels of q and k, and of v and proj, are equalised: trained weights bring factors of a hundred
 between channels of one layer, which quantization with one scale for several channels cannot bear.
+These factors are exact in real arithmetic only: a power of two would leave up to a factor of two
+between channels that a quantizer puts on one scale.
 """
 
 import copy
@@ -238,7 +239,7 @@ def _equalise(q: nn.Linear, k: nn.Linear, v: nn.Linear, out: nn.Linear) -> None:
 
 
 def _ratios(first: Tensor, second: Tensor) -> Tensor:
-    """Powers of two for the rows of `first` that make them as large as those of `second`.
+    """Factors for the rows of `first` that make them as large as those of `second`.
 
     Args:
         first: (C, in), its rows to be multiplied by the result.
@@ -250,4 +251,4 @@ def _ratios(first: Tensor, second: Tensor) -> Tensor:
     sizes = [rows.abs().amax(1).double() for rows in (first, second)]
     ratio = (sizes[1] / sizes[0]).sqrt().clamp(1 / MAX_RATIO, MAX_RATIO)
     usable = (sizes[0] > 0) & (sizes[1] > 0)
-    return torch.where(usable, ratio.log2().round().exp2(), 1.0).float()
+    return torch.where(usable, ratio, 1.0).float()
