@@ -109,7 +109,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "file without a hash": (set_key("files", "encoder.onnx", value={"bytes": 1}), ["sha256"]),
     "recipe of another version": (set_key("recipe", "warp", value=1), ["manifest.json", "warp"]),
     "missing file": (remove("encoder.onnx"), ["encoder.onnx is missing; export again"]),
-    "missing golden file": (remove("golden/image.png"), ["golden/image.png is missing"]),
+    "missing golden file": (
+        remove("golden/landscape/image.png"),
+        ["golden/landscape/image.png is missing"],
+    ),
     "changed byte": (flip_a_byte, ["encoder.onnx", "SHA-256 differs", "export again"]),
     "cut": (cut, ["decoder.onnx", "SHA-256 differs", "export again"]),
     "swapped": (swap, ["coder.onnx", "SHA-256 differs", "export again"]),
@@ -130,7 +133,7 @@ def test_verify_says_what_is_wrong(name: str, bundle: Path, tmp_path: Path) -> N
 )
 def test_segment_uses_no_damaged_bundle(name: str, bundle: Path, tmp_path: Path) -> None:
     damage, phrases = DAMAGE[name]
-    image = shutil.copy(bundle / "golden" / "image.png", tmp_path)
+    image = shutil.copy(bundle / "golden" / "landscape" / "image.png", tmp_path)
     damage(bundle)
     refused(tmp_path, ["segment", "bundle", image, "--point", "1,1"], ERROR, phrases)
 

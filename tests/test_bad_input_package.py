@@ -95,7 +95,7 @@ def damaged(
 @pytest.mark.parametrize("damaged", DAMAGE, indirect=True)
 def test_segment_says_what_is_wrong(damaged: tuple[Path, list[str]], tmp_path: Path) -> None:
     bundle, phrases = damaged
-    image = shutil.copy(bundle / "golden" / "image.png", tmp_path)
+    image = shutil.copy(bundle / "golden" / "landscape" / "image.png", tmp_path)
     refused(tmp_path, ["segment", "bundle", image, "--point", "1,1"], ERROR, phrases)
 
 

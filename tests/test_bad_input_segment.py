@@ -144,7 +144,7 @@ def test_place_that_cannot_take_a_mask(
 
 def test_full_disk_keeps_the_old_mask(onnx_bundle: Path, tmp_path: Path) -> None:
     Image.new("L", (204, 153)).save(tmp_path / "mask.png")
-    image = onnx_bundle / "golden" / "image.png"
+    image = onnx_bundle / "golden" / "landscape" / "image.png"
     arguments = ["segment", onnx_bundle, image, "--point", "80,70"]
     phrases = ["cannot write mask.png", "File too large"]
     refused(tmp_path, arguments, ERROR, phrases, file_limit=1000)  # the new mask takes 2 kB

@@ -69,7 +69,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], list[str]]] = {
 @pytest.mark.parametrize("name", DAMAGE)
 def test_a_vouched_for_file_that_is_wrong(name: str, bundle: Path, tmp_path: Path) -> None:
     damage, phrases = DAMAGE[name]
-    image = shutil.copy(bundle / "golden" / "image.png", tmp_path)
+    image = shutil.copy(bundle / "golden" / "landscape" / "image.png", tmp_path)
     damage(bundle)
     vouch(bundle, "encoder.tflite", "decoder.tflite")
     refused(tmp_path, ["segment", "bundle", image, "--point", "1,1"], ERROR, phrases)

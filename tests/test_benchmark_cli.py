@@ -127,9 +127,9 @@ def test_a_file_that_answers_wrongly_is_named_and_fails(onnx_bundle: Path, tmp_p
     from tests.test_bad_input_bundle import vouch
 
     bundle = Path(shutil.copytree(onnx_bundle, tmp_path / "bundle"))
-    path = bundle / "golden" / "image_embeddings.float32"
+    path = bundle / "golden" / "landscape" / "encoder" / "image_embeddings.float32"
     (-np.fromfile(path, np.float32)).tofile(path)
-    vouch(bundle, "golden/image_embeddings.float32")
+    vouch(bundle, "golden/landscape/encoder/image_embeddings.float32")
     found = run(tmp_path, bundle, *QUICK, "--component", "encoder", code=FAILED)
     assert "embedding PSNR" in found["rows"][0]["answers"]
 

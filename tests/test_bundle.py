@@ -7,22 +7,25 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mobilesam_export.backends.onnx import backend as onnx
-from mobilesam_export.bundle import manifest, staging, swap
+from mobilesam_export.bundle import golden, manifest, staging, swap
 from mobilesam_export.checkpoint.load import load_matching_checkpoint
 from mobilesam_export.contract import Array
 from mobilesam_export.errors import BundleError, UsageError
 from mobilesam_export.metrics import mask_iou
 
 
-def golden_index(folder: Path) -> dict[str, object]:
-    loaded: dict[str, object] = json.loads((folder / "golden" / "golden.json").read_text())
+def golden_images(folder: Path) -> list[dict[str, Any]]:
+    loaded: list[dict[str, Any]] = json.loads((folder / "golden" / "golden.json").read_text())[
+        "images"
+    ]
     return loaded
 
 
@@ -66,28 +69,57 @@ def test_golden_vectors_are_what_the_files_compute(onnx_bundle: Path) -> None:
     contract = manifest.open_bundle(onnx_bundle).contract
     encoder = onnx.load(onnx_bundle / "encoder.onnx", contract.encoder)
     decoder = onnx.load(onnx_bundle / "decoder.onnx", contract.decoder)
-    index = golden_index(onnx_bundle)
-    found = encoder.run(read_tensors(onnx_bundle, index["encoder"]["inputs"]))  # type: ignore[index]
-    expected = read_tensors(onnx_bundle, index["encoder"]["outputs"])  # type: ignore[index]
-    assert np.abs(found["image_embeddings"] - expected["image_embeddings"]).max() <= 1e-4
-    for prompt in index["prompts"]:  # type: ignore[attr-defined]
-        inputs = {
-            **expected,
-            "mask_input": np.zeros((1, 1, 64, 64), np.float32),
-            **read_tensors(onnx_bundle, prompt["inputs"]),
-        }
-        outputs = decoder.run(inputs)
-        for name, value in read_tensors(onnx_bundle, prompt["outputs"]).items():
-            assert np.abs(outputs[name] - value).max() <= 1e-3
+    for image in golden_images(onnx_bundle):
+        found = encoder.run(read_tensors(onnx_bundle, image["encoder"]["inputs"]))
+        expected = read_tensors(onnx_bundle, image["encoder"]["outputs"])
+        assert np.abs(found["image_embeddings"] - expected["image_embeddings"]).max() <= 1e-4
+        for prompt in image["prompts"]:
+            inputs = {
+                **expected,
+                "mask_input": np.zeros((1, 1, 64, 64), np.float32),
+                **read_tensors(onnx_bundle, prompt["inputs"]),
+            }
+            outputs = decoder.run(inputs)
+            for name, value in read_tensors(onnx_bundle, prompt["outputs"]).items():
+                assert np.abs(outputs[name] - value).max() <= 1e-3
 
 
-def test_golden_image_and_masks_fit(onnx_bundle: Path) -> None:
-    index = golden_index(onnx_bundle)
-    height, width, _ = np.asarray(Image.open(onnx_bundle / "golden" / "image.png")).shape
-    for prompt in index["prompts"]:  # type: ignore[attr-defined]
-        mask = np.asarray(Image.open(onnx_bundle / "golden" / prompt["mask"]))
-        assert mask.shape == (height, width)
-        assert 0 < mask.mean() < 1
+def test_golden_images_and_masks_fit(onnx_bundle: Path) -> None:
+    for item in golden_images(onnx_bundle):
+        image = ImageOps.exif_transpose(Image.open(onnx_bundle / "golden" / item["file"]))
+        assert image.size == (item["width"], item["height"])
+        for prompt in item["prompts"]:
+            mask = np.asarray(Image.open(onnx_bundle / "golden" / prompt["mask"]))
+            assert mask.shape == (item["height"], item["width"])
+            assert 0 < mask.mean() < 1
+
+
+def test_the_golden_portrait_must_be_reduced_and_turned(onnx_bundle: Path) -> None:
+    landscape, portrait = golden_images(onnx_bundle)
+    assert landscape["orientation"] == 1
+    assert landscape["width"] < 256
+    assert portrait["orientation"] == 6
+    assert portrait["height"] > 2048
+    with Image.open(onnx_bundle / "golden" / portrait["file"]) as stored:
+        assert stored.format == "JPEG"
+        assert stored.size == (portrait["height"], portrait["width"])
+
+
+def test_golden_vectors_are_read_back_as_written(onnx_bundle: Path, tmp_path: Path) -> None:
+    cases = golden.read(onnx_bundle / "golden")
+    assert [case.name for case in cases] == ["landscape", "portrait"]
+    contract = manifest.open_bundle(onnx_bundle).contract
+    golden.write(tmp_path / "golden", [replace(case, name="x") for case in cases[1:]], contract)
+    (again,) = golden.read(tmp_path / "golden")
+    assert np.array_equal(again.image, cases[1].image)
+    assert np.array_equal(again.embeddings, cases[1].embeddings)
+    for left, right in zip(again.prompts, cases[1].prompts, strict=True):
+        assert (left.name, left.prompt.points, left.prompt.box) == (
+            right.name,
+            right.prompt.points,
+            right.prompt.box,
+        )
+        assert np.array_equal(left.answer.mask, right.answer.mask)
 
 
 def test_the_code_in_the_readme_runs_in_the_bundle(
@@ -199,7 +231,7 @@ def test_a_file_may_be_named_as_the_manifest_names_it(
 
 def test_masks_of_golden_vectors_differ_between_prompts(onnx_bundle: Path) -> None:
     masks = [
-        np.asarray(Image.open(onnx_bundle / "golden" / name / "mask.png"))
+        np.asarray(Image.open(onnx_bundle / "golden" / "landscape" / name / "mask.png"))
         for name in ("click", "box")
     ]
     assert mask_iou(*masks) < 0.99

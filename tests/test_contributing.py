@@ -30,7 +30,7 @@ def toy_files() -> dict[str, str]:
 
 
 def toy_commands() -> list[list[str]]:
-    lines = re.findall(r"^mobilesam-export (.*)$", TEXT, re.MULTILINE)
+    lines = re.findall(r"^mobilesam-export (.*)$", TEXT.replace("\\\n", " "), re.MULTILINE)
     return [line.split() for line in lines]
 
 

@@ -49,9 +49,9 @@ def test_head_gets_its_line_and_the_rest_is_quiet(tmp_path: Path) -> None:
 def test_the_work_is_finished_and_its_exit_code_kept(onnx_bundle: Path, tmp_path: Path) -> None:
     """Files are written and a wrong answer is still a failure where nobody reads the table."""
     bundle = Path(shutil.copytree(onnx_bundle, tmp_path / "bundle"))
-    path = bundle / "golden" / "image_embeddings.float32"
+    path = bundle / "golden" / "landscape" / "encoder" / "image_embeddings.float32"
     (-np.fromfile(path, np.float32)).tofile(path)
-    vouch(bundle, "golden/image_embeddings.float32")
+    vouch(bundle, "golden/landscape/encoder/image_embeddings.float32")
     one = ["benchmark", bundle, *QUICK, "--component", "encoder", "--save", "kept.json"]
     code, stderr = without_reader(one, tmp_path)
     assert code == FAILED, stderr

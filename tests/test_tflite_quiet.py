@@ -23,7 +23,7 @@ def test_an_export_says_what_it_does_and_nothing_else(export: Callable[..., Path
 
 def test_commands_on_a_bundle_are_as_quiet(export: Callable[..., Path], tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(export(*EXPORTED), tmp_path / "bundle"))
-    image = shutil.copy(bundle / "golden" / "image.png", tmp_path)
+    image = shutil.copy(bundle / "golden" / "landscape" / "image.png", tmp_path)
     inspected = cold(tmp_path, ["inspect", "bundle/decoder.tflite"], script=True)
     assert (inspected.code, inspected.stderr) == (0, "")
     segmented = cold(tmp_path, ["segment", "bundle", image, "--point", "1,1"], script=True)

@@ -81,7 +81,7 @@ def bundle_subjects(opened: Bundle, device: str | None, threads: int) -> list[Su
         BundleError: its golden vectors cannot be read.
     """
     backend = get_backend(opened.backend)
-    case = golden.read(opened.folder / "golden")
+    case = golden.read(opened.folder / "golden")[0]
     devices = backend.devices()
     wanted = (
         devices if device is None else {device: devices.get(device, _why_no_device(opened, device))}

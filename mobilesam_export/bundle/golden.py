@@ -1,11 +1,11 @@
-"""Golden vectors: an image, prompts, and what PyTorch makes of them, to check on a device.
+"""Golden vectors: images, prompts, and what PyTorch makes of them, to check on a device.
 
 Tensors are raw, little-endian, in C order, without a header; `golden.json` gives name, shape and
-type of each. Images and masks are PNG.
+type of each. Masks are PNG; an image is PNG, or the JPEG file that its pixels were decoded from.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,76 +14,106 @@ from PIL import Image
 
 from mobilesam_export import prompts
 from mobilesam_export.contract import Array, Contract
-from mobilesam_export.errors import BundleError
+from mobilesam_export.errors import BundleError, ImageError
+from mobilesam_export.images import load_image, read_image
 from mobilesam_export.predictor import Answer
 from mobilesam_export.verification.cases import ImageCase, PromptCase
 
+INDEX = "golden.json"
 
-def write(folder: Path, case: ImageCase, contract: Contract) -> None:
-    """Write one image with all its prompts into a new folder."""
+
+def write(folder: Path, cases: Sequence[ImageCase], contract: Contract) -> None:
+    """Write images with all their prompts into a new folder.
+
+    Args:
+        folder: is made here; each image gets a folder of its name in it.
+        cases: with PyTorch's answers.
+        contract: of the files that are to be compared.
+    """
     folder.mkdir()
-    Image.fromarray(case.image).save(folder / "image.png")
+    index = {"images": [_write_image(folder, case, contract) for case in cases]}
+    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_image(folder: Path, case: ImageCase, contract: Contract) -> dict[str, Any]:
+    (folder / case.name / "encoder").mkdir(parents=True)
+    file = f"{case.name}/image.{'png' if case.jpeg is None else 'jpg'}"
+    if case.jpeg is None:
+        Image.fromarray(case.image).save(folder / file)
+    else:
+        (folder / file).write_bytes(case.jpeg)
     height, width = prompts.height_and_width(case.image)
-    inputs = prompts.encoder_inputs(case.image, contract)
-    index = {
-        "image": {"file": "image.png", "width": width, "height": height},
+    group, inputs = f"{case.name}/encoder", prompts.encoder_inputs(case.image, contract)
+    return {
+        "name": case.name,
+        "file": file,
+        "width": width,
+        "height": height,
+        "orientation": read_image(folder / file).orientation,
         "encoder": {
-            "inputs": _tensors(folder, "", inputs),
-            "outputs": _tensors(folder, "", {"image_embeddings": case.embeddings}),
+            "inputs": _tensors(folder, group, inputs),
+            "outputs": _tensors(folder, group, {"image_embeddings": case.embeddings}),
         },
-        "prompts": [_prompt(folder, case, item, contract) for item in case.prompts],
+        "prompts": [_write_prompt(folder, case, item, contract) for item in case.prompts],
     }
-    (folder / "golden.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def _prompt(folder: Path, case: ImageCase, item: PromptCase, contract: Contract) -> dict[str, Any]:
+def _write_prompt(
+    folder: Path, case: ImageCase, item: PromptCase, contract: Contract
+) -> dict[str, Any]:
     size = prompts.height_and_width(case.image)
-    asked = prompts.decoder_inputs(item.prompt, case.embeddings, size, contract)
-    del asked["image_embeddings"]  # the encoder's output, written once
+    inputs = prompts.decoder_inputs(item.prompt, case.embeddings, size, contract)
+    del inputs["image_embeddings"]  # the encoder's output, written once
     if item.prompt.mask_input is None:
-        del asked["mask_input"]  # zeros
-    (folder / item.name).mkdir()
-    Image.fromarray(item.answer.mask).save(folder / item.name / "mask.png")
+        del inputs["mask_input"]  # zeros
+    group = f"{case.name}/{item.name}"
+    (folder / group).mkdir()
+    Image.fromarray(item.answer.mask).save(folder / group / "mask.png")
     return {
         "name": item.name,
         "points": [[x, y, int(inside)] for x, y, inside in item.prompt.points],
         "box": item.prompt.box,
-        "inputs": _tensors(folder, item.name, asked),
-        "outputs": _tensors(folder, item.name, item.answer.outputs),
+        "inputs": _tensors(folder, group, inputs),
+        "outputs": _tensors(folder, group, item.answer.outputs),
         "chosen_mask": item.answer.index,
-        "mask": f"{item.name}/mask.png",
+        "mask": f"{group}/mask.png",
     }
 
 
 def _tensors(folder: Path, group: str, arrays: Mapping[str, Array]) -> list[dict[str, Any]]:
-    return [_tensor(folder, f"{group}/{name}".lstrip("/"), array) for name, array in arrays.items()]
+    return [_tensor(folder, group, name, array) for name, array in arrays.items()]
 
 
-def _tensor(folder: Path, stem: str, array: Array) -> dict[str, Any]:
-    dtype = array.dtype.newbyteorder("<")
-    name = f"{stem}.{array.dtype}"
-    (folder / name).write_bytes(np.ascontiguousarray(array, dtype).tobytes())
-    return {
-        "name": stem.rpartition("/")[2],
-        "file": name,
-        "shape": list(array.shape),
-        "dtype": str(array.dtype),
-    }
+def _tensor(folder: Path, group: str, name: str, array: Array) -> dict[str, Any]:
+    file, dtype = f"{group}/{name}.{array.dtype}", array.dtype.newbyteorder("<")
+    (folder / file).write_bytes(np.ascontiguousarray(array, dtype).tobytes())
+    return {"name": name, "file": file, "shape": list(array.shape), "dtype": str(array.dtype)}
 
 
-def read(folder: Path) -> ImageCase:
-    """Read back what `write` has written.
+def read(folder: Path) -> tuple[ImageCase, ...]:
+    """Read back what `write` has written, in the same order.
 
     Raises:
         BundleError: it is not there or not as written.
     """
     try:
-        index = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
-        (embeddings,) = _arrays(folder, index["encoder"]["outputs"]).values()
-        cases = tuple(_read_prompt(folder, item) for item in index["prompts"])
-        return ImageCase(folder.name, _pixels(folder / "image.png"), embeddings, cases)
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        cases = tuple(_read_image(folder, item) for item in index["images"])
+    except (OSError, ValueError, KeyError, TypeError, ImageError) as exc:
         raise BundleError(f"{folder} has no golden vectors that can be read: {exc}") from exc
+    if not cases:
+        raise BundleError(f"{folder / INDEX} lists no image; export again")
+    return cases
+
+
+def _read_image(folder: Path, item: dict[str, Any]) -> ImageCase:
+    (embeddings,) = _arrays(folder, item["encoder"]["outputs"]).values()
+    return ImageCase(
+        name=item["name"],
+        image=load_image(folder / item["file"]),
+        embeddings=embeddings,
+        prompts=tuple(_read_prompt(folder, prompt) for prompt in item["prompts"]),
+    )
 
 
 def _read_prompt(folder: Path, item: dict[str, Any]) -> PromptCase:

@@ -10,7 +10,7 @@ from mobilesam_export.verification.cases import ImageCase
 
 def write_contents(stage: Path, contents: Contents, cases: Sequence[ImageCase]) -> None:
     """Add golden vectors, README and manifest to the converted files in `stage`."""
-    golden.write(stage / "golden", cases[0], contents.contract)
+    golden.write(stage / "golden", cases, contents.contract)
     graphs = readme.graph_files(stage, contents.target.backend)
     (stage / "README.md").write_text(readme.readme(contents, graphs), encoding="utf-8")
     manifest.write_manifest(stage, contents)

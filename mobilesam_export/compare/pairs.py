@@ -64,7 +64,7 @@ def opener(opened: Bundle, graph: str, device: str, threads: int) -> Open:
 
 def component_inputs(opened: Bundle, graph: str) -> dict[str, Array]:
     """What a file is run on: its own golden image and first prompt."""
-    return graph_inputs(golden.read(opened.folder / "golden"), opened.contract, graph)
+    return graph_inputs(golden.read(opened.folder / "golden")[0], opened.contract, graph)
 
 
 def compare_times(

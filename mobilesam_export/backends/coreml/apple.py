@@ -39,10 +39,10 @@ def write(subject: DeviceSubject, folder: Path) -> None:
     for graph in GRAPHS:
         name = f"{graph}.mlpackage"
         shutil.copytree(subject.folder / name, tests / "Models" / name)
-    golden = subject.folder / "golden"
+    golden = subject.folder / "golden" / "landscape"
     (tests / "Golden" / "click").mkdir(parents=True)
     for name in ("image.uint8", "image_embeddings.float32"):
-        shutil.copyfile(golden / name, tests / "Golden" / name)
+        shutil.copyfile(golden / "encoder" / name, tests / "Golden" / name)
     for path in (golden / "click").glob("*.float32"):
         shutil.copyfile(path, tests / "Golden" / "click" / path.name)
 
