@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup demo check test readme bench bench-quality bench-speed wheel clean
+.PHONY: setup demo check test readme arm bench bench-quality bench-speed wheel clean
 CHECKPOINT ?= demo
 
 setup: $(READY)
@@ -13,7 +13,7 @@ $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet "torch==2.13.*"
-	$(BIN)/python -m pip install --quiet --editable ".[all]" --group dev
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable ".[all]" --group dev
 	touch $(READY)
 
 # The demo weights know generated scenes only, so that is what is segmented.
@@ -37,6 +37,10 @@ test: $(READY)
 # Generated blocks of the READMEs, from benchmarks/results/ and targets/; nothing is measured.
 readme: $(READY)
 	$(BIN)/python -m benchmarks.readme
+
+# An emulator and ARM builds for `verify --arm`, 270 MB in .arm/.
+arm: $(READY)
+	$(BIN)/python -m benchmarks.arm_setup
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.coreml_graph

@@ -1,6 +1,6 @@
 """checkpoint -> model -> graphs -> backend -> verify -> bundle: the main job, in one place."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,14 +9,14 @@ from mobilesam_export.backends import Backend, Conversion, Settings, get_backend
 from mobilesam_export.bundle import readme, staging
 from mobilesam_export.bundle.contents import Contents, file_metadata
 from mobilesam_export.bundle.load import load_predictor
-from mobilesam_export.bundle.manifest import open_bundle
+from mobilesam_export.bundle.manifest import Bundle, open_bundle
 from mobilesam_export.bundle.write import write_contents
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import BackendError, UsageError
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import note, step
 from mobilesam_export.target import Recipe, Target
-from mobilesam_export.verification import cases, verify
+from mobilesam_export.verification import arm, cases, verify
 from mobilesam_export.verification.float16 import Float16
 from mobilesam_export.verification.status import Status
 
@@ -196,18 +196,58 @@ def verify_bundle(folder: Path, checkpoint: str | None = None) -> verify.Report:
     backend = get_backend(opened.backend)
     if reason := backend.why_unavailable() or packages.why_missing(*REFERENCE, extra="torch"):
         return verify.unverified(f"hashes are right, but {reason}")
+    from mobilesam_export.graphs import ranges, split_graphs
+
+    sam, expected = _expected_answers(opened, checkpoint)
+    graphs = split_graphs(ranges.fold_ranges(sam, opened.exponents), opened.contract)
+    files = Files(folder, backend, opened.recipe, opened.contract)
+    return verify_files(files, graphs, expected)
+
+
+def verify_on_arm(folder: Path, checkpoint: str | None = None) -> dict[str, verify.Report]:
+    """Hold the files to PyTorch as the ARM builds of their runtime compute them.
+
+    Args:
+        folder: the bundle.
+        checkpoint: as of `verify_bundle`.
+
+    Returns:
+        By the emulated processor model, a key of `arm.MODELS`.
+
+    Raises:
+        UsageError: there is no emulator, or no ARM build of that runtime.
+        BackendError: the emulated process ended, or its runtime refuses the files.
+    """
+    opened = open_bundle(folder)
+    if reason := arm.why_unavailable(get_backend(opened.backend)):
+        raise UsageError(f"--arm: {reason}")
+    packages.require(*REFERENCE, extra="torch")
+    _, expected = _expected_answers(opened, checkpoint)
+    # Emulation is slow: one prompt without a mask and one with it.
+    few = tuple(replace(case, prompts=case.prompts[:: len(case.prompts) - 1]) for case in expected)
+    return {model: _verify_emulated(opened, model, few) for model in arm.MODELS}
+
+
+def _verify_emulated(
+    opened: Bundle, model: str, expected: tuple[cases.ImageCase, ...]
+) -> verify.Report:
+    text = f"Verifying the files on an emulated {model}"
+    with step(text), arm.sessions(opened.folder, model) as sessions:
+        predictor = Predictor(*sessions, opened.contract)
+        return verify.verify(predictor, expected, opened.recipe.tolerance)
+
+
+def _expected_answers(
+    opened: Bundle, checkpoint: str | None
+) -> "tuple[Sam, tuple[cases.ImageCase, ...]]":
     from mobilesam_export.backends import reference
     from mobilesam_export.checkpoint.load import load_matching_checkpoint
-    from mobilesam_export.graphs import ranges, split_graphs
     from mobilesam_export.model import build_sam
 
     with step("Asking PyTorch for the expected answers"):
         weights = load_matching_checkpoint(opened.provenance, checkpoint)
         sam = build_sam(weights.state_dict, opened.contract.image_size)
-        expected = cases.reference_cases(reference.load(sam, opened.contract))
-    graphs = split_graphs(ranges.fold_ranges(sam, opened.exponents), opened.contract)
-    files = Files(folder, backend, opened.recipe, opened.contract)
-    return verify_files(files, graphs, expected)
+        return sam, cases.reference_cases(reference.load(sam, opened.contract))
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,11 @@ class Backend(Protocol):
 
     Attributes:
         suffix: of its files (or folders), with the dot.
+        has_arm_build: whether its runtime has an ARM build for Linux, which can be emulated.
     """
 
     suffix: str
+    has_arm_build: bool = False
 
     @abstractmethod
     def parse_recipe(self, recipe: Recipe, form: GraphForm, convert: Mapping[str, Any]) -> Settings:

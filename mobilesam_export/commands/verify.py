@@ -24,8 +24,15 @@ from mobilesam_export.verification.status import Status
     is_flag=True,
     help="On a Mac: compare Core ML's answers with the MIL interpreter's, too.",
 )
+@click.option(
+    "--arm",
+    is_flag=True,
+    help="Also by the runtime's ARM build under emulation, as phones compute; see `make arm`.",
+)
 @JSON
-def verify_command(bundle: Path, checkpoint: str | None, interpreter: bool, as_json: bool) -> int:
+def verify_command(
+    bundle: Path, checkpoint: str | None, interpreter: bool, arm: bool, as_json: bool
+) -> int:
     """Check a bundle's hashes, run its files, and compare them with PyTorch.
 
     \b
@@ -36,13 +43,19 @@ def verify_command(bundle: Path, checkpoint: str | None, interpreter: bool, as_j
 
     compared = pipeline.compare_with_interpreter(bundle) if interpreter else None
     report = pipeline.verify_bundle(bundle, checkpoint)
+    emulated = pipeline.verify_on_arm(bundle, checkpoint) if arm else {}
     if as_json:
         other = {} if compared is None else {"against_interpreter": compared.as_dict()}
+        if arm:
+            other["arm"] = {model: found.as_dict() for model, found in emulated.items()}
         print_json({"bundle": str(bundle), "verification": report.as_dict(), **other})
     else:
         click.echo(f"{bundle}: {styled(report.summary(), report.status)}")
         if compared is not None:
             click.echo(f"  against the interpreter: {styled(compared.summary(), compared.status)}")
+        for found in emulated.values():
+            click.echo(f"  {styled(found.summary(), found.status)}")
         print_notes(report.note)
+    reports = [report, *emulated.values()]
     failed = compared is not None and compared.status is Status.FAILED
-    return OK if report.status is Status.PASSED and not failed else FAILED
+    return OK if all(r.status is Status.PASSED for r in reports) and not failed else FAILED

@@ -22,6 +22,7 @@ class OnnxBackend(Backend):
     """`.onnx` files; see `Backend` for every member."""
 
     suffix = ".onnx"
+    has_arm_build = True
 
     def parse_recipe(
         self, recipe: Recipe, form: GraphForm, convert: Mapping[str, Any]

@@ -25,6 +25,7 @@ class TfliteBackend(Backend):
     """`.tflite` files; see `Backend` for every member."""
 
     suffix = ".tflite"
+    has_arm_build = True
 
     def parse_recipe(
         self, recipe: Recipe, form: GraphForm, convert: Mapping[str, Any]
