@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from mobilesam_export.benchmark.machine import this_machine
-from mobilesam_export.benchmark.timing import keep_freed_memory
+from mobilesam_export.benchmark.timing import disable_malloc_trim
 from mobilesam_export.bundle.manifest import Bundle, open_bundle
 from mobilesam_export.compare.comparison import Pairs
 from mobilesam_export.compare.decision import Block, Decision, Rule, Verdict, decide
@@ -88,7 +88,7 @@ def _outcome(decision: Decision) -> dict[str, Any]:
 
 def real(folder: Path, component: str, runs: int) -> None:
     """Run and append, A/A and slowed in turns."""
-    keep_freed_memory()
+    disable_malloc_trim()
     opened = open_bundle(folder)
     for number in range(runs):
         for slowdown in (1.0, SLOWDOWN):

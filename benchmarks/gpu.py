@@ -20,7 +20,7 @@ from mobilesam_export.benchmark.figures import bundle_reports
 from mobilesam_export.benchmark.machine import this_machine
 from mobilesam_export.benchmark.measure import Options, measure
 from mobilesam_export.benchmark.pytorch import DTYPES, MODES
-from mobilesam_export.benchmark.pytorch_subjects import parse_ways, pytorch_subjects
+from mobilesam_export.benchmark.pytorch_subjects import parse_modes, pytorch_subjects
 from mobilesam_export.benchmark.roofline import gpu_peak
 from mobilesam_export.benchmark.row import Row
 from mobilesam_export.benchmark.statistics import summarize
@@ -89,8 +89,8 @@ def main(arguments: Sequence[str]) -> None:
         print("unverified: no GPU here")
         return
     opened = open_bundle(Path(arguments[0]))
-    ways = parse_ways([f"{m}:{p}" for m in MODES for p in DTYPES], "cuda")
-    rows, _ = measure(pytorch_subjects(opened, None, ways, 0), Options(schedule=SCHEDULE))
+    modes = parse_modes([f"{m}:{p}" for m in MODES for p in DTYPES], "cuda")
+    rows, _ = measure(pytorch_subjects(opened, None, modes, 0), Options(schedule=SCHEDULE))
     sam = Sam(opened.contract.image_size)
     sam.load_state_dict(load_matching_checkpoint(opened.provenance, None).state_dict)
     encoder = sam.image_encoder.eval().to("cuda", torch.bfloat16)

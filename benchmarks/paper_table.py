@@ -27,7 +27,7 @@ from mobilesam_export.benchmark.machine import this_machine, usable_cores
 from mobilesam_export.benchmark.measure import bundle_subjects
 from mobilesam_export.benchmark.statistics import summarize
 from mobilesam_export.benchmark.subject import graph_inputs
-from mobilesam_export.benchmark.timing import keep_freed_memory, steady, time_call
+from mobilesam_export.benchmark.timing import disable_malloc_trim, gc_disabled, time_call
 from mobilesam_export.bundle.manifest import open_bundle
 from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.files import write_json
@@ -186,7 +186,7 @@ def main(folders: Sequence[str]) -> None:
     """Count, time, compare, write."""
     threads, start = usable_cores(), time.perf_counter()
     torch.set_num_threads(threads)
-    keep_freed_memory()
+    disable_malloc_trim()
     counts: dict[str, dict[str, int]] = {VIT_H: count(vit_h), MOBILE: mobile_counts()}
     mobile, pixels = mobile_encoder(), image()
     runs = {MOBILE: no_grad(lambda: mobile(pixels)), **vit_h_parts()}
@@ -194,7 +194,7 @@ def main(folders: Sequence[str]) -> None:
         name = Path(folder).resolve().name
         runs[name], counts[name] = bundle_run(Path(folder), threads)
     before = os.getloadavg()[0]
-    with steady():
+    with gc_disabled():
         times = measure(runs)
     times[VIT_H] = added_up(times)
     rows = {name: row(numbers, times[name]) for name, numbers in counts.items()}

@@ -6,8 +6,8 @@ import torch
 
 from benchmarks import gpu
 from mobilesam_export.backends import reference
-from mobilesam_export.benchmark.pytorch import KEEP_FLOAT32, Way, in_precision, open_graph
-from mobilesam_export.benchmark.pytorch_subjects import parse_ways
+from mobilesam_export.benchmark.pytorch import KEEP_FLOAT32, PytorchMode, in_precision, open_graph
+from mobilesam_export.benchmark.pytorch_subjects import parse_modes
 from mobilesam_export.benchmark.row import Row
 from mobilesam_export.benchmark.statistics import summarize
 from mobilesam_export.benchmark.subject import graph_inputs
@@ -33,8 +33,8 @@ def inputs(case: ImageCase, graph: str) -> dict[str, Array]:
 
 
 def test_eager_float32_is_the_reference(sam: Sam, case: ImageCase) -> None:
-    way = Way("eager", "float32", "cpu")
-    encoder, decoder = (open_graph(sam, CONTRACT, name, way) for name in ("encoder", "decoder"))
+    mode = PytorchMode("eager", "float32", "cpu")
+    encoder, decoder = (open_graph(sam, CONTRACT, name, mode) for name in ("encoder", "decoder"))
     found = encoder.run(inputs(case, "encoder"))["image_embeddings"]
     np.testing.assert_allclose(found, case.embeddings, atol=1e-4)
     outputs = decoder.run(inputs(case, "decoder"))
@@ -43,7 +43,7 @@ def test_eager_float32_is_the_reference(sam: Sam, case: ImageCase) -> None:
 
 
 def test_bfloat16_is_near_and_says_what_it_is(sam: Sam, case: ImageCase) -> None:
-    session = open_graph(sam, CONTRACT, "encoder", Way("eager", "bfloat16", "cpu"))
+    session = open_graph(sam, CONTRACT, "encoder", PytorchMode("eager", "bfloat16", "cpu"))
     found = session.run(inputs(case, "encoder"))["image_embeddings"]
     assert found.dtype == np.float32
     assert psnr_db(found, case.embeddings) > 25
@@ -76,27 +76,33 @@ def test_the_decoder_makes_its_constants_where_its_inputs_are(sam: Sam) -> None:
 
 @pytest.mark.slow
 def test_compiled_is_the_reference(sam: Sam, case: ImageCase) -> None:
-    session = open_graph(sam, CONTRACT, "decoder", Way("compiled", "float32", "cpu"))
+    session = open_graph(sam, CONTRACT, "decoder", PytorchMode("compiled", "float32", "cpu"))
     outputs = session.run(inputs(case, "decoder"))
     for name, expected in case.prompts[0].answer.outputs.items():
         np.testing.assert_allclose(outputs[name], expected, atol=1e-3)
 
 
 def test_what_is_not_here_is_said(sam: Sam) -> None:
-    assert Way("cuda-graph", "float16", "cpu").why_unavailable() == "CUDA graphs need --device cuda"
+    assert (
+        PytorchMode("cuda-graph", "float16", "cpu").why_unavailable()
+        == "CUDA graphs need --device cuda"
+    )
     if not torch.cuda.is_available():
         with pytest.raises(BackendError, match="on cuda: no GPU here"):
-            open_graph(sam, CONTRACT, "encoder", Way("eager", "float16", "cuda"))
+            open_graph(sam, CONTRACT, "encoder", PytorchMode("eager", "float16", "cuda"))
 
 
 def test_ways_are_parsed() -> None:
-    ways = parse_ways(["eager", "compiled:bfloat16"], "cpu")
-    assert ways == [Way("eager", "float32", "cpu"), Way("compiled", "bfloat16", "cpu")]
+    modes = parse_modes(["eager", "compiled:bfloat16"], "cpu")
+    assert modes == [
+        PytorchMode("eager", "float32", "cpu"),
+        PytorchMode("compiled", "bfloat16", "cpu"),
+    ]
     for text in ("jit", "eager:int8", ""):
         with pytest.raises(UsageError, match="expected one of eager"):
-            parse_ways([text], "cpu")
+            parse_modes([text], "cpu")
     with pytest.raises(UsageError, match="not on tensorrt"):
-        parse_ways(["eager"], "tensorrt")
+        parse_modes(["eager"], "tensorrt")
 
 
 def test_throughput_is_images_over_time(sam: Sam) -> None:

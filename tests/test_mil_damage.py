@@ -206,7 +206,7 @@ def test_value_that_nothing_makes(package: Path) -> None:
         block(spec).operations[-1].inputs["x"].arguments[0].name = "ghost"
 
     edit(package, change)
-    with pytest.raises(BundleError, match="op linear uses 'ghost', which nothing makes") as error:
+    with pytest.raises(BundleError, match="op linear uses 'ghost', which no op computes") as error:
         load_program(package)
     one_line(error)
 
@@ -238,7 +238,7 @@ def test_output_that_nothing_makes(package: Path) -> None:
         block(spec).outputs[0] = "ghost"
 
     edit(package, change)
-    with pytest.raises(BundleError, match="nothing makes its output 'ghost'"):
+    with pytest.raises(BundleError, match="no op computes its output 'ghost'"):
         load_program(package)
 
 
@@ -247,7 +247,7 @@ def test_value_made_twice(package: Path) -> None:
         block(spec).operations.extend([block(spec).operations[-1]])
 
     edit(package, change)
-    with pytest.raises(BundleError, match="is made twice"):
+    with pytest.raises(BundleError, match="is computed twice"):
         load_program(package)
 
 

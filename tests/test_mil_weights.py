@@ -213,5 +213,5 @@ def test_packed_signed_numbers() -> None:
 
 def test_too_few_numbers_for_a_mask() -> None:
     numbers, mask = torch.ones(1), torch.tensor([1, 1, 0])
-    with pytest.raises(ValueError, match="1 numbers for a mask of 2"):
+    with pytest.raises(ValueError, match="1 elements for a mask of 2"):
         KERNELS["constexpr_sparse_to_dense"]({"nonzero_data": numbers, "mask": mask})

@@ -9,7 +9,7 @@ from torch.overrides import TorchFunctionMode
 from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.contract import Contract
 from mobilesam_export.graphs import split_graphs, tiled
-from mobilesam_export.graphs.tiled import Rows, needed, split_rows
+from mobilesam_export.graphs.tiled import Rows, input_rows, split_rows
 from mobilesam_export.model import build_sam
 from mobilesam_export.target import GraphForm
 
@@ -74,7 +74,7 @@ def test_needed_rows_are_those_that_a_convolution_sees(stride: int) -> None:
     kernel = torch.randn(1, 1, 3, 3, generator=torch.Generator().manual_seed(1))
     whole = torch.nn.functional.conv2d(x, kernel, stride=stride, padding=1)
     for rows in split_rows(12 // stride, 5):
-        span = needed(rows, stride, 12)
+        span = input_rows(rows, stride, 12)
         padded = torch.nn.functional.pad(
             x[:, :, span.start : span.end], (1, 1, span.top, span.bottom)
         )

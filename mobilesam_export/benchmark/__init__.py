@@ -1,1 +1,1 @@
-"""How long does it take? subject -> timing -> statistics -> results, and budgets."""
+"""Latency: subject -> timing -> statistics -> results, and budgets."""

@@ -1,6 +1,6 @@
-"""What `benchmark --save` writes of a bundle, so that `compare` can hold a later one to it.
+"""The record of a bundle that `benchmark --save` writes, for `compare` with a later one.
 
-The figures of its files, and the masks that it answers to the verification prompts.
+It has the figures of its files, and its masks for the verification prompts.
 """
 
 import base64
@@ -31,12 +31,12 @@ Masks = Mapping[str, NDArray[np.bool_]]  # "image, prompt" -> a mask of the deco
 
 @dataclass(frozen=True)
 class Baseline:
-    """One bundle as it was measured.
+    """Figures and masks of one bundle.
 
     Attributes:
         target, recipe, image_size, points, weights_sha256: as its manifest says.
         figures: by graph.
-        masks: none if the bundle could not be run, or if nothing was saved.
+        masks: empty if the bundle could not be run, or if no file is written.
     """
 
     target: str
@@ -49,17 +49,17 @@ class Baseline:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        described = {item.name: getattr(self, item.name) for item in fields(self)}
-        masks = described.pop("masks")
-        return {**described, **({"masks": pack_masks(masks)} if masks else {})}
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        masks = values.pop("masks")
+        return {**values, **({"masks": pack_masks(masks)} if masks else {})}
 
 
 @dataclass(frozen=True)
 class StoredBaselines:
-    """What `compare` takes from a file of `benchmark --save`.
+    """The baselines in a file of `benchmark --save`.
 
     Attributes:
-        fingerprint: of the machine that it was measured on; "" if the file does not say.
+        fingerprint: of the measured machine; "" if the file has none.
         baselines: by the bundle's folder name.
     """
 
@@ -67,25 +67,25 @@ class StoredBaselines:
     baselines: Mapping[str, Baseline]
 
 
-def baseline(opened: Bundle, reports: Mapping[str, GraphReport]) -> Baseline:
-    """A bundle without its masks.
+def baseline(bundle: Bundle, reports: Mapping[str, GraphReport]) -> Baseline:
+    """The baseline of a bundle, without its masks.
 
     Args:
-        opened: the bundle.
+        bundle: the bundle.
         reports: of its files, by graph.
     """
     return Baseline(
-        target=opened.target,
-        recipe=opened.recipe_name,
-        image_size=opened.contract.image_size,
-        points=opened.contract.points,
-        weights_sha256=opened.provenance.weights_sha256,
+        target=bundle.target,
+        recipe=bundle.recipe_name,
+        image_size=bundle.contract.image_size,
+        points=bundle.contract.points,
+        weights_sha256=bundle.provenance.weights_sha256,
         figures={graph: file_figures(report) for graph, report in reports.items()},
     )
 
 
 def bundle_masks(predictor: Predictor) -> dict[str, NDArray[np.bool_]]:
-    """What a bundle answers to the verification prompts, at the decoder's resolution.
+    """A bundle's masks for the verification prompts, at the decoder's resolution.
 
     Returns:
         "image, prompt" -> (height, width) bool: the chosen mask without the padding.
@@ -103,7 +103,7 @@ def bundle_masks(predictor: Predictor) -> dict[str, NDArray[np.bool_]]:
 
 
 def read_baselines(path: Path) -> StoredBaselines:
-    """The bundles of a file that `benchmark --save` has written.
+    """Read the baselines from a file of `benchmark --save`.
 
     Raises:
         MeasurementError: it cannot be read, is something else, or is damaged.
@@ -123,7 +123,7 @@ def read_baselines(path: Path) -> StoredBaselines:
     return StoredBaselines(str(machine.get("fingerprint", "")), baselines)
 
 
-def _parse(item: Any, where: str) -> Baseline:  # noqa: ANN401 any JSON
+def _parse(item: Any, label: str) -> Baseline:  # noqa: ANN401 any JSON
     try:
         figures = {graph: _figures(item["figures"][graph]) for graph in GRAPHS}
         return Baseline(
@@ -136,9 +136,9 @@ def _parse(item: Any, where: str) -> Baseline:  # noqa: ANN401 any JSON
             masks=unpack_masks(item.get("masks", {})),
         )
     except KeyError as exc:
-        raise MeasurementError(f"{where} has no {exc}") from exc
+        raise MeasurementError(f"{label} has no {exc}") from exc
     except (TypeError, AttributeError, ValueError) as exc:
-        raise MeasurementError(f"{where}: {exc}") from exc
+        raise MeasurementError(f"{label}: {exc}") from exc
 
 
 def _figures(table: Mapping[str, Any]) -> Figures:
@@ -159,14 +159,14 @@ def pack_masks(masks: Masks) -> dict[str, Any]:
     }
 
 
-def unpack_masks(packed: Mapping[str, Any]) -> dict[str, NDArray[np.bool_]]:
-    """Read what `pack_masks` has written.
+def unpack_masks(table: Mapping[str, Any]) -> dict[str, NDArray[np.bool_]]:
+    """Unpack the output of `pack_masks`.
 
     Raises:
-        MeasurementError: it is something else.
+        MeasurementError: it is damaged.
     """
     try:
-        return {name: _unpack(item) for name, item in packed.items()}
+        return {name: _unpack(item) for name, item in table.items()}
     except (KeyError, TypeError, AttributeError, ValueError, zlib.error) as exc:
         raise MeasurementError(f"the baseline's masks are damaged: {exc}") from exc
 

@@ -1,4 +1,4 @@
-"""Budgets: how long a component may take on which device -> passed, failed or unverified.
+"""Budgets: limits for components on a device -> passed, failed or unverified.
 
 A budget is `paper` or a TOML of one's own:
 
@@ -52,7 +52,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Judgement:
-    """One limit held against one subject; `found_ms` is None where nothing was measured."""
+    """One limit applied to one subject; `found_ms` is None where nothing was measured."""
 
     status: Status
     component: str
@@ -94,42 +94,42 @@ def load_budget(name: str) -> Budget:
 
 
 def _parse(path: Path, table: dict[str, Any]) -> Budget:
-    where = f"budget {path.name}"
+    label = f"budget {path.name}"
     for key in table:
         if key not in KEYS:
-            raise BudgetError(f"{where}: unknown key {key!r}; known keys: {', '.join(KEYS)}")
+            raise BudgetError(f"{label}: unknown key {key!r}; known keys: {', '.join(KEYS)}")
     for key in ("device", "device_name"):
         if not isinstance(table.get(key, ""), str):
-            raise BudgetError(f"{where}: {key} is {table[key]!r}; expected a name in quotes")
+            raise BudgetError(f"{label}: {key} is {table[key]!r}; expected a name in quotes")
     if not table.get("device"):
-        raise BudgetError(f"{where}: missing key 'device', such as device = \"cpu\"")
+        raise BudgetError(f"{label}: missing key 'device', such as device = \"cpu\"")
     limits = {
-        name: _numbers(f"{where}, {name}", table[name], COMPONENTS)
+        name: _numbers(f"{label}, {name}", table[name], COMPONENTS)
         for name in STATISTICS
         if name in table
     }
     if not any(limits.values()):
-        raise BudgetError(f"{where}: no limit; expected [median_ms] with encoder = 400 or the like")
-    peak = _numbers(f"{where}, peak", table.get("peak", {}), PEAKS)
+        raise BudgetError(f"{label}: no limit; expected [median_ms] with encoder = 400 or the like")
+    peak = _numbers(f"{label}, peak", table.get("peak", {}), PEAKS)
     if peak and set(peak) != set(PEAKS):
-        raise BudgetError(f"{where}: [peak] takes both {' and '.join(PEAKS)}")
+        raise BudgetError(f"{label}: [peak] takes both {' and '.join(PEAKS)}")
     return Budget(path.stem, table["device"], limits, table.get("device_name", "*"), peak)
 
 
-def _numbers(where: str, table: object, names: Sequence[str]) -> dict[str, float]:
+def _numbers(label: str, table: object, names: Sequence[str]) -> dict[str, float]:
     if not isinstance(table, dict):
-        raise BudgetError(f"{where}: expected a table, found {table!r}")
+        raise BudgetError(f"{label}: expected a table, found {table!r}")
     for name, value in table.items():
         if name not in names:
-            raise BudgetError(f"{where}: unknown component {name!r}; there are: {', '.join(names)}")
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 0 < value < float("inf"):
-            raise BudgetError(f"{where}: {name} is {value!r}; expected a number above 0")
+            raise BudgetError(f"{label}: unknown component {name!r}; there are: {', '.join(names)}")
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not 0 < value < float("inf"):
+            raise BudgetError(f"{label}: {name} is {value!r}; expected a number above 0")
     return {name: float(value) for name, value in table.items()}
 
 
 def judge(budget: Budget, rows: Sequence[Row], hardware: Sequence[str]) -> list[Judgement]:
-    """Hold every row of the budget's device to its limits.
+    """Judge every row of the budget's device by its limits.
 
     Args:
         budget: with at least one limit.
@@ -160,7 +160,7 @@ def _judge_limit(
         named = any(fnmatch.fnmatch(name, budget.device_name) for name in names)
         return row.device == budget.device and row.component == component and named
 
-    found = []
+    judgements = []
     for row in filter(of_device, rows):
         value = getattr(row.latency, statistic) if row.latency else None
         if value is None:
@@ -171,10 +171,14 @@ def _judge_limit(
         else:
             status = Status.PASSED if value <= limit_ms else Status.FAILED
             reason = ""
-        found.append(Judgement(status, component, statistic, limit_ms, row.subject, value, reason))
-    what = f"{component} was not measured on {budget.device}"
+        judgements.append(
+            Judgement(status, component, statistic, limit_ms, row.subject, value, reason)
+        )
+    reason_for_none = f"{component} was not measured on {budget.device}"
     if budget.device == "cuda" and not any(hardware[1:]):
-        what = "no GPU here"
+        reason_for_none = "no GPU here"
     elif budget.device_name != "*":
-        what += f", {budget.device_name}"
-    return found or [Judgement(Status.UNVERIFIED, component, statistic, limit_ms, reason=what)]
+        reason_for_none += f", {budget.device_name}"
+    return judgements or [
+        Judgement(Status.UNVERIFIED, component, statistic, limit_ms, reason=reason_for_none)
+    ]

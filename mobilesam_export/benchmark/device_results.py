@@ -1,4 +1,4 @@
-"""What a device script wrote -> rows of the same table as everything measured here.
+"""Results of a device script -> rows of the same table as the measurements on this machine.
 
 The file is the log of the tool that timed, with lines of ours that begin with "# ". Its backend
 reads the log; here are the lines that all of them have.

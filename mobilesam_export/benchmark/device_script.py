@@ -1,6 +1,6 @@
-"""A bundle -> a folder that a person runs on a real device, and whose results come back.
+"""A bundle -> a folder with a script for a real device, whose results `benchmark` imports.
 
-What is in the folder is the backend's; `device_results` reads what it writes.
+The backend writes the folder; `device_results` reads the script's results.
 """
 
 import tempfile
@@ -13,34 +13,34 @@ from mobilesam_export.errors import OutputError, UsageError
 from mobilesam_export.target import builtin_targets, load_target
 
 
-def write_device_script(opened: Bundle, folder: Path) -> list[Path]:
-    """Write the folder for the bundle's platform, whole or not at all.
+def write_device_script(bundle: Bundle, folder: Path) -> list[Path]:
+    """Write the folder for the bundle's platform, atomically.
 
     Args:
-        opened: a bundle whose backend has a device script.
+        bundle: a bundle whose backend has a device script.
         folder: must not exist yet, or be empty.
 
     Returns:
         The files, relative to the folder.
 
     Raises:
-        UsageError: no device runs files of this backend this way, or the folder is not empty.
+        UsageError: the backend has no device script, or the folder is not empty.
         OutputError: it cannot be written.
     """
-    script = get_backend(opened.backend).device_script()
+    script = get_backend(bundle.backend).device_script()
     if script is None:
         raise UsageError(
-            f"{opened.folder} is an {opened.target} bundle; a device script is for bundles of "
+            f"{bundle.folder} is an {bundle.target} bundle; a device script is for bundles of "
             f"{', '.join(_targets_with_script())}"
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is there already; name a new folder with --out")
     subject = DeviceSubject(
-        name=opened.folder.resolve().name,
-        folder=opened.folder,
-        contract=opened.contract,
-        tolerance=opened.recipe.tolerance,
-        convert=opened.convert,
+        name=bundle.folder.resolve().name,
+        folder=bundle.folder,
+        contract=bundle.contract,
+        tolerance=bundle.recipe.tolerance,
+        convert=bundle.convert,
     )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -15,18 +15,18 @@ from mobilesam_export.inspection.report import GraphReport, ResidencyReport
 Figures = Mapping[str, int | None]  # by name; None: not known
 
 
-def bundle_figures(opened: Bundle) -> dict[str, Figures]:
+def bundle_figures(bundle: Bundle) -> dict[str, Figures]:
     """Figures of both files of a bundle, by graph.
 
     Raises:
         BundleError, BackendError: see `inspect_path`.
     """
-    return {graph: file_figures(report) for graph, report in bundle_reports(opened).items()}
+    return {graph: file_figures(report) for graph, report in bundle_reports(bundle).items()}
 
 
-def bundle_reports(opened: Bundle) -> dict[str, GraphReport]:
+def bundle_reports(bundle: Bundle) -> dict[str, GraphReport]:
     """Both files of a bundle, inspected."""
-    return dict(zip(GRAPHS, inspect_path(opened.folder), strict=True))
+    return dict(zip(GRAPHS, inspect_path(bundle.folder), strict=True))
 
 
 def file_figures(report: GraphReport) -> dict[str, int | None]:
@@ -46,6 +46,8 @@ def file_figures(report: GraphReport) -> dict[str, int | None]:
 
 
 def count_partitions(residency: ResidencyReport) -> int:
-    """Unbroken runs of ops, in the order of the file, that the delegate would take."""
-    taken = [op.verdict != Verdict.NOT_RESIDENT for op in residency.ops]
-    return sum(now and not before for before, now in zip([False, *taken], taken, strict=False))
+    """Number of consecutive runs of ops, in the order of the file, that the delegate would take."""
+    delegated = [op.verdict != Verdict.NOT_RESIDENT for op in residency.ops]
+    return sum(
+        now and not before for before, now in zip([False, *delegated], delegated, strict=False)
+    )

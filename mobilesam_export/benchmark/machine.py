@@ -1,4 +1,4 @@
-"""What a measurement ran on, without which its numbers mean nothing.
+"""The machine of a measurement, without which its figures mean nothing.
 
 Names of hardware and of versions only: nothing that identifies a person or a network.
 """
@@ -24,7 +24,7 @@ SETTINGS = (
 
 @dataclass(frozen=True)
 class Machine:
-    """One machine and what is installed on it.
+    """Hardware and installed versions of one machine.
 
     Attributes:
         cpu: model name as the system tells it.
@@ -48,7 +48,7 @@ class Machine:
 
     @property
     def fingerprint(self) -> str:
-        """The same for measurements on the same hardware; versions may differ."""
+        """Hash of the hardware; equal on equal hardware whatever the versions."""
         hardware = [self.cpu, self.cores, self.gpu, self.system.split()[-1]]
         return hashlib.sha256(json.dumps(hardware).encode()).hexdigest()[:16]
 
@@ -105,10 +105,10 @@ def _gpu() -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in TOOLS:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -21,17 +21,17 @@ def plot_results(results: Results, path: Path) -> None:
         MeasurementError, OutputError: see `plot`.
     """
     budget = results.budget
-    shown: Mapping[str, float] = {}
+    limits_ms: Mapping[str, float] = {}
     if budget and budget.device in {row.device for row in results.rows if row.times_ms}:
-        shown = budget.limits.get("median_ms", {})
-    plot(results.rows, shown, path, headline(results))
+        limits_ms = budget.limits.get("median_ms", {})
+    plot(results.rows, limits_ms, path, headline(results))
 
 
 def plot(rows: Sequence[Row], limits_ms: Mapping[str, float], path: Path, title: str) -> None:
-    """Write a PNG completely or not at all, one panel for each component.
+    """Write a PNG atomically, one panel for each component.
 
     Args:
-        rows: those with raw times are drawn.
+        rows: only those with raw times are plotted.
         limits_ms: component -> its budget.
         path: ends in .png.
         title: of the whole image.
@@ -42,19 +42,19 @@ def plot(rows: Sequence[Row], limits_ms: Mapping[str, float], path: Path, title:
     """
     from matplotlib.figure import Figure  # no pyplot: no display, no global state
 
-    shown = [row for row in rows if row.times_ms]
-    if not shown:
+    timed = [row for row in rows if row.times_ms]
+    if not timed:
         raise MeasurementError(f"nothing was measured, so that there is no plot for {path}")
-    components = list(dict.fromkeys(row.component for row in shown))
-    groups = {name: [row for row in shown if row.component == name] for name in components}
+    components = list(dict.fromkeys(row.component for row in timed))
+    groups = {name: [row for row in timed if row.component == name] for name in components}
     heights = [HEAD_IN + ROW_IN * len(group) for group in groups.values()]
     figure = Figure(figsize=(WIDTH_IN, sum(heights) + 0.4), layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
     panels = figure.subplots(len(components), 1, squeeze=False, height_ratios=heights)[:, 0]
     for panel, (component, group) in zip(panels, groups.items(), strict=True):
         _draw(panel, component, group, limits_ms.get(component))
-    with write_whole(path) as part:
-        figure.savefig(part, dpi=120)
+    with write_whole(path) as file:
+        figure.savefig(file, dpi=120)
 
 
 def _draw(panel, component: str, group: Sequence[Row], limit_ms: float | None) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 matplotlib's Axes

@@ -1,10 +1,10 @@
 """PyTorch as a runtime: the export form of the graphs, run eagerly, compiled, or as a CUDA graph.
 
 In float16 and bfloat16, positions and pixels stay float32: neighbouring pixels above 1024 cannot
-be told apart in either, and the mean that is subtracted from pixels is a number of neither.
-LayerNorm and softmax sum in float32 by themselves on CUDA.
+be told apart in either, and neither represents the mean that is subtracted from pixels.
+On CUDA LayerNorm and softmax sum in float32 anyway.
 
-What runs on CUDA has not been run by its authors: no GPU was at hand. On the CPU it has.
+The CUDA code is tested on the CPU only: its authors had no GPU.
 """
 
 import copy
@@ -31,67 +31,67 @@ CAPTURE_WARMUP = 3  # runs before a capture, so that nothing is allocated or tun
 
 
 @dataclass(frozen=True)
-class Way:
-    """How PyTorch runs a graph.
+class PytorchMode:
+    """One way for PyTorch to run a graph.
 
     Attributes:
-        mode: "eager"; "compiled" by torch.compile; "cuda-graph": compiled, and captured so that
-            one launch replays every kernel.
+        execution: "eager"; "compiled" by torch.compile; "cuda-graph": compiled and captured, so
+            that one launch replays every kernel.
         precision: of weights and activations, a key of DTYPES.
         device: "cpu" or "cuda".
     """
 
-    mode: str
+    execution: str
     precision: str
     device: str
 
     def __str__(self) -> str:
-        """Mode and precision, as on the command line."""
-        return f"{self.mode}:{self.precision}"
+        """Execution and precision, as on the command line."""
+        return f"{self.execution}:{self.precision}"
 
     def why_unavailable(self) -> str:
         """Why it cannot be run here; "" if it can."""
         if self.device == "cuda" and not torch.cuda.is_available():
             return "no GPU here"
-        if self.mode == "cuda-graph" and self.device != "cuda":
+        if self.execution == "cuda-graph" and self.device != "cuda":
             return "CUDA graphs need --device cuda"
         return ""
 
 
-def open_graph(sam: Sam, contract: Contract, name: str, way: Way) -> Session:
+def open_graph(sam: Sam, contract: Contract, name: str, mode: PytorchMode) -> Session:
     """Make the encoder or the decoder of a model ready to run.
 
     Args:
         sam: with its weights; it is not changed.
         contract: see `contract.plain_contract`.
         name: "encoder" or "decoder".
-        way: how to run it.
+        mode: how to run it.
 
     Raises:
         BackendError: it cannot be run here, or torch fails.
     """
-    if reason := way.why_unavailable():
-        raise BackendError(f"cannot run PyTorch on {way.device}: {reason}")
+    if reason := mode.why_unavailable():
+        raise BackendError(f"cannot run PyTorch on {mode.device}: {reason}")
     graph = next(g for g in split_graphs(sam, contract) if g.spec.name == name)
-    return _Runner(graph, way).session()
+    return _Runner(graph, mode).session()
 
 
 def in_precision(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     """A copy in another type, but for what must stay float32."""
     module = copy.deepcopy(module).to(dtype)
-    for part in module.modules():
-        if isinstance(part, KEEP_FLOAT32):
-            part.float()
+    for child in module.modules():
+        if isinstance(child, KEEP_FLOAT32):
+            child.float()
     return module
 
 
 class _Runner:
     """One graph with buffers for its inputs, which a CUDA graph reads at fixed addresses."""
 
-    def __init__(self, graph: Graph, way: Way) -> None:
-        self.spec, self.way = graph.spec, way
-        self.device = torch.device(way.device)
-        self.module = in_precision(graph.module, DTYPES[way.precision]).to(self.device)
+    def __init__(self, graph: Graph, mode: PytorchMode) -> None:
+        self.spec, self.mode = graph.spec, mode
+        self.device = torch.device(mode.device)
+        self.module = in_precision(graph.module, DTYPES[mode.precision]).to(self.device)
         self.buffers = [
             torch.zeros([int(axis) for axis in item.shape], dtype=getattr(torch, item.dtype)).to(
                 self.device
@@ -101,14 +101,14 @@ class _Runner:
         self.outputs: tuple[Tensor, ...] = ()
         self.call: Callable[..., Any] = self.module
         self.replay: Callable[[], None] | None = None
-        if way.mode != "eager":
+        if mode.execution != "eager":
             # Its own CUDA graphs would copy outputs; ours is captured below.
-            options = "max-autotune-no-cudagraphs" if way.device == "cuda" else "default"
+            options = "max-autotune-no-cudagraphs" if mode.device == "cuda" else "default"
             self.call = torch.compile(self.module, mode=options, fullgraph=True, dynamic=False)
 
     def session(self) -> Session:
-        label = f"PyTorch {torch.__version__}, {self.way.device.upper()}, {self.way}"
-        resident = self.resident if self.way.device == "cuda" else None
+        label = f"PyTorch {torch.__version__}, {self.mode.device.upper()}, {self.mode}"
+        resident = self.resident if self.mode.device == "cuda" else None
         return Session(self.run, label, resident=resident)
 
     def run(self, inputs: dict[str, Array]) -> dict[str, Array]:
@@ -119,13 +119,13 @@ class _Runner:
     def resident(
         self, inputs: dict[str, Array]
     ) -> tuple[Callable[[], None], Callable[[], dict[str, Array]]]:
-        def again() -> None:
+        def rerun() -> None:
             self.step()
             torch.cuda.synchronize()
 
         self.put(inputs)
         torch.cuda.synchronize()
-        return again, self.fetch
+        return rerun, self.fetch
 
     def put(self, inputs: dict[str, Array]) -> None:
         for item, buffer in zip(self.spec.inputs, self.buffers, strict=True):
@@ -134,7 +134,7 @@ class _Runner:
     @torch.no_grad()
     def step(self) -> None:
         try:
-            if self.way.mode == "cuda-graph" and self.replay is None:
+            if self.mode.execution == "cuda-graph" and self.replay is None:
                 self.replay = self.capture()
             if self.replay is not None:
                 self.replay()

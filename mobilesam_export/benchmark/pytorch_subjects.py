@@ -1,4 +1,4 @@
-"""PyTorch as subjects of a benchmark: the checkpoint of a bundle, run in several ways."""
+"""PyTorch as subjects of a benchmark: the checkpoint of a bundle, run in several modes."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,7 +6,7 @@ import torch
 
 from mobilesam_export.backends import reference
 from mobilesam_export.benchmark.measure import Subject
-from mobilesam_export.benchmark.pytorch import DTYPES, MODES, Way, open_graph
+from mobilesam_export.benchmark.pytorch import DTYPES, MODES, PytorchMode, open_graph
 from mobilesam_export.bundle.manifest import Bundle
 from mobilesam_export.checkpoint.load import load_matching_checkpoint
 from mobilesam_export.contract import plain_contract
@@ -26,15 +26,15 @@ TOLERANCES = {
     "float16": Tolerance(
         embedding_psnr_db=60, logits_max_abs_error=0.2, iou_max_abs_error=0.01, mask_iou=0.99
     ),
-    # Eight bits of fraction, a 256th: embeddings of 4 are off by some hundredths. What is asked of
-    # it is the mask; the other limits only catch an answer that has broken down.
+    # Eight bits of fraction, a 256th: embeddings of 4 are off by some hundredths. The requirement
+    # is the mask; the other limits only catch an answer that has broken down.
     "bfloat16": Tolerance(
         embedding_psnr_db=25, logits_max_abs_error=3, iou_max_abs_error=0.1, mask_iou=0.99
     ),
 }
 
 
-def parse_ways(texts: Sequence[str], device: str) -> list[Way]:
+def parse_modes(texts: Sequence[str], device: str) -> list[PytorchMode]:
     """MODE or MODE:PRECISION, as on the command line.
 
     Raises:
@@ -42,7 +42,7 @@ def parse_ways(texts: Sequence[str], device: str) -> list[Way]:
     """
     if device not in ("cpu", "cuda"):
         raise UsageError(f"PyTorch runs on --device cpu or cuda, not on {device}")
-    ways = []
+    modes = []
     for text in texts:
         mode, _, precision = text.partition(":")
         precision = precision or "float32"
@@ -51,19 +51,19 @@ def parse_ways(texts: Sequence[str], device: str) -> list[Way]:
                 f"--pytorch {text}: expected one of {', '.join(MODES)}, "
                 f"and optionally one of :{', :'.join(DTYPES)}"
             )
-        ways.append(Way(mode, precision, device))
-    return ways
+        modes.append(PytorchMode(mode, precision, device))
+    return modes
 
 
 def pytorch_subjects(
-    opened: Bundle, source: str | None, ways: Sequence[Way], threads: int
+    bundle: Bundle, source: str | None, modes: Sequence[PytorchMode], threads: int
 ) -> list[Subject]:
-    """The checkpoint that a bundle was made of, in each of these ways.
+    """The checkpoint of a bundle, in each of these modes.
 
     Args:
-        opened: the bundle; its sizes are taken.
-        source: where its checkpoint is, or None for what the manifest names.
-        ways: how to run it.
+        bundle: the bundle; its sizes are taken.
+        source: its checkpoint, or None for the one that the manifest names.
+        modes: to run it in.
         threads: for torch, for this whole process.
 
     Raises:
@@ -71,24 +71,24 @@ def pytorch_subjects(
     """
     torch.set_num_threads(threads)
     with step("Loading the checkpoint for PyTorch"):
-        checkpoint = load_matching_checkpoint(opened.provenance, source)
-        sam = build_sam(checkpoint.state_dict, opened.contract.image_size)
-        contract = plain_contract(opened.contract.image_size, opened.contract.max_points)
+        checkpoint = load_matching_checkpoint(bundle.provenance, source)
+        sam = build_sam(checkpoint.state_dict, bundle.contract.image_size)
+        contract = plain_contract(bundle.contract.image_size, bundle.contract.max_points)
         case = cases.reference_cases(reference.load(sam, contract))[0]
 
-    def opener(way: Way) -> Callable[[str], Session]:
-        return lambda graph: open_graph(sam, contract, graph, way)
+    def opener(mode: PytorchMode) -> Callable[[str], Session]:
+        return lambda graph: open_graph(sam, contract, graph, mode)
 
     return [
         Subject(
-            name=f"pytorch {way}",
-            device=way.device,
+            name=f"pytorch {mode}",
+            device=mode.device,
             runtime=f"PyTorch {torch.__version__}",
             contract=contract,
             case=case,
-            tolerance=TOLERANCES[way.precision],
-            open=opener(way),
-            reason=way.why_unavailable(),
+            tolerance=TOLERANCES[mode.precision],
+            open=opener(mode),
+            reason=mode.why_unavailable(),
         )
-        for way in ways
+        for mode in modes
     ]

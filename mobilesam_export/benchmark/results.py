@@ -1,4 +1,4 @@
-"""Everything that one `benchmark` has measured and judged, as data."""
+"""Measurements and judgements of one `benchmark`, as data."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,17 +15,17 @@ from mobilesam_export.verification.status import Status
 
 @dataclass(frozen=True)
 class Results:
-    """Rows, and what they are held against.
+    """Rows, with their bounds and budget.
 
     Attributes:
-        rows: what was measured or could not be.
-        machine: what it was measured on.
-        options: how it was measured.
-        memory_kept: whether the allocator kept freed memory; see `keep_freed_memory`.
-        partial: Ctrl-C ended it; there are no rooflines and baselines then.
+        rows: measured or unverified.
+        machine: on which they were measured.
+        options: of the measurement.
+        memory_kept: whether the allocator keeps freed memory; see `disable_malloc_trim`.
+        partial: Ctrl-C ended it; then there are no rooflines and baselines.
         rooflines: the bound of each file that was measured.
         baselines: the bundles by folder name.
-        budget: the limits that were asked for.
+        budget: its limits, if one was named.
         judgements: of each limit.
     """
 
@@ -41,8 +41,10 @@ class Results:
 
     def failed(self, *, strict: bool) -> bool:
         """Whether an answer is wrong or a limit broken; `strict`: or a limit is unverified."""
-        bad = {Status.FAILED, Status.UNVERIFIED} if strict else {Status.FAILED}
-        return any(row.wrong for row in self.rows) or any(j.status in bad for j in self.judgements)
+        failures = {Status.FAILED, Status.UNVERIFIED} if strict else {Status.FAILED}
+        return any(row.wrong for row in self.rows) or any(
+            j.status in failures for j in self.judgements
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -1,7 +1,7 @@
-"""The least time that a file can take, from its MACs and bytes and what a device can do at best.
+"""The least time that a file can take, from its MACs and bytes and a device's peaks.
 
 time >= max(2 * MACs / peak, bytes / bandwidth), where bytes are the weights, inputs and outputs:
-what must move if everything between stays in caches. A file's share is that time over the one
+the least traffic, with all activations in caches. A file's share is that time over the one
 measured; it is no grade, for no kernel reaches either peak.
 """
 
@@ -32,12 +32,12 @@ REPEATS = 5
 
 @dataclass(frozen=True)
 class Peak:
-    """What a device can do at best.
+    """Peak throughput of a device.
 
     Attributes:
         gflops: 1e9 additions and multiplications per second.
         gb_per_s: 1e9 bytes per second.
-        source: where that is from.
+        source: of these figures.
     """
 
     gflops: float
@@ -47,17 +47,17 @@ class Peak:
 
 @dataclass(frozen=True)
 class Roofline:
-    """One component's bound.
+    """The lower bound of one component's time.
 
     Attributes:
-        subject, component, device: whose.
+        subject, component, device: of the row.
         macs: counted multiply-accumulates.
-        uncounted: ops that multiply, but are not in it; then the bound is too low.
+        uncounted: number of ops that multiply but are not in `macs`; then the bound is too low.
         bytes: of weights as stored, inputs and outputs.
         bound_ms: None where the peak is not known.
         limited_by: "compute" or "memory".
         share: bound / median, None where either is missing.
-        peak: where the peak is from.
+        peak: source of the peak.
     """
 
     subject: str
@@ -73,7 +73,7 @@ class Roofline:
 
 
 def roofline(
-    where: tuple[str, str, str],
+    subject: tuple[str, str, str],
     report: GraphReport,
     peak: Peak | None,
     median_ms: float | None,
@@ -81,25 +81,25 @@ def roofline(
     """The bound of one file.
 
     Args:
-        where: subject, component and device.
+        subject: subject, component and device.
         report: of the file, from `inspect_graph`.
         peak: of the device, if known.
         median_ms: as measured, if it was.
     """
     macs = sum(report.macs.values())
     ends = (*report.inputs, *report.outputs)
-    moved = sum(report.weights_bytes.values()) + sum(tensor.bytes or 0 for tensor in ends)
+    traffic = sum(report.weights_bytes.values()) + sum(tensor.bytes or 0 for tensor in ends)
     uncounted = len(report.macs_uncounted)
     if peak is None:
-        return Roofline(*where, macs, uncounted, moved)
+        return Roofline(*subject, macs, uncounted, traffic)
     compute_ms = 2 * macs / (peak.gflops * 1e6)
-    memory_ms = moved / (peak.gb_per_s * 1e6)
+    memory_ms = traffic / (peak.gb_per_s * 1e6)
     bound = max(compute_ms, memory_ms)
     return Roofline(
-        *where,
+        *subject,
         macs,
         uncounted,
-        moved,
+        traffic,
         bound_ms=bound,
         limited_by="compute" if compute_ms >= memory_ms else "memory",
         share=bound / median_ms if median_ms else None,
@@ -119,13 +119,13 @@ def rooflines(
 
     Args:
         rows: of one benchmark.
-        reports: bundle -> graph -> what is in the file.
+        reports: bundle -> graph -> report of the file.
         precisions: bundle -> its recipe's activations, such as "float16".
-        machine: that the rows without a machine of their own are of.
+        machine: of the rows that name none.
         budget: its peak counts for its device.
         threads: of the CPU.
     """
-    measured: Peak | None = None
+    cpu_peak: Peak | None = None
     lines = []
     for row in rows:
         if row.component not in GRAPHS or row.subject not in reports or not row.latency:
@@ -136,16 +136,16 @@ def rooflines(
         elif row.device in ("cuda", "tensorrt"):
             peak = gpu_peak(machine.gpu, precisions[row.subject])
         elif row.device == "cpu" and not row.machine:
-            measured = measured or measured_cpu_peak(threads)
-            peak = measured
-        where = (row.subject, row.component, row.device)
+            cpu_peak = cpu_peak or measured_cpu_peak(threads)
+            peak = cpu_peak
+        subject = (row.subject, row.component, row.device)
         report = reports[row.subject][row.component]
-        lines.append(roofline(where, report, peak, row.latency.median_ms))
+        lines.append(roofline(subject, report, peak, row.latency.median_ms))
     return lines
 
 
 def gpu_peak(name: str, precision: str) -> Peak | None:
-    """From the data sheet, if it is one that we know."""
+    """Peak from the GPU's data sheet, if it is a known one."""
     for key, (single, half, bandwidth) in GPUS.items():
         if key in name:
             tera = single if precision == "float32" else half
@@ -154,9 +154,9 @@ def gpu_peak(name: str, precision: str) -> Peak | None:
 
 
 def measured_cpu_peak(threads: int) -> Peak | None:
-    """What a large float32 matrix product and a large copy reach here, the best of some tries.
+    """Throughput of a large float32 matrix product and a large copy, the best of REPEATS runs.
 
-    None without torch, which measures it: then a bound is not known.
+    None without torch, which measures it: then the bound is unknown.
     """
     if packages.why_missing("torch", extra="torch"):
         return None

@@ -17,13 +17,13 @@ class Row:
         runtime: what ran it, with its version.
         device: "cpu", "cuda", "all", ... of the backend; "android" or "apple" if imported.
         component: see `subject`.
-        machine: the device's name where it is not the machine that the file is about.
-        load_ms: to make the file ready, once per fresh session; only encoder and decoder.
-        cold_ms: the first run after each.
-        warmup_ms: rounds that count for nothing.
-        times_ms: rounds that count, in order.
-        latency: figures of times_ms, or what the device told; None if there is nothing.
-        answers: "right", or what was wrong, or "not checked".
+        machine: the device's name if it is another machine than the report's.
+        load_ms: load time of each fresh session; only encoder and decoder.
+        cold_ms: first run after each load.
+        warmup_ms: warm-up rounds, not counted.
+        times_ms: counted rounds, in order.
+        latency: figures of times_ms, or the device's own; None without either.
+        answers: "right", "not checked", or a description of the error.
         unverified: why it could not be run here.
     """
 
@@ -42,10 +42,10 @@ class Row:
 
     @property
     def wrong(self) -> bool:
-        """Whether the answers were not PyTorch's."""
+        """Whether the answers differ from PyTorch's."""
         return self.answers not in (RIGHT, NOT_CHECKED)
 
 
 def row_latency(times_ms: Sequence[float]) -> Latency | None:
-    """Figures, if there is anything to make them of."""
+    """Figures of the times; None without any."""
     return summarize(times_ms) if times_ms else None

@@ -11,16 +11,16 @@ P99_ROUNDS = 100
 
 @dataclass(frozen=True)
 class Latency:
-    """What is said of a series of times, in ms.
+    """Summary of a series of times, in ms.
 
     Attributes:
-        rounds: how many times there are.
+        rounds: number of times.
         median_ms, p90_ms: percentiles, linear between neighbours.
         p99_ms: None below P99_ROUNDS.
-        min_ms: the least.
+        min_ms: the smallest time.
         spread: interquartile range over the median: 0.1 is 10 %.
 
-    Where a device hands over figures and no raw times, what it does not tell is None.
+    For a device that reports figures instead of raw times, the missing ones are None.
     """
 
     rounds: int

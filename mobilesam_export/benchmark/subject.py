@@ -1,7 +1,7 @@
-"""What is measured: a bundle's files on one device, as tasks with answers that are checked.
+"""The components to measure: a bundle's files on one device, as tasks with checked answers.
 
-encoder          the encoder file, on an input that is ready
-decoder          the decoder file, on an embedding and a prompt that are ready
+encoder          the encoder file, on a preprocessed image
+decoder          the decoder file, on an embedding and an encoded prompt
 preprocess       a decoded image -> the encoder's input (resize, pad)
 postprocess      the decoder's output -> a mask of the image's size
 click_to_mask    a prompt -> a mask, the embedding at hand: prompt, decoder, postprocess
@@ -35,13 +35,13 @@ GRAPHS = ("encoder", "decoder")
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """Two files that are ready to run, and what they are held to.
+class LoadedSubject:
+    """Two files that are ready to run, and the reference for their answers.
 
     Attributes:
         predictor: the files.
         case: the image, its first prompt, and PyTorch's answers.
-        tolerance: how far answers may be off.
+        tolerance: largest allowed errors.
     """
 
     predictor: Predictor
@@ -49,7 +49,7 @@ class Loaded:
     tolerance: Tolerance
 
     def tasks(self, components: Sequence[str]) -> dict[str, Task]:
-        """The named components, ready to be timed."""
+        """The named components as tasks for the clock."""
         case, predictor, contract = self.case, self.predictor, self.predictor.contract
         prompt, embedded = case.prompts[0].prompt, case.embedded
         outputs = case.prompts[0].answer.outputs
@@ -57,7 +57,7 @@ class Loaded:
         def click(image: EmbeddedImage) -> Any:  # noqa: ANN401 a mask
             return predictor.predict(prompt, image).mask
 
-        every = {
+        tasks = {
             "encoder": self._file_task("encoder", self._check_embeddings()),
             "decoder": self._file_task("decoder", self._check_masks()),
             "preprocess": Task(lambda: prompts.encoder_inputs(case.image, contract)),
@@ -65,10 +65,10 @@ class Loaded:
             "click_to_mask": Task(lambda: click(embedded), self._check_mask),
             "image_to_mask": Task(lambda: click(predictor.embed(case.image)), self._check_mask),
         }
-        return {name: every[name] for name in components}
+        return {name: tasks[name] for name in components}
 
     def _file_task(self, graph: str, check: Callable[[dict[str, Array]], str]) -> Task:
-        """One file alone; on a device with memory of its own, without the way there and back."""
+        """One file alone; on a device with its own memory, without the transfers."""
         session: Session = getattr(self.predictor, graph)
         inputs = graph_inputs(self.case, self.predictor.contract, graph)
         if session.resident is None:
@@ -78,10 +78,10 @@ class Loaded:
 
     def _check_embeddings(self) -> Callable[[dict[str, Array]], str]:
         def judge(outputs: dict[str, Array]) -> str:
-            found = psnr_db(np.asarray(outputs["image_embeddings"]), self.case.embeddings)
+            psnr = psnr_db(np.asarray(outputs["image_embeddings"]), self.case.embeddings)
             limit = self.tolerance.embedding_psnr_db
-            right = found >= limit  # NaN is not
-            return "" if right else f"embedding PSNR {found:.1f} dB, expected >= {limit:g}"
+            accurate = psnr >= limit  # NaN is not
+            return "" if accurate else f"embedding PSNR {psnr:.1f} dB, expected >= {limit:g}"
 
         return _once(judge)
 
@@ -89,19 +89,19 @@ class Loaded:
         expected = self.case.prompts[0].answer.outputs["low_res_masks"]
 
         def judge(outputs: dict[str, Array]) -> str:
-            found = float(np.abs(outputs["low_res_masks"].astype(np.float64) - expected).max())
+            error = float(np.abs(outputs["low_res_masks"].astype(np.float64) - expected).max())
             limit = self.tolerance.logits_max_abs_error
-            return "" if found <= limit else f"mask logits {found:.2g} off, expected <= {limit:g}"
+            return "" if error <= limit else f"mask logits {error:.2g} off, expected <= {limit:g}"
 
         return _once(judge)
 
     def _check_mask(self, mask: Any) -> str:  # noqa: ANN401 a mask
-        found, limit = mask_iou(mask, self.case.prompts[0].answer.mask), self.tolerance.mask_iou
-        return "" if found >= limit else f"mask IoU {found:.4f}, expected >= {limit:g}"
+        iou, limit = mask_iou(mask, self.case.prompts[0].answer.mask), self.tolerance.mask_iou
+        return "" if iou >= limit else f"mask IoU {iou:.4f}, expected >= {limit:g}"
 
 
 def graph_inputs(case: ImageCase, contract: Contract, graph: str) -> dict[str, Array]:
-    """What the encoder or the decoder alone is timed on: the image, or its first prompt."""
+    """The inputs on which encoder or decoder is timed: the image, or its first prompt."""
     if graph == "encoder":
         return prompts.encoder_inputs(case.image, contract)
     image = case.embedded
@@ -109,7 +109,7 @@ def graph_inputs(case: ImageCase, contract: Contract, graph: str) -> dict[str, A
 
 
 def _once(judge: Callable[[dict[str, Array]], str]) -> Callable[[dict[str, Array]], str]:
-    """Judge the first answer, and any later one that is not the same to the bit."""
+    """Judge the first answer, and any later one that is not bit-identical to it."""
     first: dict[str, Array] = {}
 
     def check(outputs: dict[str, Array]) -> str:

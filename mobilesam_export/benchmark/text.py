@@ -1,4 +1,4 @@
-"""Measurements for people: rows of tables, and bars on a terminal."""
+"""Measurements as text: rows of tables, and bars on a terminal."""
 
 import shutil
 from collections.abc import Iterable, Sequence
@@ -13,27 +13,27 @@ BAR = 30  # characters of the longest bar
 
 
 def terminal(results: Results) -> list[str]:
-    """Tables and bars, one text for each."""
-    parts = [headline(results)]
+    """Tables and bars, one string for each."""
+    sections = [headline(results)]
     if any(row.latency for row in results.rows):
-        parts += [columns(latency_table(results.rows)), bars(results.rows)]
-    parts.append("\n".join(unverified_lines(results.rows)))
+        sections += [columns(latency_table(results.rows)), bars(results.rows)]
+    sections.append("\n".join(unverified_lines(results.rows)))
     if lines := results.rooflines:
-        parts.append(f"{columns(roofline_table(lines))}\npeak: {_peaks(lines)}")
+        sections.append(f"{columns(roofline_table(lines))}\npeak: {_peaks(lines)}")
     if results.judgements:
-        parts.append(columns(budget_table(results.judgements)))
-    return [part for part in parts if part]
+        sections.append(columns(budget_table(results.judgements)))
+    return [section for section in sections if section]
 
 
 def as_markdown(results: Results) -> str:
-    """The same tables for GitHub."""
-    parts = [headline(results), markdown(latency_table(results.rows))]
-    parts += [f"- {line}" for line in unverified_lines(results.rows)]
+    """The tables in Markdown, for GitHub."""
+    sections = [headline(results), markdown(latency_table(results.rows))]
+    sections += [f"- {line}" for line in unverified_lines(results.rows)]
     if lines := results.rooflines:
-        parts += [markdown(roofline_table(lines)), f"Peak: {_peaks(lines)}"]
+        sections += [markdown(roofline_table(lines)), f"Peak: {_peaks(lines)}"]
     if results.judgements:
-        parts.append(markdown(budget_table(results.judgements)))
-    return "\n\n".join(parts) + "\n"
+        sections.append(markdown(budget_table(results.judgements)))
+    return "\n\n".join(sections) + "\n"
 
 
 def headline(results: Results) -> str:
@@ -61,9 +61,9 @@ def latency_table(rows: Sequence[Row]) -> Table:
 
 
 def _latency_cells(row: Row) -> list[str]:
-    where = f"{row.device}, {row.machine}" if row.machine else row.device
+    device = f"{row.device}, {row.machine}" if row.machine else row.device
     figures = row.latency
-    cells = [row.subject, where, row.component]
+    cells = [row.subject, device, row.component]
     if figures is None:
         return [*cells, *[NONE] * 8]
     return [
@@ -80,7 +80,7 @@ def _latency_cells(row: Row) -> list[str]:
 
 
 def unverified_lines(rows: Sequence[Row]) -> list[str]:
-    """One line for each subject and reason, with the components that it is about."""
+    """One line for each subject and reason, with its components."""
     groups: dict[tuple[str, str, str], list[str]] = {}
     for row in rows:
         if row.unverified and not row.latency:
@@ -93,14 +93,14 @@ def unverified_lines(rows: Sequence[Row]) -> list[str]:
 
 
 def bars(rows: Sequence[Row]) -> str:
-    """Medians as bars, one scale for each component; what Unicode's eighths can show."""
+    """Medians as bars of Unicode's eighth blocks, one scale for each component."""
     lines = []
     width = min(BAR, max(10, shutil.get_terminal_size().columns - 60))
-    shown = [row for row in rows if row.latency]
-    label = max((len(f"{row.subject} on {row.device}") for row in shown), default=0)
-    for component in dict.fromkeys(row.component for row in shown):
+    timed = [row for row in rows if row.latency]
+    label = max((len(f"{row.subject} on {row.device}") for row in timed), default=0)
+    for component in dict.fromkeys(row.component for row in timed):
         lines.append(component)
-        group = [row for row in shown if row.component == component]
+        group = [row for row in timed if row.component == component]
         longest = max(row.latency.median_ms for row in group if row.latency)
         for row in group:
             assert row.latency is not None  # noqa: S101 for mypy
@@ -115,10 +115,10 @@ def budget_table(judgements: Iterable[Judgement]) -> Table:
     """One line for each limit and subject."""
     rows = []
     for item in judgements:
-        found = NONE if item.found_ms is None else f"{milliseconds(item.found_ms)} ms"
+        value = NONE if item.found_ms is None else f"{milliseconds(item.found_ms)} ms"
         reason = f"{item.status}: {item.reason}" if item.reason else str(item.status)
         limit = f"{item.component} {item.statistic.removesuffix('_ms')} <= {item.limit_ms:g} ms"
-        rows.append([limit, item.subject or NONE, found, reason])
+        rows.append([limit, item.subject or NONE, value, reason])
     return ("budget", "bundle", "found", "verdict"), rows
 
 
@@ -126,13 +126,13 @@ def roofline_table(lines: Iterable[Roofline]) -> Table:
     """One line for each file."""
     rows = []
     for line in lines:
-        least = "at least " if line.uncounted else ""
+        prefix = "at least " if line.uncounted else ""
         rows.append(
             [
                 line.subject,
                 line.device,
                 line.component,
-                f"{least}{line.macs / 1e9:.2f} G",
+                f"{prefix}{line.macs / 1e9:.2f} G",
                 f"{line.bytes / 1e6:.1f} MB",
                 NONE
                 if line.bound_ms is None

@@ -1,7 +1,7 @@
 """The clock: call something many times, in turns with others, and keep every time.
 
-What makes times steady is done around them, never between start and stop: the garbage collector
-waits, the allocator keeps its memory, and results are checked after the clock has stopped.
+Measures against noise surround the timed calls, never between start and stop: garbage collection
+is off, the allocator keeps its memory, and results are checked after the clock has stopped.
 """
 
 import contextlib
@@ -18,26 +18,26 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's mallopt(3)
 
 @dataclass
 class Series:
-    """Times of one thing, in ms.
+    """Times of one task, in ms.
 
     Attributes:
-        warmup_ms: first runs, which count for nothing.
+        warmup_ms: warm-up runs, not counted.
         times_ms: all others.
-        wrong: what was wrong with a result; "" as long as nothing was.
+        fault: of the first wrong result; "" if there was none.
     """
 
     warmup_ms: list[float] = field(default_factory=list)
     times_ms: list[float] = field(default_factory=list)
-    wrong: str = ""
+    fault: str = ""
 
 
 @dataclass(frozen=True)
 class Task:
-    """Something to be timed.
+    """A call to time.
 
     Attributes:
-        run: does it and returns the result.
-        check: a result -> what is wrong with it, or "".
+        run: the call; returns its result.
+        check: a result -> its fault, or "".
     """
 
     run: Callable[[], Any]
@@ -46,12 +46,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How often things are run.
+    """Number of warm-up and counted rounds, and a time limit.
 
     Attributes:
-        warmup: rounds that count for nothing, 0 or more.
-        rounds: rounds that count, 1 or more.
-        max_seconds: after which no new round is begun, once MIN_ROUNDS are done.
+        warmup: rounds that are not counted, 0 or more.
+        rounds: counted rounds, 1 or more.
+        max_seconds: no new round begins after it, once MIN_ROUNDS are done.
     """
 
     warmup: int = 2
@@ -63,7 +63,7 @@ MIN_ROUNDS = 3
 
 
 def time_call(run: Callable[[], Any], clock: Clock = time.perf_counter) -> tuple[float, Any]:
-    """One call: how long it took in ms, and its result."""
+    """Time one call: its duration in ms, and its result."""
     start = clock()
     result = run()
     return (clock() - start) * 1e3, result
@@ -75,33 +75,33 @@ def run_rounds(
     series: dict[str, Series],
     clock: Clock = time.perf_counter,
 ) -> None:
-    """Time every task once per round, each round beginning with another one.
+    """Time every task once per round, rotating their order from round to round.
 
     Args:
         tasks: by name.
         schedule: how often.
-        series: filled as times come, so that they are there whatever ends this.
+        series: filled as times come, so that an interruption loses none.
         clock: of seconds, for tests.
     """
     names = list(tasks)
     for name in names:
         series.setdefault(name, Series())
     start = clock()
-    for number in range(schedule.warmup + schedule.rounds):
-        done = number - schedule.warmup
-        if done >= MIN_ROUNDS and clock() - start > schedule.max_seconds:
+    for index in range(schedule.warmup + schedule.rounds):
+        counted = index - schedule.warmup
+        if counted >= MIN_ROUNDS and clock() - start > schedule.max_seconds:
             return
-        turn = number % len(names)
-        for name in names[turn:] + names[:turn]:
+        offset = index % len(names)
+        for name in names[offset:] + names[:offset]:
             elapsed_ms, result = time_call(tasks[name].run, clock)
-            times = series[name].warmup_ms if done < 0 else series[name].times_ms
+            times = series[name].warmup_ms if counted < 0 else series[name].times_ms
             times.append(elapsed_ms)
-            series[name].wrong = series[name].wrong or tasks[name].check(result)
+            series[name].fault = series[name].fault or tasks[name].check(result)
 
 
 @contextlib.contextmanager
-def steady() -> Iterator[None]:
-    """Keep Python's garbage collector from running between start and stop of a clock."""
+def gc_disabled() -> Iterator[None]:
+    """Disable Python's garbage collector, so that it never runs while a clock runs."""
     gc.collect()
     was_enabled = gc.isenabled()
     gc.disable()
@@ -112,11 +112,11 @@ def steady() -> Iterator[None]:
             gc.enable()
 
 
-def keep_freed_memory() -> bool:
-    """Have glibc keep what is freed, for this process: mapping it again takes longer than a run.
+def disable_malloc_trim() -> bool:
+    """Stop glibc from returning freed memory, for this process: mapping it again outlasts a run.
 
     Returns:
-        Whether that was possible; other C libraries have no such switch.
+        Whether it did; other C libraries have no such switch.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,4 +1,4 @@
-"""The official checkpoint, fetched once: pinned, hashed, cached whole or not at all."""
+"""The official checkpoint: a pinned URL, checked by SHA-256 and cached after the first download."""
 
 import contextlib
 import errno
@@ -37,28 +37,28 @@ OFFICIAL = Download(
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept; `$XDG_CACHE_HOME` and its like are honoured."""
+    """Folder of cached downloads; follows `$XDG_CACHE_HOME` and its equivalents."""
     return Path(platformdirs.user_cache_dir("mobilesam-export"))
 
 
 def fetch(download: Download, folder: Path | None = None) -> Path:
-    """Return the cached file, downloading it first if it is not there or not whole.
+    """Return the cached file, downloading it first if it is missing or incomplete.
 
     `$MOBILESAM_CHECKPOINT_URL` names a mirror; the hash stays the same. The download goes to a
     temporary file beside the cached one and is renamed once its hash is right, so a broken
-    download is never taken for the file. Only one process downloads at a time for itself: two
-    at once both succeed, and the later one wins.
+    download is never mistaken for the file. Processes do not wait for each other: of two
+    concurrent downloads both succeed, and the later one replaces the file.
 
     Raises:
-        CheckpointError: no network, the cache cannot be written, or the content is not what was
-            pinned; each kind of fault in its own words, with what to do about it.
+        CheckpointError: no network, the cache cannot be written, or the content does not have
+            the pinned hash; each message says what to do about it.
     """
     import pooch
     import requests
 
     folder = folder or cache_folder()
     url = os.environ.get("MOBILESAM_CHECKPOINT_URL", download.url)
-    shown = without_login(url)
+    public_url = without_login(url)
     help_ = f"get {download.name} by other means and set $MOBILESAM_CHECKPOINT to its path"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -72,13 +72,17 @@ def fetch(download: Download, folder: Path | None = None) -> Path:
                 downloader=downloader,
             )
     except requests.exceptions.RequestException as exc:
-        raise CheckpointError(f"could not download {shown} ({reason(exc, url)}); {help_}") from exc
+        raise CheckpointError(
+            f"could not download {public_url} ({reason(exc, url)}); {help_}"
+        ) from exc
     except ValueError as exc:  # pooch's word for a wrong hash, and for an address without a scheme
         if "hash" not in str(exc):
-            raise CheckpointError(f"could not download {shown} ({NO_ADDRESS}); {help_}") from exc
+            raise CheckpointError(
+                f"could not download {public_url} ({NO_ADDRESS}); {help_}"
+            ) from exc
         raise CheckpointError(
-            f"{shown} sent something else, such as the login page of a network: its SHA-256 is "
-            f"not {download.sha256}; {help_}"
+            f"{public_url} sent something else, such as the login page of a network: its SHA-256 "
+            f"is not {download.sha256}; {help_}"
         ) from exc
     except OSError as exc:
         raise CheckpointError(f"{_local_fault(exc, folder)}; {help_}") from exc
@@ -86,7 +90,7 @@ def fetch(download: Download, folder: Path | None = None) -> Path:
 
 
 def _local_fault(exc: OSError, folder: Path) -> str:
-    """What is wrong on this machine: the cache, or the certificates that requests was given."""
+    """Describe a local fault: of the cache, or of the certificates that requests was given."""
     if type(exc) is OSError and exc.errno is None:  # requests, of a file of certificates
         return (
             "could not download: the file of certificates that $REQUESTS_CA_BUNDLE or "
@@ -100,7 +104,7 @@ def _local_fault(exc: OSError, folder: Path) -> str:
 
 @contextlib.contextmanager
 def _quiet_pooch() -> Iterator[None]:
-    """The progress bar says what pooch's logger would repeat."""
+    """Silence pooch's logger, which would repeat the progress bar."""
     import pooch
 
     logger = pooch.get_logger()

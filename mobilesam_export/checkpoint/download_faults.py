@@ -1,4 +1,4 @@
-"""What has gone wrong between here and a server, and what to do about it, in a few words.
+"""Network faults of a download -> short messages that say what to do.
 
 requests reports most faults as a ConnectionError around urllib3's MaxRetryError around the cause;
 the cause is what a user can do something about.
@@ -24,11 +24,11 @@ STATUS = {
 
 
 def reason(exc: Exception, url: str) -> str:
-    """Why a request has failed.
+    """Describe why a request failed.
 
     Args:
-        exc: what requests raised.
-        url: what was asked for.
+        exc: the exception from requests.
+        url: the requested address.
     """
     from requests import exceptions
 
@@ -49,39 +49,39 @@ def reason(exc: Exception, url: str) -> str:
         (exceptions.ChunkedEncodingError, _cut_off),
         (exceptions.ContentDecodingError, _cut_off),
     )
-    for kind, words in kinds:
+    for kind, describe in kinds:
         if isinstance(exc, kind):
-            return words(causes, url)
+            return describe(causes, url)
     return f"{type(exc).__name__}: {exc}"
 
 
 def without_login(url: str) -> str:
     """An address without the user name and password that it may hold."""
     try:
-        parts = urlsplit(url)
+        address = urlsplit(url)
     except ValueError:  # no address at all; it will be refused as such
         return url
-    if "@" not in parts.netloc:
+    if "@" not in address.netloc:
         return url
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return urlunsplit(address._replace(netloc=address.netloc.rpartition("@")[2]))
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:
     """An exception and what it was raised from, outermost first; urllib3 keeps `reason`, too."""
-    waiting: list[BaseException | object] = [exc]
-    seen: set[int] = set()
-    while waiting:
-        cause = waiting.pop(0)
-        if isinstance(cause, BaseException) and id(cause) not in seen:
-            seen.add(id(cause))
+    queue: list[BaseException | object] = [exc]
+    visited: set[int] = set()
+    while queue:
+        cause = queue.pop(0)
+        if isinstance(cause, BaseException) and id(cause) not in visited:
+            visited.add(id(cause))
             yield cause
             inner = (cause.__cause__, cause.__context__, getattr(cause, "reason", None))
-            waiting += [*inner, *cause.args]
+            queue += [*inner, *cause.args]
 
 
 def _status(code: int) -> str:
-    words = STATUS.get(code, "the server is out of order; try again later" if code >= 500 else "")
-    return f"HTTP {code}: {words}" if words else f"HTTP {code}"
+    text = STATUS.get(code, "the server is out of order; try again later" if code >= 500 else "")
+    return f"HTTP {code}: {text}" if text else f"HTTP {code}"
 
 
 def _proxy(causes: list[BaseException], _: str) -> str:
@@ -108,10 +108,10 @@ def _connection(causes: list[BaseException], url: str) -> str:
     if any(isinstance(cause, NameResolutionError) for cause in causes):
         host = urlsplit(url).hostname
         return f"no connection: the name {host} cannot be resolved; check network and DNS"
-    numbers = {cause.errno for cause in causes if isinstance(cause, OSError)}
-    if errno.ECONNREFUSED in numbers:
+    error_codes = {cause.errno for cause in causes if isinstance(cause, OSError)}
+    if errno.ECONNREFUSED in error_codes:
         return "no connection: refused, no server answers at this address"
-    if numbers & {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN}:
+    if error_codes & {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN}:
         return "no connection: the network cannot be reached; is this machine online?"
     return "no connection; check the network"
 
@@ -126,8 +126,8 @@ def _cut_off(_: list[BaseException], __: str) -> str:
 
 def _no_address(causes: list[BaseException], url: str) -> str:
     try:
-        parts = urlsplit(url)
+        address = urlsplit(url)
     except ValueError:
         return NO_ADDRESS
-    right = parts.scheme in ("http", "https") and parts.hostname
-    return _proxy(causes, url) if right else NO_ADDRESS
+    usable = address.scheme in ("http", "https") and address.hostname
+    return _proxy(causes, url) if usable else NO_ADDRESS

@@ -1,4 +1,4 @@
-"""How weights differ from what MobileSAM needs, as data and in one line."""
+"""Differences between weights and MobileSAM's architecture, as data and in one line."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ PIXELS = {"pixel_mean": PIXEL_MEAN, "pixel_std": PIXEL_STD}
 
 @dataclass(frozen=True)
 class Difference:
-    """How weights differ from MobileSAM's; entries that inference does not use never do."""
+    """Differences from MobileSAM's weights; entries that inference does not use are ignored."""
 
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()  # parameters in one of MobileSAM's modules
@@ -35,8 +35,8 @@ class Difference:
         return bool(self.missing or self.unexpected or self.reshaped)
 
     def summary(self) -> str:
-        """One line: how many of each kind, and the first of each."""
-        parts = [
+        """One line: the count of each kind and its first name."""
+        counts = [
             f"{len(names)} {before}key{'s' if len(names) > 1 else ''}{behind} (first: {names[0]})"
             for before, behind, names in (
                 ("missing ", "", self.missing),
@@ -48,7 +48,7 @@ class Difference:
             )
             if names
         ]
-        return ", ".join(parts)
+        return ", ".join(counts)
 
 
 def compare_state_dict(entries: Mapping[str, object], beside: Sequence[str] = ()) -> Difference:
@@ -56,15 +56,15 @@ def compare_state_dict(entries: Mapping[str, object], beside: Sequence[str] = ()
 
     Args:
         entries: by MobileSAM's names.
-        beside: names of what else lies in the file; those that change what a model computes,
-            like LoRA's, are unexpected, too.
+        beside: names of other tensors in the file; those that change what a model computes,
+            like LoRA's, count as unexpected.
     """
     expected = expected_entries()
-    needed = [name for name in expected if name in used_entries()]
-    kinds = {name: _unusable(entries[name]) for name in needed if name in entries}
+    used_names = [name for name in expected if name in used_entries()]
+    kinds = {name: _unusable(entries[name]) for name in used_names if name in entries}
     tensors = {name: v for name, v in entries.items() if isinstance(v, Tensor) and name in kinds}
     return Difference(
-        missing=tuple(name for name in needed if name not in entries),
+        missing=tuple(name for name in used_names if name not in entries),
         unexpected=(
             *(name for name, value in entries.items() if _is_unknown(name, value)),
             *relatives.additions(beside),
@@ -85,7 +85,7 @@ def compare_state_dict(entries: Mapping[str, object], beside: Sequence[str] = ()
 
 
 def _is_unknown(name: str, value: object) -> bool:
-    """Whether this is a parameter in one of MobileSAM's modules that MobileSAM has not."""
+    """Whether this is a parameter that MobileSAM lacks, in one of its modules."""
     return (
         name.partition(".")[0] in MODULES
         and name not in expected_entries()
@@ -95,7 +95,7 @@ def _is_unknown(name: str, value: object) -> bool:
 
 
 def _unusable(value: object) -> str:
-    """What is in the place of a dense floating-point tensor; empty if it is one."""
+    """Describe a value that is not a dense floating-point tensor; empty if it is one."""
     if isinstance(value, Inert):
         return "not a tensor but an array or object of another library"
     if not isinstance(value, Tensor):
@@ -108,13 +108,13 @@ def _unusable(value: object) -> str:
 
 
 def _other_pixels(entries: Mapping[str, object]) -> Iterator[str]:
-    """Statistics of pixels that a fork has saved and that are not SAM's."""
+    """Pixel statistics that a fork saved and that differ from SAM's."""
     for name, expected in PIXELS.items():
         value = entries.get(name)
         if isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta:
             kind = value.dtype if value.dtype in DTYPES else torch.float32
-            right = torch.tensor(expected).to(kind)  # as exact as the type that it was saved in
-            if value.numel() != 3 or not torch.allclose(value.flatten().to(kind), right):
+            reference = torch.tensor(expected).to(kind)  # as exact as the type that it was saved in
+            if value.numel() != 3 or not torch.allclose(value.flatten().to(kind), reference):
                 numbers = ", ".join(f"{number:g}" for number in value.flatten()[:3].tolist())
                 yield f"{name}: ({numbers}) instead of {expected}"
 
@@ -123,21 +123,21 @@ def why_refused(difference: Difference, values: Mapping[str, object], weights: W
     """Why weights cannot be exported, and what to do, to be put behind the file's name.
 
     Args:
-        difference: what is wrong with them.
+        difference: of these weights from MobileSAM's.
         values: of the whole file.
         weights: those that were chosen.
     """
     if difference.retyped and not difference.missing and not difference.unexpected:
-        return (  # shapes differ, too, where several numbers are packed in one
+        return (  # shapes differ, too, where several values are packed in one element
             f"cannot be exported: {_first(difference.retyped)}; expected float32, float16, "
             "bfloat16 or float64: give the checkpoint from before it was quantized or converted"
         )
     if difference.other_model:
-        what = f"is not MobileSAM but {relatives.recognize(values)}: {difference.summary()}"
+        fault = f"is not MobileSAM but {relatives.recognize(values)}: {difference.summary()}"
         beside = all(name.partition(".")[0] not in MODULES for name in difference.unexpected)
         if beside and weights.complete and not difference.reshaped:
-            what += f" beside the weights (alone, they are -c FILE:{weights.name})"
-        return f"{what}; {relatives.advice(values)}"
+            fault += f" beside the weights (alone, they are -c FILE:{weights.name})"
+        return f"{fault}; {relatives.advice(values)}"
     if difference.not_finite:
         return (
             f"cannot be exported: NaN or infinity (in float32) in {_first(difference.not_finite)}; "
@@ -155,20 +155,20 @@ def _first(names: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What `checkpoint inspect` reports.
+    """The report of `checkpoint inspect`.
 
     Attributes:
         path: the file.
         model: its name, for people.
-        entry: where in the file the weights lie, and so the prefix of their names.
+        entry: prefix of the weights' names in the file.
         sets: names of all complete sets of weights in the file.
-        entries: how many there are in MobileSAM's modules, or in a file of another model.
-        parameters: how many numbers those hold.
-        dtypes: of those.
+        entries: their number in MobileSAM's modules, or in a file of another model.
+        parameters: their number of elements.
+        dtypes: of the entries.
         file_sha256: hash of the file.
         official: whether it is the official checkpoint.
         difference: from what can be exported.
-        notes: what was stripped or is left out.
+        notes: prefixes that were stripped, entries that were left out.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""What may lie beside the weights in a pickle without being code: it is skipped, never built.
+"""Harmless classes that may accompany the weights in a pickle: skipped, never constructed.
 
 `torch.load(weights_only=True)` refuses every class but tensors and plain containers. Training
 loops save more: losses as numpy scalars, command lines as a Namespace. Their names are allowed

@@ -1,8 +1,8 @@
 """Checkpoints: official | demo | seeded[:SALT] | FILE[:ENTRY] -> state dict with provenance.
 
-A file is read without running code from it, its weights are looked for wherever trainers put them,
-and compared key by key with MobileSAM before anything else happens, so that a wrong file is named
-for what it is.
+A file is read without running code from it. Its weights are searched for wherever trainers put them
+and compared key by key with MobileSAM before anything else happens, so that the error says which
+other model a file holds.
 """
 
 import hashlib
@@ -87,7 +87,7 @@ def load_checkpoint(source: str) -> Checkpoint:
 
 
 def load_matching_checkpoint(provenance: Provenance, source: str | None) -> Checkpoint:
-    """Load the weights that a bundle was made of once more, to compare with it.
+    """Load again the weights that a bundle was exported from, to compare with it.
 
     Args:
         provenance: the bundle's.
@@ -100,11 +100,13 @@ def load_matching_checkpoint(provenance: Provenance, source: str | None) -> Chec
     if source is None:
         source = provenance.source
         if provenance.file_sha256 and source != "official":  # it has a name, never a path
-            raise UsageError(f"this bundle was made of the file {source}; give its path with -c")
+            raise UsageError(
+                f"this bundle was exported from the file {source}; give its path with -c"
+            )
     checkpoint = load_checkpoint(source)
     if checkpoint.provenance.weights_sha256 != provenance.weights_sha256:
         raise UsageError(
-            f"this bundle was made of other weights ({provenance.source}) than {source} holds"
+            f"this bundle was exported from other weights ({provenance.source}) than {source} holds"
         )
     return checkpoint
 
@@ -120,10 +122,10 @@ def split_source(source: str) -> tuple[Path, str]:
     return Path(source), ""
 
 
-def _from_file(path: Path, entry: str, said_by: str = "") -> Checkpoint:
+def _from_file(path: Path, entry: str, origin: str = "") -> Checkpoint:
     if problem := why_unreadable(path):
-        raise CheckpointError(f"{said_by}checkpoint {path} {problem}; expected {SOURCES}")
-    weights, notes = _checked(path, entry)
+        raise CheckpointError(f"{origin}checkpoint {path} {problem}; expected {SOURCES}")
+    weights, notes = _usable_weights(path, entry)
     sha256 = files.file_sha256(path)
     official = sha256 == download.OFFICIAL.sha256
     state_dict = _state_dict(weights)
@@ -141,7 +143,7 @@ def _from_file(path: Path, entry: str, said_by: str = "") -> Checkpoint:
 def _demo() -> Checkpoint:
     packaged = resources.files("mobilesam_export.checkpoint") / "demo.safetensors"
     with resources.as_file(packaged) as path:
-        weights, _ = _checked(path, "")
+        weights, _ = _usable_weights(path, "")
     return _without_file(_state_dict(weights), "demo", DEMO_LICENSE, trained=True)
 
 
@@ -171,8 +173,8 @@ def weights_sha256(state_dict: Mapping[str, Tensor]) -> str:
 
 
 @dataclass(frozen=True)
-class _Opened:
-    """A file's values, the weights chosen in it, and what is wrong with them."""
+class _FileContent:
+    """A file's values, the weights chosen from it, and their difference from MobileSAM's."""
 
     values: Mapping[str, object]
     sets: Sequence[WeightSet]  # the complete ones
@@ -181,7 +183,7 @@ class _Opened:
     notes: tuple[str, ...]
 
 
-def _open(path: Path, entry: str, *, first: bool = False) -> _Opened:
+def _open(path: Path, entry: str, *, first: bool = False) -> _FileContent:
     """Read a file and choose weights; `first`: of several sets, if there is no entry."""
     values = read_values(path)
     try:
@@ -191,27 +193,27 @@ def _open(path: Path, entry: str, *, first: bool = False) -> _Opened:
         weights = choose(complete[:1] if several else sets, entry) or WeightSet("", values)
     except CheckpointError as exc:
         raise CheckpointError(f"checkpoint {path}: {exc}") from exc
-    rest = left_over(values, sets)
-    difference = compare_state_dict(weights.entries, () if entry else rest)
-    return _Opened(values, complete, weights, difference, notes_on(weights, sets, rest))
+    others = left_over(values, sets)
+    difference = compare_state_dict(weights.entries, () if entry else others)
+    return _FileContent(values, complete, weights, difference, notes_on(weights, sets, others))
 
 
-def _checked(path: Path, entry: str) -> tuple[WeightSet, tuple[str, ...]]:
-    """The weights of a file and notes on them, once nothing is wrong with them."""
-    opened = _open(path, entry)
-    if opened.difference:
-        reason = why_refused(opened.difference, opened.values, opened.weights)
+def _usable_weights(path: Path, entry: str) -> tuple[WeightSet, tuple[str, ...]]:
+    """The weights of a file, checked, and notes on them."""
+    content = _open(path, entry)
+    if content.difference:
+        reason = why_refused(content.difference, content.values, content.weights)
         raise CheckpointError(f"{path} {reason}")
-    return opened.weights, opened.notes
+    return content.weights, content.notes
 
 
 def _state_dict(weights: WeightSet) -> dict[str, Tensor]:
-    """All of MobileSAM's entries, float32; zeros for those that inference does not use."""
+    """MobileSAM's 439 entries, float32; zeros for those that inference does not use."""
     return {
-        name: torch.zeros(like.shape, dtype=like.dtype)
+        name: torch.zeros(template.shape, dtype=template.dtype)
         if is_unused(name)
         else cast("Tensor", weights.entries[name]).detach().float()
-        for name, like in expected_entries().items()
+        for name, template in expected_entries().items()
     }
 
 
@@ -227,20 +229,20 @@ def inspect_checkpoint(source: str | Path) -> Inspection:
     path, entry = split_source(str(source))
     if problem := why_unreadable(path):
         raise CheckpointError(f"checkpoint {path} {problem}")
-    opened = _open(path, entry, first=True)
-    tensors = opened.weights.parameters()
-    tensors = tensors or [v for v in opened.values.values() if isinstance(v, Tensor)]
+    content = _open(path, entry, first=True)
+    tensors = content.weights.parameters()
+    tensors = tensors or [v for v in content.values.values() if isinstance(v, Tensor)]
     sha256 = files.file_sha256(path)
     return Inspection(
         path=str(path),
-        model=recognize(opened.values) if opened.difference.other_model else "MobileSAM",
-        entry=opened.weights.entry,
-        sets=tuple(item.name for item in opened.sets),
+        model=recognize(content.values) if content.difference.other_model else "MobileSAM",
+        entry=content.weights.entry,
+        sets=tuple(item.name for item in content.sets),
         entries=len(tensors),
         parameters=sum(value.numel() for value in tensors),
         dtypes=tuple(sorted({str(v.dtype).removeprefix("torch.") for v in tensors})),
         file_sha256=sha256,
         official=sha256 == download.OFFICIAL.sha256,
-        difference=opened.difference,
-        notes=opened.notes,
+        difference=content.difference,
+        notes=content.notes,
     )

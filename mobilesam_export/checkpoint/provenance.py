@@ -1,19 +1,19 @@
-"""What a bundle remembers of its checkpoint. No torch: who only runs files reads it, too."""
+"""The checkpoint that a bundle was exported from. Needs no torch: running files reads it, too."""
 
 from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where weights come from; goes into the manifest and into every file.
+    """Origin of weights; written into the manifest and into every file.
 
     Attributes:
         source: "official", "demo", "seeded:SALT", or the name of a file (never its folder).
         file_sha256: hash of the file; empty for weights that need none, from a rule or shipped.
         weights_sha256: hash of names and float32 values, the same for every container.
         license: of the weights, as far as known.
-        trained: whether masks can be expected to mean anything.
-        entry: where in the file they lie, like "ema.module"; empty at its top.
+        trained: whether masks are meaningful.
+        entry: prefix of their names in the file, like "ema.module"; empty at its top.
     """
 
     source: str

@@ -63,7 +63,7 @@ def recognize(values: Mapping[str, object]) -> str:
 
 
 def advice(values: Mapping[str, object]) -> str:
-    """What a user may do about it."""
+    """Advice for the user."""
     names = _Names(values)
     for addition in ADDITIONS:
         if names.have(addition.pattern):
@@ -120,14 +120,14 @@ def _rep_vit(names: _Names) -> str:
 
 
 def _vit(names: _Names) -> str:
-    known: dict[tuple[int, ...], str] = {
+    models: dict[tuple[int, ...], str] = {
         (192,): "EfficientSAM-Ti",
         (384,): "EfficientSAM-S",
         (768,): "SAM ViT-B",
         (1024,): "SAM ViT-L",
         (1280,): "SAM ViT-H",
     }
-    return known.get(names.shape("pos_embed")[-1:], "a SAM with another ViT")
+    return models.get(names.shape("pos_embed")[-1:], "a SAM with another ViT")
 
 
 def _student(names: _Names) -> str:
@@ -140,12 +140,12 @@ def _student(names: _Names) -> str:
 
 def _size(names: _Names) -> str:
     """TinyViT's three sizes differ in width, all of them from the third stage on."""
-    known: dict[tuple[int, ...], str] = {
+    sizes: dict[tuple[int, ...], str] = {
         (160,): "TinyViT-5M",
         (256,): "TinyViT-11M",
         (384,): "TinyViT-21M",
     }
-    return known.get(names.shape("layers.2.blocks.0.attn.norm.weight"), "TinyViT")
+    return sizes.get(names.shape("layers.2.blocks.0.attn.norm.weight"), "TinyViT")
 
 
 def _tiny_vit(names: _Names) -> str:

@@ -1,4 +1,4 @@
-"""Weights that come from a rule: they need no download and are the same on every machine."""
+"""Seeded weights: they need no download and are the same on every machine."""
 
 import zlib
 
@@ -16,15 +16,17 @@ def seeded_state_dict(salt: int = 0) -> dict[str, Tensor]:
     They are not trained. Shapes, latency and numerical parity can be checked with them, mask
     quality cannot.
     """
-    return {name: _seeded_tensor(name, like, salt) for name, like in expected_entries().items()}
+    return {
+        name: _seeded_tensor(name, template, salt) for name, template in expected_entries().items()
+    }
 
 
-def _seeded_tensor(name: str, like: Tensor, salt: int) -> Tensor:
-    if not like.is_floating_point():  # batch counters, which nothing reads
-        return torch.tensor(1000, dtype=like.dtype)
+def _seeded_tensor(name: str, template: Tensor, salt: int) -> Tensor:
+    if not template.is_floating_point():  # batch counters, which nothing reads
+        return torch.tensor(1000, dtype=template.dtype)
     # numpy's legacy generator is frozen: its streams will not change with versions.
     random = np.random.RandomState((zlib.crc32(name.encode()) + salt) & 0xFFFFFFFF)
-    z = random.standard_normal(like.numel()).reshape(tuple(like.shape))
+    z = random.standard_normal(template.numel()).reshape(tuple(template.shape))
     return torch.from_numpy(_seeded_values(name, z).astype(np.float32))
 
 

@@ -69,7 +69,7 @@ def read_values(path: Path) -> dict[str, object]:
     except OSError as exc:
         raise CheckpointError(f"cannot read checkpoint {path}: {exc.strerror or exc}") from exc
     except safetensors.SafetensorError as exc:
-        raise CheckpointError(f"cannot read checkpoint {path}: {_what_else(head)}") from exc
+        raise CheckpointError(f"cannot read checkpoint {path}: {_guess_file_kind(head)}") from exc
     values: dict[str, object] = {}
     for name, value in _flat(content, path):
         if name in values:
@@ -84,11 +84,11 @@ def _read_pickle(path: Path) -> object:
     try:
         if zipfile.is_zipfile(path):
             _check_archive(path)
-        with warnings.catch_warnings(record=True) as warned, safe_globals():
+        with warnings.catch_warnings(record=True) as caught, safe_globals():
             warnings.simplefilter("always")  # of old storages and of pickle protocols
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as exc:
-        messages = [str(exc), *(str(item.message) for item in warned)]
+        messages = [str(exc), *(str(item.message) for item in caught)]
         raise CheckpointError(f"checkpoint {path} {_why_refused('; '.join(messages))}") from exc
     except DAMAGED as exc:
         raise CheckpointError(
@@ -108,7 +108,7 @@ def _check_archive(path: Path) -> None:
 
 
 def _why_refused(messages: str) -> str:
-    """What torch's unpickler has refused, in words for users."""
+    """Describe for users what torch's unpickler refused."""
     refused = re.search(r"GLOBAL ([\w.]+)", messages)
     if refused and (kind := PICKLED.get(refused[1].partition(".")[0])):
         return f"is {kind} (a pickle with {refused[1]} in it, which was not run)"
@@ -125,7 +125,7 @@ def _why_refused(messages: str) -> str:
     return "is damaged, or a pickle with more than tensors in it, and was not run"
 
 
-def _what_else(head: bytes) -> str:
+def _guess_file_kind(head: bytes) -> str:
     if not head:
         return "the file is empty"
     if head.startswith(b"version https://git-lfs"):

@@ -31,7 +31,7 @@ def used_entries() -> frozenset[str]:
 
 
 def is_unused(name: str) -> bool:
-    """Whether an entry of one of MODULES means nothing to inference.
+    """Whether inference ignores an entry of one of MODULES.
 
     These are the classifier of TinyViT's pre-training, counters of BatchNorm, tables that
     TinyViT computes from others (`ab` is its cache of attention biases), and what the profiler
@@ -59,16 +59,16 @@ class WeightSet:
 
     @property
     def complete(self) -> bool:
-        """Whether everything that inference needs is there."""
+        """Whether every entry that inference needs is present."""
         return used_entries() <= self.entries.keys()
 
     @property
     def name(self) -> str:
-        """What to write behind the file's name to choose this set."""
+        """The ENTRY of FILE:ENTRY that selects this set."""
         return self.entry or ROOT
 
     def parameters(self) -> list[Tensor]:
-        """Every tensor in one of MobileSAM's modules."""
+        """The tensors in MobileSAM's modules."""
         return [
             value
             for name, value in self.entries.items()
@@ -77,20 +77,20 @@ class WeightSet:
 
 
 def find_sets(values: Mapping[str, object]) -> list[WeightSet]:
-    """Every place in a file at which weights of MobileSAM lie, in the file's order.
+    """Find the sets of MobileSAM weights in a file, in the file's order.
 
-    A place where fewer than half of the entries lie is another model that shares some.
+    A prefix with fewer than half of the entries belongs to another model that shares some.
     """
     counts: dict[str, int] = {}
     for name in values:
-        for prefix, rest in _splits(name):
-            counts[prefix] = counts.get(prefix, 0) + (_unwrapped(rest)[0] in used_entries())
+        for prefix, entry in _prefix_candidates(name):
+            counts[prefix] = counts.get(prefix, 0) + (_without_wrappers(entry)[0] in used_entries())
     half = len(used_entries()) / 2
     return [_collect(prefix, values) for prefix, count in counts.items() if count > half]
 
 
-def _splits(name: str) -> list[tuple[str, str]]:
-    """All ways to read a name as a prefix and the name of an entry below one of MODULES."""
+def _prefix_candidates(name: str) -> list[tuple[str, str]]:
+    """Splits of a name into a prefix and the name of an entry below one of MODULES."""
     parts = name.split(".")
     return [
         ("".join(f"{part}." for part in parts[:index]), ".".join(parts[index:]))
@@ -99,7 +99,7 @@ def _splits(name: str) -> list[tuple[str, str]]:
     ]
 
 
-def _unwrapped(name: str) -> tuple[str, set[str]]:
+def _without_wrappers(name: str) -> tuple[str, set[str]]:
     parts = name.split(".")
     wrappers = set(WRAPPERS).intersection(parts)
     return (".".join(p for p in parts if p not in wrappers) if wrappers else name), wrappers
@@ -107,18 +107,18 @@ def _unwrapped(name: str) -> tuple[str, set[str]]:
 
 def _collect(prefix: str, values: Mapping[str, object]) -> WeightSet:
     entries: dict[str, object] = {}
-    unwrapped: set[str] = set()
+    stripped: set[str] = set()
     for name, value in values.items():
         if not name.startswith(prefix):
             continue
-        rest = name.removeprefix(prefix)
-        if rest.partition(".")[0] in MODULES:
-            rest, wrappers = _unwrapped(rest)
-            unwrapped |= wrappers
-        if rest in entries:
-            raise CheckpointError(f"{rest!r} is there twice, with and without a wrapper's name")
-        entries[rest] = value
-    return WeightSet(prefix.removesuffix("."), entries, tuple(sorted(unwrapped)))
+        entry = name.removeprefix(prefix)
+        if entry.partition(".")[0] in MODULES:
+            entry, wrappers = _without_wrappers(entry)
+            stripped |= wrappers
+        if entry in entries:
+            raise CheckpointError(f"{entry!r} is there twice, with and without a wrapper's name")
+        entries[entry] = value
+    return WeightSet(prefix.removesuffix("."), entries, tuple(sorted(stripped)))
 
 
 def choose(sets: Sequence[WeightSet], entry: str) -> WeightSet | None:
@@ -140,20 +140,20 @@ def choose(sets: Sequence[WeightSet], entry: str) -> WeightSet | None:
             )
         return next(iter(complete or sets), None)
     entry = entry.strip(".") or ROOT
-    fitting = [item for item in sets if item.name == entry]
-    fitting = fitting or [item for item in sets if f".{entry}." in f".{item.entry}."]
-    fitting = [item for item in fitting if item.complete] or fitting
-    if len(fitting) != 1:
-        what = f"{len(fitting)} sets of weights" if fitting else "no weights of MobileSAM"
-        listed = ", ".join(item.name for item in fitting or sets) or "none"
-        raise CheckpointError(f"this file holds {what} at {entry!r}; there are: {listed}")
-    return fitting[0]
+    matches = [item for item in sets if item.name == entry]
+    matches = matches or [item for item in sets if f".{entry}." in f".{item.entry}."]
+    matches = [item for item in matches if item.complete] or matches
+    if len(matches) != 1:
+        summary = f"{len(matches)} sets of weights" if matches else "no weights of MobileSAM"
+        names = ", ".join(item.name for item in matches or sets) or "none"
+        raise CheckpointError(f"this file holds {summary} at {entry!r}; there are: {names}")
+    return matches[0]
 
 
 def count_of_sets(sets: Sequence[WeightSet]) -> str:
     """Like "two sets of weights: model, ema"."""
-    number = {2: "two", 3: "three"}.get(len(sets), str(len(sets)))
-    return f"{number} sets of weights: {', '.join(item.name for item in sets)}"
+    count = {2: "two", 3: "three"}.get(len(sets), str(len(sets)))
+    return f"{count} sets of weights: {', '.join(item.name for item in sets)}"
 
 
 def left_over(values: Mapping[str, object], sets: Sequence[WeightSet]) -> tuple[str, ...]:
@@ -173,13 +173,15 @@ def _is_ours(name: str, prefix: str) -> bool:
     return name.removeprefix(prefix).partition(".")[0] in (*MODULES, "pixel_mean", "pixel_std")
 
 
-def notes_on(weights: WeightSet, sets: Sequence[WeightSet], rest: Sequence[str]) -> tuple[str, ...]:
-    """What a user should know of how weights were taken from a file.
+def notes_on(
+    weights: WeightSet, sets: Sequence[WeightSet], others: Sequence[str]
+) -> tuple[str, ...]:
+    """Notes for the user on how weights were taken from a file.
 
     Args:
         weights: the set that was chosen.
         sets: all of the file.
-        rest: names of what belongs to none of them.
+        others: names of tensors that belong to none of them.
     """
     notes = []
     if weights.entry:
@@ -189,7 +191,7 @@ def notes_on(weights: WeightSet, sets: Sequence[WeightSet], rest: Sequence[str])
     for item in sets:
         if not item.complete and item.entry != weights.entry:
             notes.append(f"the weights in {item.name!r} are incomplete and left out")
-    if rest and sets:  # all of another model would be no news
-        entries = "1 entry that is" if len(rest) == 1 else f"{len(rest)} entries that are"
-        notes.append(f"left out {entries} no part of MobileSAM (first: {rest[0]})")
+    if others and sets:  # all of another model would be no news
+        entries = "1 entry that is" if len(others) == 1 else f"{len(others)} entries that are"
+        notes.append(f"left out {entries} no part of MobileSAM (first: {others[0]})")
     return tuple(notes)

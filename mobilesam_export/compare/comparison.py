@@ -1,4 +1,4 @@
-"""What `compare` has found, as data."""
+"""The result of `compare`, as data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -30,7 +30,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A candidate held to a base.
+    """A candidate compared with a base.
 
     Attributes:
         base, candidate: names for people.
@@ -53,7 +53,7 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """What is compared with what."""
+        """Names of candidate and base."""
         return f"{self.candidate} against {self.base}"
 
     @property
@@ -63,7 +63,7 @@ class Comparison:
 
     @property
     def failures(self) -> list[str]:
-        """What makes it fail, in words."""
+        """The failures in words."""
         times = [f"{n} is slower" for n, d in self.decisions.items() if d.verdict is Verdict.SLOWER]
         gates = [f"{g.component} {g.figure}" for g in self.gates if g.status is Status.FAILED]
         return times + gates

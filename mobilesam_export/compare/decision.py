@@ -2,7 +2,7 @@
 
 A pair is one run of each bundle, one right after the other, so that what slows the machine slows
 both. Pairs come in blocks: every block has freshly loaded sessions, whose memory happens to lie
-well or badly for the whole block. So blocks, not pairs, are what the bootstrap draws again, and
+well or badly for the whole block. So the bootstrap resamples blocks, not pairs, and
 the interval is as wide as blocks differ. Few blocks make a percentile bootstrap too narrow, so that
 its percentiles are moved outwards as Student's t asks (the expanded percentile interval of
 Hesterberg, What Teachers Should Know About the Bootstrap, 2015, section 4.3).
@@ -21,7 +21,7 @@ Block = Sequence[tuple[float, float]]  # (base, candidate) in ms, one pair after
 
 
 class Verdict(StrEnum):
-    """What the times say of the candidate."""
+    """The candidate's times, relative to the base's."""
 
     FASTER = "faster"
     SAME = "same"
@@ -32,13 +32,13 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Rule:
-    """When a verdict is given.
+    """Conditions of a verdict.
 
     Attributes:
         limit: ratio candidate / base above which the candidate is slower, more than 1.
         confidence: of the interval.
-        min_blocks: before which no verdict is given: a bootstrap of fewer says little.
-        max_pairs: after which it stays inconclusive.
+        min_blocks: no verdict with fewer: their bootstrap would say little.
+        max_pairs: the decision stays inconclusive after so many.
         resamples: of the bootstrap.
         seed: of the bootstrap; the same pairs give the same verdict.
     """
@@ -61,8 +61,8 @@ class Decision:
         ratio: median of candidate / base over all pairs; 0 if there are none.
         low, high: ends of the bootstrap interval of that median; 0 and infinity before there are
             enough blocks.
-        pairs, blocks: how many there were.
-        more_pairs: about how many more would settle it; 0 unless inconclusive.
+        pairs, blocks: their numbers.
+        more_pairs: estimate of how many more would settle it; 0 unless inconclusive.
         reason: why there is no verdict on times at all.
     """
 
@@ -77,11 +77,11 @@ class Decision:
 
 
 def decide(blocks: Sequence[Block], rule: Rule) -> Decision:
-    """Judge what has been measured so far.
+    """Judge the pairs measured so far.
 
     Args:
         blocks: each with at least one pair of positive times.
-        rule: the limit and how sure to be of it.
+        rule: limit and confidence.
     """
     logs = [np.log([candidate / base for base, candidate in block]) for block in blocks]
     pairs = sum(len(block) for block in logs)
@@ -89,25 +89,27 @@ def decide(blocks: Sequence[Block], rule: Rule) -> Decision:
         return Decision(Verdict.INCONCLUSIVE, more_pairs=rule.max_pairs)
     ratio = float(np.exp(np.median(np.concatenate(logs))))
     if len(logs) < rule.min_blocks:
-        missing = math.ceil(pairs / len(logs) * (rule.min_blocks - len(logs)))
+        missing_pairs = math.ceil(pairs / len(logs) * (rule.min_blocks - len(logs)))
         return Decision(
-            Verdict.INCONCLUSIVE, ratio, pairs=pairs, blocks=len(logs), more_pairs=missing
+            Verdict.INCONCLUSIVE, ratio, pairs=pairs, blocks=len(logs), more_pairs=missing_pairs
         )
     low, high = (float(np.exp(end)) for end in bootstrap_median(logs, rule))
     verdict = _verdict(low, high, rule.limit)
-    more = _more_pairs(ratio, low, high, pairs, rule) if verdict is Verdict.INCONCLUSIVE else 0
-    return Decision(verdict, ratio, low, high, pairs, len(logs), more)
+    more_pairs = (
+        _more_pairs(ratio, low, high, pairs, rule) if verdict is Verdict.INCONCLUSIVE else 0
+    )
+    return Decision(verdict, ratio, low, high, pairs, len(logs), more_pairs)
 
 
 def bootstrap_median(blocks: Sequence[NDArray[np.float64]], rule: Rule) -> tuple[float, float]:
-    """Expanded percentile interval of the median of all pairs, whole blocks drawn again."""
+    """Expanded percentile interval of the median of all pairs; resamples whole blocks."""
     random = np.random.default_rng(rule.seed)
     width = max(len(block) for block in blocks)
     table = np.full((len(blocks), width), np.nan)  # the last block may be shorter
     for row, block in zip(table, blocks, strict=True):
         row[: len(block)] = block
-    drawn = table[random.integers(0, len(blocks), (rule.resamples, len(blocks)))]
-    flat = drawn.reshape(rule.resamples, -1)
+    resamples = table[random.integers(0, len(blocks), (rule.resamples, len(blocks)))]
+    flat = resamples.reshape(rule.resamples, -1)
     medians = np.nanmedian(flat, axis=1) if np.isnan(table).any() else np.median(flat, axis=1)
     tail = expanded_tail(rule.confidence, len(blocks))
     low, high = np.quantile(medians, [tail, 1 - tail])
@@ -131,7 +133,7 @@ def _verdict(low: float, high: float, limit: float) -> Verdict:
 
 
 def _more_pairs(ratio: float, low: float, high: float, pairs: int, rule: Rule) -> int:
-    """An interval shrinks by the root of the number of pairs: until its end is at the limit."""
+    """Pairs until the interval's end reaches the limit: it shrinks by the root of their number."""
     distance = abs(math.log(ratio / rule.limit))
     side = math.log(high / ratio) if ratio < rule.limit else math.log(ratio / low)
     if distance == 0 or side <= 0:

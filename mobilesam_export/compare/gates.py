@@ -10,8 +10,8 @@ from mobilesam_export.benchmark.subject import GRAPHS
 from mobilesam_export.metrics import mask_iou
 from mobilesam_export.verification.status import Status
 
-# Most that a figure may be, as a multiple of the base's. Where any change is a change of kind,
-# nothing more is allowed; what any edit moves a little has 5 %, MACs (which cost time) 1 %.
+# Largest allowed value, as a multiple of the base's. Where any change is a change of kind,
+# no increase is allowed; figures that any edit moves a little have 5 %, MACs (which cost time) 1 %.
 LIMITS: Mapping[str, float] = {
     "ops": 1.05,
     "transposes": 1.0,
@@ -22,13 +22,13 @@ LIMITS: Mapping[str, float] = {
     "not_resident": 1.0,
     "partitions": 1.0,
 }
-MASK_IOU = "mask_iou"  # its limit is the least that is allowed
+MASK_IOU = "mask_iou"  # its limit is a lower one
 DEFAULT_MASK_IOU = 0.99
 
 
 @dataclass(frozen=True)
 class Gate:
-    """One figure of the candidate held against the base's.
+    """One figure of the candidate compared with the base's.
 
     Attributes:
         component: "encoder", "decoder", or "bundle".
@@ -57,7 +57,7 @@ class Gate:
 def judge_figures(
     base: Mapping[str, Figures], candidate: Mapping[str, Figures], limits: Mapping[str, float]
 ) -> list[Gate]:
-    """Hold every figure of the named limits to the base's."""
+    """Judge every figure that has a limit against the base's."""
     return [
         _judge(graph, name, base[graph].get(name), candidate[graph].get(name), limit)
         for graph in GRAPHS
@@ -68,11 +68,11 @@ def judge_figures(
 
 def _judge(graph: str, name: str, base: int | None, candidate: int | None, limit: float) -> Gate:
     if base is None or candidate is None:
-        known = {
+        reasons = {
             "macs": "some op's count is not known, as with dynamic sizes",
             "peak_bytes": "some tensor's size is not known",
         }
-        reason = known.get(name, "no rules of a delegate for this kind of file")
+        reason = reasons.get(name, "no rules of a delegate for this kind of file")
         return Gate(graph, name, base, candidate, limit, Status.UNVERIFIED, reason)
     status = Status.PASSED if candidate <= base * limit else Status.FAILED
     return Gate(graph, name, base, candidate, limit, status)
@@ -83,6 +83,6 @@ def judge_masks(base: Masks, candidate: Masks, limit: float) -> Gate:
     if not base or set(base) != set(candidate):
         reason = "the masks of the base are of other prompts, or there are none"
         return Gate("bundle", MASK_IOU, None, None, limit, Status.UNVERIFIED, reason)
-    worst, where = min((mask_iou(candidate[name], base[name]), name) for name in base)
+    worst, worst_prompt = min((mask_iou(candidate[name], base[name]), name) for name in base)
     status = Status.PASSED if worst >= limit else Status.FAILED
-    return Gate("bundle", MASK_IOU, 1.0, worst, limit, status, where)
+    return Gate("bundle", MASK_IOU, 1.0, worst, limit, status, worst_prompt)

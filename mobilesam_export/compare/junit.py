@@ -22,8 +22,8 @@ def junit(comparison: Comparison) -> str:
         ("failures", ".//failure"),
         ("skipped", ".//skipped"),
     ):
-        found = suite.findall(tag)
-        suite.set(attribute, str(len(found)))
+        cases = suite.findall(tag)
+        suite.set(attribute, str(len(cases)))
     ET.indent(suite)
     return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 

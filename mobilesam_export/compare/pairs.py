@@ -1,8 +1,8 @@
 """Two bundles -> is the candidate slower than the base, or worse in any figure without noise?
 
 Both are loaded side by side in one process and run in pairs, one right after the other, whose
-order alternates: what slows the machine slows both. After a few pairs both are loaded afresh,
-because how memory happened to lie is part of the noise. It ends as soon as there is a verdict.
+order alternates: what slows the machine slows both. After a few pairs both are loaded again,
+because the memory layout is part of the noise. It ends as soon as there is a verdict.
 """
 
 import time
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mobilesam_export.benchmark.subject import graph_inputs
-from mobilesam_export.benchmark.timing import Clock, steady, time_call
+from mobilesam_export.benchmark.timing import Clock, gc_disabled, time_call
 from mobilesam_export.bundle import golden
 from mobilesam_export.bundle.manifest import Bundle
 from mobilesam_export.compare.comparison import Pairs
@@ -24,12 +24,12 @@ Open = Callable[[], Session]
 
 @dataclass(frozen=True)
 class Plan:
-    """How to compare times.
+    """Schedule of a comparison of times.
 
     Attributes:
         rule: of the decision.
         pairs_per_block: between two loads; even, so that each order comes as often.
-        warmup: runs of each after a load, which count for nothing.
+        warmup: runs of each after a load, not counted.
         max_seconds: for one component; then it is inconclusive.
     """
 
@@ -40,31 +40,31 @@ class Plan:
 
 
 def check_comparable(base: Bundle, candidate: Bundle) -> None:
-    """Refuse bundles whose files are not two versions of one thing.
+    """Refuse bundles whose files are not two versions of one export.
 
     Raises:
         UsageError: another target, image size or number of points.
     """
-    for what, left, right in (
+    for name, base_value, candidate_value in (
         ("target", base.target, candidate.target),
         ("image size", base.contract.image_size, candidate.contract.image_size),
         ("number of points", base.contract.points, candidate.contract.points),
     ):
-        if left != right:
+        if base_value != candidate_value:
             raise UsageError(
-                f"the base's {what} is {left} and the candidate's {right}; compare bundles that "
-                "differ in recipe, weights or version only (`benchmark` takes any side by side)"
+                f"the base's {name} is {base_value} and the candidate's {candidate_value}; compare "
+                "bundles that differ in recipe, weights or version only (`benchmark` takes any)"
             )
 
 
-def opener(opened: Bundle, graph: str, device: str, threads: int) -> Open:
-    """A function that loads a file of a bundle afresh."""
-    return lambda: opened.session(graph, device, threads)
+def opener(bundle: Bundle, graph: str, device: str, threads: int) -> Open:
+    """A function that loads a file of a bundle into a fresh session."""
+    return lambda: bundle.session(graph, device, threads)
 
 
-def component_inputs(opened: Bundle, graph: str) -> dict[str, Array]:
-    """What a file is run on: its own golden image and first prompt."""
-    return graph_inputs(golden.read(opened.folder / "golden")[0], opened.contract, graph)
+def component_inputs(bundle: Bundle, graph: str) -> dict[str, Array]:
+    """The inputs of a file: its own golden image and first prompt."""
+    return graph_inputs(golden.read(bundle.folder / "golden")[0], bundle.contract, graph)
 
 
 def compare_times(
@@ -80,7 +80,7 @@ def compare_times(
         opens: base and candidate.
         inputs: for both.
         plan: when to stop.
-        pairs: filled as times come, so that they are there whatever ends this.
+        pairs: filled as times come, so that an interruption loses none.
         clock: of seconds, for tests.
 
     Raises:
@@ -103,12 +103,12 @@ def _run_block(
     inputs: dict[str, Array],
     plan: Plan,
     block: list[tuple[float, float]],
-    number: int,
+    block_number: int,
     clock: Clock,
 ) -> None:
     """Load both, in alternating order, and run pairs."""
-    turn = number % 2
-    order = (turn, 1 - turn)
+    parity = block_number % 2
+    order = (parity, 1 - parity)
     sessions: list[Session | None] = [None, None]
     for index in order:
         sessions[index] = opens[index]()
@@ -116,13 +116,13 @@ def _run_block(
     assert base is not None  # noqa: S101 for mypy
     assert candidate is not None  # noqa: S101 for mypy
     _check_same_inputs(base, candidate)
-    with steady():
+    with gc_disabled():
         for session in (base, candidate):
             for _ in range(plan.warmup):
                 session.run(inputs)
         for pair in range(plan.pairs_per_block):
             times = [0.0, 0.0]
-            for index in (0, 1) if (pair + turn) % 2 == 0 else (1, 0):
+            for index in (0, 1) if (pair + parity) % 2 == 0 else (1, 0):
                 session = (base, candidate)[index]
                 times[index], _ = time_call(lambda s=session: s.run(inputs), clock)  # type: ignore[misc]
             block.append((times[0], times[1]))

@@ -11,7 +11,7 @@ from mobilesam_export.benchmark.baseline import Masks, bundle_masks, read_baseli
 from mobilesam_export.benchmark.figures import Figures, bundle_figures
 from mobilesam_export.benchmark.machine import this_machine
 from mobilesam_export.benchmark.subject import GRAPHS
-from mobilesam_export.benchmark.timing import keep_freed_memory
+from mobilesam_export.benchmark.timing import disable_malloc_trim
 from mobilesam_export.bundle.manifest import Bundle, open_bundle
 from mobilesam_export.compare.comparison import Comparison, Pairs
 from mobilesam_export.compare.decision import Decision, Rule, Verdict
@@ -40,7 +40,7 @@ TIME = "time"
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """What to compare, and how.
+    """Options of `compare`.
 
     Attributes:
         base: a bundle, or a file of `benchmark --save`.
@@ -78,20 +78,20 @@ class CompareOptions:
 
 @dataclass(frozen=True)
 class Base:
-    """What the candidate is held to.
+    """The base of a comparison.
 
     Attributes:
         name: for people.
         figures: by graph.
-        masks: as far as there are any.
-        opened: the bundle, or None if this is a stored baseline.
+        masks: empty without any.
+        bundle: None if this is a stored baseline.
         why_no_times: for a stored baseline.
     """
 
     name: str
     figures: Mapping[str, Figures]
     masks: Masks
-    opened: Bundle | None
+    bundle: Bundle | None
     why_no_times: str = ""
 
 
@@ -105,7 +105,7 @@ class Times:
 
 
 def run(options: CompareOptions) -> Comparison:
-    """Hold a candidate to a base; Ctrl-C ends it early, and the comparison is then partial.
+    """Compare a candidate with a base; Ctrl-C ends it early, and the comparison is then partial.
 
     Raises:
         MobileSamExportError: a bundle, file of measurements or limit is wrong, or cannot be run.
@@ -140,14 +140,14 @@ def parse_limits(texts: Sequence[str]) -> dict[str, float]:
     """
     limits = {TIME: Rule().limit, **LIMITS, MASK_IOU: DEFAULT_MASK_IOU}
     for item in texts:
-        name, _, number = item.partition("=")
+        name, _, text = item.partition("=")
         try:
-            value = float(number)
+            value = float(text)
         except ValueError:
             value = float("nan")
-        least, most = (0.0, 1.0) if name == MASK_IOU else (1.0, float("inf"))
-        right = least <= value <= most and value < float("inf") and (name != TIME or value > 1)
-        if name not in limits or not right:
+        low, high = (0.0, 1.0) if name == MASK_IOU else (1.0, float("inf"))
+        in_range = low <= value <= high and value < float("inf") and (name != TIME or value > 1)
+        if name not in limits or not in_range:
             raise UsageError(
                 f"--limit {item}: expected NAME=RATIO of 1 or more (time: above 1; mask_iou: 0 to "
                 f"1) with one of: {', '.join(limits)}"
@@ -164,18 +164,18 @@ def open_base(path: Path, candidate: Bundle) -> Base:
     """
     if path.suffix == ".json":
         return _stored(path, candidate)
-    opened = open_bundle(path)
-    check_comparable(opened, candidate)
-    return Base(path.resolve().name, bundle_figures(opened), {}, opened)
+    base = open_bundle(path)
+    check_comparable(base, candidate)
+    return Base(path.resolve().name, bundle_figures(base), {}, base)
 
 
 def _stored(path: Path, candidate: Bundle) -> Base:
     stored = read_baselines(path)
-    wanted = (candidate.target, candidate.contract.image_size, candidate.contract.points)
+    key = (candidate.target, candidate.contract.image_size, candidate.contract.points)
     baselines = {
         name: item
         for name, item in stored.baselines.items()
-        if (item.target, item.image_size, item.points) == wanted
+        if (item.target, item.image_size, item.points) == key
     }
     same_recipe = {n: b for n, b in baselines.items() if b.recipe == candidate.recipe_name}
     baselines = same_recipe or baselines
@@ -185,9 +185,9 @@ def _stored(path: Path, candidate: Bundle) -> Base:
             f"image size {candidate.contract.image_size}; expected exactly one"
         )
     ((name, item),) = baselines.items()
-    here = stored.fingerprint == this_machine().fingerprint
-    where = "an earlier time" if here else "another machine"
-    reason = f"the base's times are from {where}; give its bundle to compare times"
+    same_machine = stored.fingerprint == this_machine().fingerprint
+    origin = "an earlier time" if same_machine else "another machine"
+    reason = f"the base's times are from {origin}; give its bundle to compare times"
     return Base(f"{name} of {path.name}", item.figures, item.masks, None, reason)
 
 
@@ -196,11 +196,11 @@ def _gate_masks(base: Base, candidate: Bundle, limit: float) -> Gate:
     if reason:
         return Gate("bundle", MASK_IOU, None, None, limit, Status.UNVERIFIED, reason)
     masks = _masks(candidate)
-    return judge_masks(_masks(base.opened) if base.opened else base.masks, masks, limit)
+    return judge_masks(_masks(base.bundle) if base.bundle else base.masks, masks, limit)
 
 
-def _masks(opened: Bundle) -> Masks:
-    return bundle_masks(opened.predictor())
+def _masks(bundle: Bundle) -> Masks:
+    return bundle_masks(bundle.predictor())
 
 
 def _times(base: Base, candidate: Bundle, options: CompareOptions, limit: float) -> Times:
@@ -209,17 +209,17 @@ def _times(base: Base, candidate: Bundle, options: CompareOptions, limit: float)
     devices = get_backend(candidate.backend).devices()
     device = options.device or next(iter(devices))
     reason = base.why_no_times or devices.get(device, f"no device {device!r}")
-    if reason or base.opened is None:
+    if reason or base.bundle is None:
         decision = not_comparable(reason)
         return Times({n: Pairs() for n in components}, dict.fromkeys(components, decision))
-    keep_freed_memory()
-    times, left = Times(), options.max_seconds
-    for number, name in enumerate(components):
+    disable_malloc_trim()
+    times, seconds_left = Times(), options.max_seconds
+    for index, name in enumerate(components):
         start = time.perf_counter()
-        seconds = left / (len(components) - number)
+        seconds = seconds_left / (len(components) - index)
         plan = Plan(Rule(limit=limit, max_pairs=options.max_pairs), max_seconds=seconds)
         opens = (
-            opener(base.opened, name, device, options.threads),
+            opener(base.bundle, name, device, options.threads),
             opener(candidate, name, device, options.threads),
         )
         pairs = times.pairs[name] = Pairs()
@@ -230,7 +230,7 @@ def _times(base: Base, candidate: Bundle, options: CompareOptions, limit: float)
         except KeyboardInterrupt:
             times.decisions[name] = _interrupted(pairs)
             return replace(times, interrupted=True)
-        left -= time.perf_counter() - start
+        seconds_left -= time.perf_counter() - start
     return times
 
 

@@ -1,4 +1,4 @@
-"""A comparison for people: rows of tables, or Markdown."""
+"""A comparison as text: rows of tables, or Markdown."""
 
 from collections.abc import Iterable, Mapping
 
@@ -20,8 +20,8 @@ def decision_table(decisions: Mapping[str, Decision]) -> Table:
 def _interval(decision: Decision) -> list[str]:
     if not decision.pairs:
         return [NONE, NONE]
-    known = decision.high < float("inf")
-    interval = f"{decision.low:.3f} to {decision.high:.3f}" if known else NONE
+    bounded = decision.high < float("inf")
+    interval = f"{decision.low:.3f} to {decision.high:.3f}" if bounded else NONE
     return [f"{decision.ratio:.3f}", interval]
 
 
@@ -44,16 +44,16 @@ def gate_table(gates: Iterable[Gate]) -> Table:
 
 
 def terminal(comparison: Comparison) -> list[str]:
-    """Headline and tables, one text for each; `outcome` comes below them."""
+    """Headline and tables, one string for each; `outcome` comes below them."""
     partial = " (PARTIAL, it was interrupted)" if comparison.partial else ""
-    parts = [f"{comparison.title}{partial}"]
+    sections = [f"{comparison.title}{partial}"]
     if comparison.decisions:
-        parts.append(columns(decision_table(comparison.decisions)))
-    return [*parts, columns(gate_table(comparison.gates))]
+        sections.append(columns(decision_table(comparison.decisions)))
+    return [*sections, columns(gate_table(comparison.gates))]
 
 
 def outcome(comparison: Comparison) -> str:
-    """One line: passed, or what has failed."""
+    """One line: passed, or the failures."""
     failures = comparison.failures
     return f"FAILED: {'; '.join(failures)}" if failures else "passed"
 
@@ -63,12 +63,12 @@ def comparison_markdown(comparison: Comparison) -> str:
     head = outcome(comparison)
     if comparison.partial:
         head += " (partial: it was interrupted)"
-    parts = [f"### {comparison.title}: {head}"]
+    sections = [f"### {comparison.title}: {head}"]
     if comparison.decisions:
-        parts.append(markdown(decision_table(comparison.decisions)))
+        sections.append(markdown(decision_table(comparison.decisions)))
     if comparison.gates:
-        parts.append(markdown(gate_table(comparison.gates)))
-    return "\n\n".join(parts) + "\n"
+        sections.append(markdown(gate_table(comparison.gates)))
+    return "\n\n".join(sections) + "\n"
 
 
 def _figure(value: float | None) -> str:

@@ -42,8 +42,8 @@ class TokensBlock(WindowBlock):
         Zeros stand for what is missing on the right and below. Merging the last two axes makes this
         one transpose of a rank-4 tensor.
         """
-        extra, below = self.padded - self.side, count * self.window - height
-        x = F.pad(x, (0, 0, 0, extra, 0, below)) if extra else x
+        pad_right, pad_bottom = self.padded - self.side, count * self.window - height
+        x = F.pad(x, (0, 0, 0, pad_right, 0, pad_bottom)) if pad_right else x
         x = x.reshape(count, self.window, self.windows, self.window * self.width)
         return x.permute(0, 2, 1, 3)
 

@@ -99,7 +99,7 @@ class PatchMerging(nn.Module):
 
 
 def unchanged(conv: nn.Conv2d) -> nn.Module:
-    """A 1x1 convolution as such."""
+    """The 1x1 convolution itself, for layouts that keep it."""
     return conv
 
 
@@ -109,7 +109,7 @@ def first_merging(merging: tiny_vit.PatchMerging, form: GraphForm) -> nn.Module:
 
 
 def head(side: int, form: GraphForm) -> Callable[[Tensor, nn.Module, nn.Module, nn.Module], Tensor]:
-    """How stem, first stage and first merging are run: on whole maps, one after the other."""
+    """The function that runs stem, first stage and first merging: here on whole maps."""
     return run_whole
 
 

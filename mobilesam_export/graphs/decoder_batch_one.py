@@ -46,7 +46,7 @@ class HyperNetworks(nn.Module):
 
 
 class MaskTransformer(decoder.MaskTransformer):
-    """The same with parts that a GPU delegate takes."""
+    """`SlotDecoder` built from operations that a GPU delegate supports."""
 
     def __init__(self, sam: Sam, tokens: int, upsampling: str) -> None:
         super().__init__(sam, tokens)

@@ -60,7 +60,7 @@ class SamPixelsInput(nn.Module):
 
 
 class Encoder(nn.Module):
-    """What the encoder file computes: stem, stage1, down1, stage2, ..., stage4, neck.
+    """The encoder file's graph: stem, stage1, down1, stage2, ..., stage4, neck.
 
     These names, and those of the layers within, are the same in every layout: recipes refer to
     them.

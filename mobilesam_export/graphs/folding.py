@@ -11,7 +11,7 @@ Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
 def fold_batch_norm(pair: tiny_vit.Conv2dBN) -> nn.Conv2d:
-    """One convolution with bias that computes what convolution and batch norm compute."""
+    """Convolution and batch norm as one convolution with bias."""
     conv, norm = pair.c, pair.bn
     variance, mean = norm.running_var, norm.running_mean
     assert variance is not None
@@ -121,7 +121,7 @@ def linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
 
 
 def pointwise(weight: Tensor, bias: Tensor | None = None) -> nn.Conv2d:
-    """The same as `linear`, as a 1x1 convolution for channel-first maps."""
+    """A linear layer as a 1x1 convolution, for channel-first maps."""
     width_out, width_in = weight.shape
     layer = nn.Conv2d(width_in, width_out, 1, bias=bias is not None)
     return _filled(layer, weight[:, :, None, None], bias)

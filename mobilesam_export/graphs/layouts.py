@@ -23,7 +23,7 @@ Head = Callable[[Tensor, nn.Module, nn.Module, nn.Module], Tensor]
 
 @dataclass(frozen=True)
 class Layout:
-    """What the parts of the encoder are made of; all maps between them are (1, C, H, W).
+    """The implementations of the encoder's parts; all maps between them are (1, C, H, W).
 
     Attributes:
         stage: a stage of transformer blocks, by its part of the model, side of the map in tokens,

@@ -1,4 +1,4 @@
-"""Names of the weights of both graphs, and the patterns of a recipe that are to fit them."""
+"""Names of the weights of both graphs, and the check that a recipe's patterns match some."""
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ def weights(module: nn.Module, threshold: int = 0) -> dict[str, Tensor]:
 
     They are in the order of the modules that hold them.
     """
-    order = {name: number for number, name in enumerate(dict(module.named_modules()))}
+    order = {name: position for position, name in enumerate(dict(module.named_modules()))}
     tensors = [*module.named_parameters(), *module.named_buffers()]
     tensors.sort(key=lambda item: order[item[0].rpartition(".")[0]])
     return {
@@ -34,21 +34,21 @@ def skeletons(contract: Contract) -> tuple[Graph, Graph]:
 
 
 def check_patterns(recipe: Recipe, contract: Contract) -> None:
-    """Refuse a recipe with a pattern that fits no weight.
+    """Refuse a recipe with a pattern that matches no weight.
 
     Exceptions are for weights over the recipe's threshold; patterns of its `quantize` table may
     mean any.
 
     Raises:
-        TargetError: naming the pattern and where it stands.
+        TargetError: names the pattern and its place in the file.
     """
     if not any([*recipe.patterns("encoder"), *recipe.patterns("decoder")]):
         return
     for graph in skeletons(contract):
-        what, threshold = f"weight of the {graph.spec.name}", recipe.weight_threshold
+        label, threshold = f"weight of the {graph.spec.name}", recipe.weight_threshold
         for keys in recipe.patterns(graph.spec.name):
             if keys[0] == "exceptions":
-                large = f"{what} with more than {threshold} elements"
+                large = f"{label} with more than {threshold} elements"
                 patterns.check(weights(graph.module, threshold), large, *keys)
             else:
-                patterns.check(weights(graph.module), what, *keys)
+                patterns.check(weights(graph.module), label, *keys)

@@ -47,7 +47,7 @@ def channel_norm(x: Tensor, eps: float) -> Tensor:
 
 
 def export_norms(layers: nn.Sequential) -> nn.Sequential:
-    """The same layers with each `tiny_vit.LayerNorm2d` as a `LayerNorm2d`."""
+    """The layers with each `tiny_vit.LayerNorm2d` replaced by a `LayerNorm2d`."""
     return nn.Sequential(
         *(LayerNorm2d(x) if isinstance(x, tiny_vit.LayerNorm2d) else x for x in layers)
     )

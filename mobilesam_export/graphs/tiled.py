@@ -50,8 +50,8 @@ def split_rows(count: int, tiles: int) -> list[Rows]:
     return [Rows(a, b) for a, b in pairwise(edges)]
 
 
-def needed(rows: Rows, stride: int, height: int) -> Rows:
-    """What a 3x3 convolution needs of a map with `height` rows, to compute `rows` of its result."""
+def input_rows(rows: Rows, stride: int, height: int) -> Rows:
+    """Input rows of a 3x3 convolution for `rows` of its result; its input has `height` rows."""
     start, end = rows.start * stride - 1, (rows.end - 1) * stride + 2
     return Rows(max(start, 0), min(end, height), max(-start, 0), max(end - height, 0))
 
@@ -64,14 +64,14 @@ class RowConv2d(nn.Conv2d):
         self.weight, self.bias = conv.weight, conv.bias
 
     def forward(self, x: Tensor, rows: Rows) -> Tensor:  # type: ignore[override]
-        right = 2 - self.stride[0]  # an even width with stride 2 needs no right edge
-        y = F.pad(x.permute(0, 3, 1, 2), (1, right, rows.top, rows.bottom))
+        right_padding = 2 - self.stride[0]  # an even width with stride 2 needs no right edge
+        y = F.pad(x.permute(0, 3, 1, 2), (1, right_padding, rows.top, rows.bottom))
         y = F.conv2d(y, self.weight, self.bias, self.stride, groups=self.groups)
         return y.permute(0, 2, 3, 1)
 
 
 class GeluRowConv2d(RowConv2d):
-    """The same with a GELU behind it."""
+    """A `RowConv2d` followed by a GELU."""
 
     def __init__(self, conv: nn.Conv2d, gelu: str) -> None:
         super().__init__(conv)
@@ -97,9 +97,9 @@ class RowBottleneck(nn.Module):
         y = self.project(self.depthwise(y, rows))
         if not self.residual:
             return y
-        first = 1 - rows.top
-        last = first + rows.end - rows.start + rows.top + rows.bottom - 2
-        return F.gelu(y + x[:, first:last], approximate=self.gelu)
+        top_row = 1 - rows.top
+        last = top_row + rows.end - rows.start + rows.top + rows.bottom - 2
+        return F.gelu(y + x[:, top_row:last], approximate=self.gelu)
 
 
 def stem(embed: tiny_vit.PatchEmbed, form: GraphForm) -> nn.Module:
@@ -145,7 +145,7 @@ class Head:
 
 
 def _tile(x: Tensor, layers: Sequence[nn.Module], inputs: Sequence[Rows]) -> Tensor:
-    """One tile of what the layers compute, each from these rows of its input."""
+    """One tile of the last layer's output; each layer takes these rows of its input."""
     y = x[:, inputs[0].start : inputs[0].end]
     for layer, rows in zip(layers, inputs, strict=True):
         y = layer(y, rows)
@@ -153,11 +153,11 @@ def _tile(x: Tensor, layers: Sequence[nn.Module], inputs: Sequence[Rows]) -> Ten
 
 
 def _input_rows(rows: Rows, height: int) -> list[Rows]:
-    """What each layer of the head takes, for these rows of a result with `height` rows."""
+    """Input rows of each layer of the head, for these rows of a result with `height` rows."""
     inputs: list[Rows] = []
     for stride in reversed(HEAD_STRIDES):
         height *= stride
-        rows = needed(rows, stride, height)
+        rows = input_rows(rows, stride, height)
         inputs.insert(0, rows)
     return inputs
 
@@ -168,9 +168,9 @@ class Block(channel_last.Block):
     def __init__(self, block: tiny_vit.TinyViTBlock, side: int, gelu: str) -> None:
         super().__init__(block, side, gelu)
         weights = self.windows**2 * self.heads * self.tokens**2
-        expanded = side**2 * self.fc1.out_features
+        hidden_elements = side**2 * self.fc1.out_features
         self.window_rows = split_rows(self.windows, min(-(-weights // MOST_WEIGHTS), self.windows))
-        self.token_rows = split_rows(side, -(-expanded // MOST_EXPANDED))
+        self.token_rows = split_rows(side, -(-hidden_elements // MOST_EXPANDED))
 
     def forward(self, x: Tensor) -> Tensor:
         x = concat_rows([self._attended(x, rows) for rows in self.window_rows])

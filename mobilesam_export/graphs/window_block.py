@@ -1,4 +1,4 @@
-"""What TinyViT's transformer block is in every layout: its sizes, its convolution."""
+"""The common part of TinyViT's transformer block in all layouts: sizes and convolution."""
 
 from torch import nn
 

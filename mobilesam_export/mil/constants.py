@@ -28,7 +28,7 @@ def read_constant(message: Message, dtype: str, shape: Sequence[int], path: Path
     """An ImmediateValue message -> an array of `shape`, or a str.
 
     Raises:
-        BundleError: there are more or fewer numbers than the shape says.
+        BundleError: the number of elements differs from the shape's.
         BackendError: it is a list or dictionary.
     """
     if message.WhichOneof("value") != "tensor":

@@ -1,4 +1,4 @@
-"""Images -> what Core ML hands to a program for an image input.
+"""Images -> the tensors that Core ML passes to a program for an image input.
 
 Core ML only reorders the pixels of an image. Scale and bias of coremltools' `ImageType` are
 operations at the start of the program itself.

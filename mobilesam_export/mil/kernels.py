@@ -2,8 +2,8 @@
 
 A kernel's parameters have MIL's names; its annotations say in which form it wants them, and its
 defaults are those of coremltools' operation set. Tensors of any float type come as float32, of
-any integer type as int32 (int64 for int64), of bool as bool. A kernel never writes into what it
-is given. It raises ValueError for an attribute value that it does not know.
+any integer type as int32 (int64 for int64), of bool as bool. A kernel never writes into its
+inputs. It raises ValueError for an attribute value that it does not know.
 """
 
 import inspect
@@ -22,13 +22,13 @@ Argument = Tensor | str | list[Tensor]
 
 @dataclass(frozen=True)
 class Kernel:
-    """What computes one kind of operation.
+    """The computation of one kind of operation.
 
     Attributes:
         function: the computation.
-        forms: parameter -> what turns a tensor (or str, or list of tensors) into what it takes.
+        forms: parameter -> conversion of a tensor (or str, or list of tensors) to its type.
         required: parameters without a default.
-        exact: its outputs hold only numbers that are in its inputs, so nothing is left to round.
+        exact: its outputs hold only values of its inputs, so there is nothing to round.
     """
 
     function: Callable[..., Result]

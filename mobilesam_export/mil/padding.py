@@ -1,4 +1,4 @@
-"""Padding of convolutions and pooling, from MIL's words to numbers."""
+"""Padding of convolutions and pooling: MIL's attributes -> amounts for each axis."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ def spatial_padding(
     kernel: Sequence[int],
     strides: Sequence[int],
 ) -> Pads:
-    """How much is added before and after each spatial axis.
+    """Amounts added before and after each spatial axis.
 
     Args:
         pad_type: "valid", "custom", "same" or "same_lower". "same" gives ceil(size / stride)
@@ -42,5 +42,5 @@ def spatial_padding(
 
 
 def torch_padding(pads: Pads) -> list[int]:
-    """As torch's `F.pad` wants it: the last axis first."""
+    """The same for torch's `F.pad`: the last axis first."""
     return [amount for pair in reversed(pads) for amount in pair]

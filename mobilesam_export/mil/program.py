@@ -43,7 +43,7 @@ class Operation:
     Attributes:
         kind: the MIL operation, for instance "conv".
         inputs: parameter -> names of values; most parameters have one.
-        outputs: the values that it makes.
+        outputs: the values that it computes.
     """
 
     kind: str
@@ -58,11 +58,11 @@ class Program:
     Attributes:
         path: the .mlpackage.
         opset: "CoreML6", "CoreML7" or "CoreML8".
-        inputs: what it takes.
+        inputs: of the function.
         colors: "RGB", "BGR" or "GRAYSCALE" of each input that is an image.
         operations: in the order in which they run.
         constants: by name.
-        outputs: names of what it returns.
+        outputs: names of the values that it returns.
     """
 
     path: Path
@@ -107,27 +107,27 @@ def read_program(path: Path) -> Program:
 
 
 def _check_names(program: Program) -> None:
-    """Every value is made once, before it is used."""
-    known = {value.name for value in program.inputs} | set(program.constants)
+    """Check that every value is defined once, before it is used."""
+    defined = {value.name for value in program.inputs} | set(program.constants)
     for operation in program.operations:
         for name in [name for names in operation.inputs.values() for name in names]:
-            if name not in known:
-                raise _misnamed(program, f"op {operation.kind} uses {name!r}, which nothing makes")
+            if name not in defined:
+                raise _misnamed(program, f"op {operation.kind} uses {name!r}, which no op computes")
         for value in operation.outputs:
-            if value.name in known:
-                raise _misnamed(program, f"{value.name!r} is made twice")
-            known.add(value.name)
+            if value.name in defined:
+                raise _misnamed(program, f"{value.name!r} is computed twice")
+            defined.add(value.name)
     for name in program.outputs:
-        if name not in known:
-            raise _misnamed(program, f"nothing makes its output {name!r}")
+        if name not in defined:
+            raise _misnamed(program, f"no op computes its output {name!r}")
 
 
-def _misnamed(program: Program, what: str) -> BundleError:
-    return BundleError(f"{program.path} is damaged: {what}; export the package again")
+def _misnamed(program: Program, fault: str) -> BundleError:
+    return BundleError(f"{program.path} is damaged: {fault}; export the package again")
 
 
 def _model_file(path: Path) -> Path:
-    """Where the manifest says that the specification is."""
+    """Path of the specification, by the manifest."""
     manifest_path = path / "Manifest.json"
     try:
         manifest = json.loads(manifest_path.read_text())
@@ -268,7 +268,7 @@ def _type(message: Message, name: str, path: Path) -> tuple[str, tuple[int | Non
     return _dtype_name(tensor.dataType), tuple(shape)
 
 
-def _dtype_name(number: int) -> str:
+def _dtype_name(code: int) -> str:
     from coremltools.proto import MIL_pb2
 
-    return str(MIL_pb2.DataType.Name(number)).lower()
+    return str(MIL_pb2.DataType.Name(code)).lower()

@@ -40,8 +40,8 @@ class Step:
     """One operation, ready to run.
 
     Attributes:
-        operation: what it is.
-        kernel: what computes it.
+        operation: as the program declares it.
+        kernel: its computation.
         last_uses: values that no later step needs.
     """
 
@@ -58,7 +58,7 @@ class Interpreter:
     """A program with its weights decompressed, ready to run.
 
     Attributes:
-        program: what it runs.
+        program: as read.
         mode: "float32" or "float16".
     """
 
@@ -144,24 +144,24 @@ class Interpreter:
         for operation in reversed(self.program.operations):
             if operation.kind.startswith("constexpr_"):
                 continue
-            used = {name for names in operation.inputs.values() for name in names}
-            made = {value.name for value in operation.outputs}
-            last = tuple(sorted((used | made) - needed))
-            needed |= used
+            reads = {name for names in operation.inputs.values() for name in names}
+            writes = {value.name for value in operation.outputs}
+            last = tuple(sorted((reads | writes) - needed))
+            needed |= reads
             steps.append(Step(operation, KERNELS[operation.kind], last))
         return tuple(reversed(steps))
 
     def _forget_unused(self) -> None:
-        """Keep only the constants that the steps use, not what dense weights were made of."""
+        """Drop the constants that no step reads, such as compressed weights."""
         operations = [step.operation for step in self._steps]
-        used = {name for op in operations for names in op.inputs.values() for name in names}
-        used |= set(self.program.outputs)
-        self._constants = {name: self._constants[name] for name in self._constants if name in used}
+        reads = {name for op in operations for names in op.inputs.values() for name in names}
+        reads |= set(self.program.outputs)
+        self._constants = {name: self._constants[name] for name in self._constants if name in reads}
 
     def _compute(
         self, operation: Operation, kernel: Kernel, values: Mapping[str, Tensor | str]
     ) -> tuple[Tensor, ...]:
-        """Outputs of one operation, of the declared shapes and kinds of number."""
+        """Outputs of one operation, of the declared shapes and types."""
         label = f"op {operation.kind} ({operation.outputs[0].name}) of {self.program.path.name}"
         try:
             arguments = {key: self._argument(ns, values) for key, ns in operation.inputs.items()}
@@ -175,10 +175,10 @@ class Interpreter:
         return tuple(_checked(result, declared, label) for result, declared in pairs)
 
     def _argument(self, names: tuple[str, ...], values: Mapping[str, Tensor | str]) -> Argument:
-        found = [values[name] if name in values else self._constants[name] for name in names]
-        if len(found) == 1:
-            return found[0]
-        return [item for item in found if isinstance(item, Tensor)]
+        arguments = [values[name] if name in values else self._constants[name] for name in names]
+        if len(arguments) == 1:
+            return arguments[0]
+        return [item for item in arguments if isinstance(item, Tensor)]
 
     def _rounded(self, tensor: Tensor, declared: Value, kernel: Kernel | None = None) -> Tensor:
         if self.mode != "float16" or declared.dtype != "float16":
@@ -210,14 +210,14 @@ class Interpreter:
             raise BackendError(f"output {name} of {self.program.path.name} is no tensor")
         dtype = self._declared(name).dtype
         array: Array = tensor.numpy()
-        kept = dtype == "float16" and self.mode == "float32"
-        return array.astype(np.float32 if kept else dtype)
+        stays_float32 = dtype == "float16" and self.mode == "float32"
+        return array.astype(np.float32 if stays_float32 else dtype)
 
     def _declared(self, name: str) -> Value:
         outputs = [value for op in self.program.operations for value in op.outputs]
         constants = [value for value, _ in self.program.constants.values()]
-        every = [*self.program.inputs, *outputs, *constants]
-        return next(value for value in every if value.name == name)
+        values = [*self.program.inputs, *outputs, *constants]
+        return next(value for value in values if value.name == name)
 
 
 def load_program(path: Path, mode: str = "float32") -> Interpreter:
@@ -257,11 +257,11 @@ def _input_tensor(array: Array, declared: Value, label: str) -> Tensor:
 
 def _checked(tensor: Tensor, declared: Value, label: str) -> Tensor:
     """The tensor, if it is what the program declares; an integer in the form of `kernels`."""
-    fits = len(tensor.shape) == len(declared.shape) and all(
-        expected is None or size == expected
-        for size, expected in zip(tensor.shape, declared.shape, strict=True)
+    same_shape = len(tensor.shape) == len(declared.shape) and all(
+        length is None or size == length
+        for size, length in zip(tensor.shape, declared.shape, strict=True)
     )
-    if not fits:
+    if not same_shape:
         shape = tuple("?" if size is None else size for size in declared.shape)
         raise BackendError(
             f"{label} has shape {tuple(tensor.shape)}, but the program declares {shape}"

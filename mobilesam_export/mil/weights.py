@@ -1,4 +1,4 @@
-"""The weight file of a Core ML package, format version 2: where a constant lies -> its numbers.
+"""The weight file of a Core ML package, format version 2: offset of a constant -> its elements.
 
 The file is a 64-byte header and then, for each constant, a 64-byte record that says what it is
 and where its bytes are. Types below one byte are packed, the least significant bits first.
@@ -17,7 +17,7 @@ _SENTINEL = 0xDEADBEEF
 _HEADER = struct.Struct("<II56x")  # number of constants, version
 _RECORD = struct.Struct("<IIQQ40x")  # sentinel, type, bytes, offset of the bytes
 
-# The number that a record has for each type.
+# The code of each type in a record.
 _CODES = {
     "float16": 1,
     "float32": 2,
@@ -60,7 +60,7 @@ class WeightFile:
             raise self._damaged(f"has format version {version}, expected {_VERSION}")
 
     def read(self, offset: int, dtype: str, count: int) -> Array:
-        """The `count` numbers of the constant whose record is at `offset`.
+        """The `count` elements of the constant whose record is at `offset`.
 
         Returns:
             (count,) array; a type below one byte as int8 or uint8.
@@ -71,26 +71,26 @@ class WeightFile:
         if offset + _RECORD.size > len(self._data):
             raise self._damaged(f"ends at byte {len(self._data)}, before the record at {offset}")
         sentinel, code, size, start = _RECORD.unpack_from(self._data, offset)
-        expected = packed_size(dtype, count)
-        if sentinel != _SENTINEL or code != _CODES.get(dtype) or size != expected:
-            raise self._damaged(f"has no {dtype} constant of {expected} bytes at {offset}")
+        expected_size = packed_size(dtype, count)
+        if sentinel != _SENTINEL or code != _CODES.get(dtype) or size != expected_size:
+            raise self._damaged(f"has no {dtype} constant of {expected_size} bytes at {offset}")
         if start + size > len(self._data):
             raise self._damaged(f"ends at byte {len(self._data)}, expected {start + size} or more")
         return unpack(self._data[start : start + size], dtype, count)
 
-    def _damaged(self, what: str) -> BundleError:
-        return BundleError(f"weight file {self._path} {what}; export the package again")
+    def _damaged(self, fault: str) -> BundleError:
+        return BundleError(f"weight file {self._path} {fault}; export the package again")
 
 
 def packed_size(dtype: str, count: int) -> int:
-    """Bytes that `count` numbers of this type take."""
+    """Size in bytes of `count` elements of this type."""
     if dtype in _PACKED_BITS:
         return (count * _PACKED_BITS[dtype] + 7) // 8
     return count * np.dtype(dtype).itemsize
 
 
 def unpack(data: bytes, dtype: str, count: int) -> Array:
-    """Bytes -> (count,) numbers of this type; those below one byte as int8 or uint8."""
+    """Bytes -> (count,) elements of this type; those below one byte as int8 or uint8."""
     bits = _PACKED_BITS.get(dtype)
     if bits is None:
         return np.frombuffer(data, np.dtype(dtype).newbyteorder("<"), count)

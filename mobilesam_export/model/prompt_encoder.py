@@ -72,7 +72,7 @@ class PromptEncoder(nn.Module):
         box: Tensor | None,
         mask_input: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """Encode what is given; anything may be None. All B prompts are of one kind.
+        """Encode B prompts of one kind; arguments that the kind does not use are None.
 
         Args:
             point_coords: (B, N, 2) float32.
@@ -80,8 +80,8 @@ class PromptEncoder(nn.Module):
             box: (B, 4) float32, x0, y0, x1, y1.
             mask_input: (B, 1, S/4, S/4) float32 logits.
         """
-        given = next((x for x in (point_coords, box, mask_input) if x is not None), None)
-        batch = 1 if given is None else len(given)
+        prompt = next((x for x in (point_coords, box, mask_input) if x is not None), None)
+        batch = 1 if prompt is None else len(prompt)
         sparse = torch.zeros(batch, 0, EMBEDDING_WIDTH)
         if point_coords is not None and point_labels is not None:
             sparse = self._positions(point_coords) + self.point_tables()[point_labels.long()]

@@ -84,7 +84,7 @@ class PatchMerging(nn.Module):
 
 
 def attention_offsets(window: int) -> Tensor:
-    """Number the distances between the tokens of a window, as TinyViT's checkpoints do.
+    """Column of `attention_biases` for each pair of tokens, as in TinyViT's checkpoints.
 
     Two pairs of tokens share a learned bias when their |dy| and |dx| agree; distances are
     numbered in the order in which a scan over all pairs first meets them.
@@ -93,9 +93,9 @@ def attention_offsets(window: int) -> Tensor:
         (window**2, window**2) int64, the column of `attention_biases` for each pair.
     """
     tokens = list(product(range(window), range(window)))
-    numbers: dict[tuple[int, int], int] = {}
+    columns: dict[tuple[int, int], int] = {}
     rows = [
-        [numbers.setdefault((abs(a - c), abs(b - d)), len(numbers)) for c, d in tokens]
+        [columns.setdefault((abs(a - c), abs(b - d)), len(columns)) for c, d in tokens]
         for a, b in tokens
     ]
     return torch.tensor(rows)
@@ -176,7 +176,7 @@ class TinyViTBlock(nn.Module):
 
 
 class Stage(nn.Module):
-    """The blocks of one resolution, then the way to the next."""
+    """The blocks of one resolution, then the patch merging to the next."""
 
     def __init__(self, index: int) -> None:
         super().__init__()

@@ -39,7 +39,7 @@ def leaky_relu(x: Tensor, alpha: float) -> Tensor:
 
 @op("prelu")
 def prelu(x: Tensor, alpha: Tensor) -> Tensor:
-    """As leaky_relu, with an alpha (C) for each channel of x (N, C, ...)."""
+    """leaky_relu with an alpha (C) for each channel of x (N, C, ...)."""
     return torch.where(x >= 0, x, per_channel(alpha, x) * x)
 
 

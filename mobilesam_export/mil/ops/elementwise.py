@@ -124,7 +124,7 @@ def cast(x: Tensor, dtype: str) -> Tensor:
     if dtype not in _CASTS:
         raise ValueError(f"dtype {dtype!r} is unknown")
     if x.is_floating_point() and _CASTS[dtype] == torch.int32 and not _fits_int32(x):
-        raise ValueError("a number that is not finite or beyond 32 bits becomes no integer")
+        raise ValueError("a value that is not finite or beyond 32 bits has no integer")
     return x.to(_CASTS[dtype])
 
 

@@ -30,9 +30,9 @@ def slice_by_index(  # noqa: PLR0913, PLR0917 - MIL's parameters
     rank = x.dim()
     no = [False] * rank
     steps, open_begin, open_end = stride or [1] * rank, begin_mask or no, end_mask or no
-    squeezed = squeeze_mask or no
+    squeeze = squeeze_mask or no
     for axis in reversed(range(rank)):
-        if squeezed[axis]:
+        if squeeze[axis]:
             x = x.select(axis, begin[axis])
             continue
         first = None if open_begin[axis] else begin[axis]
@@ -51,7 +51,7 @@ def _sliced(x: Tensor, axis: int, part: slice) -> Tensor:
 
 @op("slice_by_size", exact=True)
 def slice_by_size(x: Tensor, begin: list[int], size: list[int]) -> Tensor:
-    """`size` numbers from `begin` along each axis; size -1 is all that are left."""
+    """`size` elements from `begin` along each axis; size -1 takes all up to the end."""
     for axis, (first, count) in enumerate(zip(begin, size, strict=True)):
         start = first + x.shape[axis] if first < 0 else first
         x = x.narrow(axis, start, x.shape[axis] - start if count == -1 else count)
@@ -153,7 +153,7 @@ def scatter_along_axis(
 
 @op("non_zero")
 def non_zero(x: Tensor) -> Tensor:
-    """Places of the numbers that are not zero, (count, rank), in row-major order."""
+    """Indices of the nonzero elements, (count, rank), in row-major order."""
     return x.nonzero()
 
 

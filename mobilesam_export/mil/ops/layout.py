@@ -1,4 +1,4 @@
-"""Operations that move numbers and compute none: shapes, order of axes, joining, padding."""
+"""Operations that move elements and compute none: shapes, order of axes, joining, padding."""
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +47,7 @@ def flatten2d(x: Tensor, axis: int = 1) -> Tensor:
 
 @op("concat", exact=True)
 def concat(values: list[Tensor], axis: int, interleave: bool = False) -> Tensor:
-    """Tensors behind each other along `axis`, or by turns, number by number, if interleaved."""
+    """Tensors joined along `axis`; if interleaved, their elements alternate."""
     if not interleave:
         return torch.cat(values, axis)
     place = axis % values[0].dim()
@@ -56,7 +56,7 @@ def concat(values: list[Tensor], axis: int, interleave: bool = False) -> Tensor:
 
 @op("stack", exact=True)
 def stack(values: list[Tensor], axis: int) -> Tensor:
-    """Tensors behind each other along a new axis."""
+    """Tensors joined along a new axis."""
     return torch.stack(values, axis)
 
 
@@ -139,6 +139,6 @@ def pixel_unshuffle(x: Tensor, downscale_factor: int) -> Tensor:
 
 @op("sliding_windows", exact=True)
 def sliding_windows(x: Tensor, axis: int, size: int, stride: int = 1) -> Tensor:
-    """All windows of `size` along `axis`: that axis becomes (windows, size)."""
+    """Sliding windows of `size` along `axis`: that axis becomes (windows, size)."""
     place = axis % x.dim()
     return x.unfold(place, size, stride).movedim(-1, place + 1)

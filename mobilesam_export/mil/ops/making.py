@@ -1,4 +1,4 @@
-"""Operations that make tensors from shapes and numbers."""
+"""Operations that create tensors from shapes and scalars."""
 
 import torch
 from torch import Tensor
@@ -14,13 +14,13 @@ def shape(x: Tensor) -> Tensor:
 
 @op("fill", exact=True)
 def fill(shape: list[int], value: Tensor | None = None) -> Tensor:
-    """A tensor of one number everywhere, 0.0 by default."""
+    """A tensor filled with one value, 0.0 by default."""
     return (torch.tensor(0.0) if value is None else value).expand(shape)
 
 
 @op("fill_like", exact=True)
 def fill_like(ref_tensor: Tensor, value: Tensor | None = None) -> Tensor:
-    """A tensor of the shape of ref_tensor with one number everywhere, 0.0 by default."""
+    """A tensor of the shape of ref_tensor filled with one value, 0.0 by default."""
     return (torch.tensor(0.0) if value is None else value).expand(ref_tensor.shape)
 
 
@@ -52,9 +52,9 @@ def band_part(x: Tensor, lower: int = -1, upper: int = -1) -> Tensor:
     """`x` (..., M, N), 0 beyond `lower` diagonals below and `upper` above; negative keeps all."""
     rows = torch.arange(x.shape[-2])[:, None]
     columns = torch.arange(x.shape[-1])
-    kept = torch.ones(x.shape[-2:], dtype=torch.bool)
+    mask = torch.ones(x.shape[-2:], dtype=torch.bool)
     if lower >= 0:
-        kept &= rows - columns <= lower
+        mask &= rows - columns <= lower
     if upper >= 0:
-        kept &= columns - rows <= upper
-    return torch.where(kept, x, torch.zeros_like(x))
+        mask &= columns - rows <= upper
+    return torch.where(mask, x, torch.zeros_like(x))

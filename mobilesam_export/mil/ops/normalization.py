@@ -43,11 +43,11 @@ def layer_norm(
     epsilon: float = 1e-5,
 ) -> Tensor:
     """`x` normalised over `axes` (all by default); gamma and beta have the sizes of those axes."""
-    found = sorted(axis % x.dim() for axis in axes) if axes is not None else list(range(x.dim()))
-    shape = [x.shape[axis] for axis in found]
-    last = list(range(x.dim() - len(found), x.dim()))
-    moved = torch.movedim(x, found, last)
-    return torch.movedim(F.layer_norm(moved, shape, gamma, beta, epsilon), last, found)
+    places = sorted(axis % x.dim() for axis in axes) if axes is not None else list(range(x.dim()))
+    shape = [x.shape[axis] for axis in places]
+    last = list(range(x.dim() - len(places), x.dim()))
+    permuted = torch.movedim(x, places, last)
+    return torch.movedim(F.layer_norm(permuted, shape, gamma, beta, epsilon), last, places)
 
 
 @op("l2_norm")

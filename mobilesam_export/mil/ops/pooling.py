@@ -23,7 +23,7 @@ def max_pool(
     pad: list[int] | None = None,
     ceil_mode: bool = False,
 ) -> Tensor:
-    """Largest number of each window."""
+    """Largest element of each window."""
     windows = _Windows(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
     return windows.crop(windows.pooled(_MAX, windows.padded(x, -math.inf)))
 
@@ -59,7 +59,7 @@ def l2_pool(
 
 
 class _Windows:
-    """Where the windows of one pooling lie."""
+    """The positions of the windows of one pooling."""
 
     def __init__(
         self,

@@ -43,7 +43,7 @@ for _kind, _function in _REDUCTIONS.items():
 def reduce_argmax(
     x: Tensor, axis: int = -1, keep_dims: bool = False, output_dtype: str = "int32"
 ) -> Tensor:
-    """Index of the largest number along `axis`, the first if there are several."""
+    """Index of the largest element along `axis`, the first if there are several."""
     _check_index_dtype(output_dtype)
     return torch.argmax(x, axis, keepdim=keep_dims)
 
@@ -52,14 +52,14 @@ def reduce_argmax(
 def reduce_argmin(
     x: Tensor, axis: int = -1, keep_dims: bool = False, output_dtype: str = "int32"
 ) -> Tensor:
-    """Index of the smallest number along `axis`, the first if there are several."""
+    """Index of the smallest element along `axis`, the first if there are several."""
     _check_index_dtype(output_dtype)
     return torch.argmin(x, axis, keepdim=keep_dims)
 
 
 @op("argsort")
 def argsort(x: Tensor, axis: int = -1, ascending: bool = False) -> Tensor:
-    """Indices that sort x along `axis`; equal numbers keep their order."""
+    """Indices that sort x along `axis`; equal elements keep their order."""
     return torch.sort(x, dim=axis, descending=not ascending, stable=True).indices
 
 
@@ -73,7 +73,7 @@ def topk(  # noqa: PLR0913, PLR0917 - MIL's parameters
     return_indices: bool = True,
     output_indices_dtype: str = "int32",
 ) -> list[Tensor]:
-    """The k largest numbers along `axis` (smallest, if ascending), sorted, and their indices."""
+    """The k largest elements along `axis` (smallest, if ascending), sorted, and their indices."""
     _check_index_dtype(output_indices_dtype)
     if not sort:
         raise ValueError("sort = False leaves the order open")
@@ -84,7 +84,7 @@ def topk(  # noqa: PLR0913, PLR0917 - MIL's parameters
 
 @op("cumsum")
 def cumsum(x: Tensor, axis: int = 0, exclusive: bool = False, reverse: bool = False) -> Tensor:
-    """Running sums along `axis`; exclusive: without the number itself; reverse: from the end."""
+    """Running sums along `axis`; exclusive: without the element itself; reverse: from the end."""
     ordered = x.flip(axis) if reverse else x
     sums = ordered.cumsum(axis, dtype=x.dtype)
     if exclusive:

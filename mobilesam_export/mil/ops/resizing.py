@@ -18,7 +18,7 @@ def upsample_nearest_neighbor(
 
 @op("resize_nearest_neighbor", exact=True)
 def resize_nearest_neighbor(x: Tensor, target_size_height: int, target_size_width: int) -> Tensor:
-    """`x` (..., H, W) enlarged by whole numbers; what others round to, MIL does not say."""
+    """`x` (..., H, W) enlarged by integer factors; MIL does not define how others round."""
     return _nearest(x, (target_size_height, target_size_width))
 
 
@@ -59,12 +59,10 @@ def resize(
     interpolation_mode: str = "LINEAR",
     sampling_mode: str = "DEFAULT",
 ) -> Tensor:
-    """`x` (..., H, W) to the last two numbers of `shape`; 0 keeps a size."""
+    """`x` (..., H, W) to the last two sizes in `shape`; 0 keeps a size."""
     if resized_dims != 2:
         raise ValueError(f"resized_dims {resized_dims} is unknown; expected 2")
-    height, width = (
-        wanted or x.shape[axis] for axis, wanted in zip((-2, -1), shape[-2:], strict=True)
-    )
+    height, width = (size or x.shape[axis] for axis, size in zip((-2, -1), shape[-2:], strict=True))
     if interpolation_mode == "NEAREST_NEIGHBOR":
         return _nearest(x, (height, width))
     if interpolation_mode != "LINEAR":

@@ -50,7 +50,7 @@ def constexpr_lut_to_dense(
         indices: shaped as the result; for iOS 16, with `shape`, packed bytes.
         lut: (groups on each axis..., entries, vector size); for iOS 16 (entries).
         shape: of the result, iOS 16 only.
-        vector_axis: along which the numbers of an entry lie, if there are several.
+        vector_axis: along which the elements of an entry lie, if there are several.
     """
     if shape is not None:
         bits = int(math.log2(len(lut)))
@@ -75,7 +75,7 @@ def constexpr_sparse_to_dense(
 def constexpr_lut_to_sparse(
     indices_mask: Tensor, indices_nonzero_data: Tensor, lut: Tensor, vector_axis: int | None = None
 ) -> list[Tensor]:
-    """As constexpr_lut_to_dense, for the numbers that a mask leaves: new mask and numbers."""
+    """constexpr_lut_to_dense on the elements that a mask keeps: new mask and elements."""
     dense = constexpr_lut_to_dense(
         _dense(indices_nonzero_data, indices_mask), lut, None, vector_axis
     )
@@ -89,14 +89,14 @@ def constexpr_lut_to_sparse(
 def constexpr_sparse_blockwise_shift_scale(
     data_mask: Tensor, nonzero_data: Tensor, scale: Tensor, offset: Tensor | None = None
 ) -> list[Tensor]:
-    """As constexpr_blockwise_shift_scale, for the numbers that a mask leaves: mask and numbers."""
+    """constexpr_blockwise_shift_scale on the elements that a mask keeps: mask and elements."""
     dense = constexpr_blockwise_shift_scale(_dense(nonzero_data, data_mask), scale, offset)
     return [data_mask, dense[data_mask != 0]]
 
 
 def _dense(values: Tensor, mask: Tensor) -> Tensor:
     if int((mask != 0).sum()) != values.numel():
-        raise ValueError(f"{values.numel()} numbers for a mask of {int((mask != 0).sum())}")
+        raise ValueError(f"{values.numel()} elements for a mask of {int((mask != 0).sum())}")
     result = torch.zeros(mask.shape, dtype=values.dtype)
     result[mask != 0] = values
     return result
@@ -109,7 +109,7 @@ def _unpacked(packed: Tensor, bits: int, shape: list[int]) -> Tensor:
 
 
 def _spread(blocks: Tensor, shape: torch.Size) -> Tensor:
-    """Each number repeated over its block, to the full shape."""
+    """Each element repeated over its block, to the full shape."""
     for axis, size in enumerate(shape):
         if size % blocks.shape[axis]:
             raise ValueError(f"{tuple(shape)} cannot be cut into {tuple(blocks.shape)} blocks")
@@ -125,8 +125,8 @@ def _entries(indices: Tensor, lut: Tensor) -> Tensor:
         raise ValueError(f"{tuple(indices.shape)} cannot be cut into {tuple(groups)} groups")
     table = torch.zeros((), dtype=torch.int64)
     for axis, (n, g) in enumerate(zip(indices.shape, groups, strict=True)):
-        own = torch.arange(n) // (n // g)
-        table = table * g + own.reshape(-1, *[1] * (indices.dim() - axis - 1))
+        group = torch.arange(n) // (n // g)
+        table = table * g + group.reshape(-1, *[1] * (indices.dim() - axis - 1))
     return lut.reshape(-1, size)[table * entries + indices]
 
 
