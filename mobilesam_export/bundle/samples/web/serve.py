@@ -15,13 +15,6 @@ BUNDLE = Path(__file__).resolve().parents[2]
 class Handler(SimpleHTTPRequestHandler):
     """Files with the headers of cross-origin isolation."""
 
-    extensions_map = {
-        **SimpleHTTPRequestHandler.extensions_map,
-        ".js": "text/javascript",
-        ".mjs": "text/javascript",
-        ".wasm": "application/wasm",
-    }
-
     def end_headers(self) -> None:
         """Add them to every answer."""
         self.send_header("Cross-Origin-Opener-Policy", "same-origin")
@@ -36,6 +29,9 @@ class Handler(SimpleHTTPRequestHandler):
 def main() -> None:
     """Serve until Ctrl-C."""
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 8000
+    for suffix in (".js", ".mjs"):  # some systems call these text/plain, which no browser runs
+        Handler.extensions_map[suffix] = "text/javascript"
+    Handler.extensions_map[".wasm"] = "application/wasm"
     try:
         server = ThreadingHTTPServer(("127.0.0.1", port), partial(Handler, directory=str(BUNDLE)))
     except OSError as error:
