@@ -44,21 +44,9 @@ def check_golden(sam: MobileSAM) -> Iterator[Check]:
             yield _check_prompt(sam, prompt, f"{image['name']}/{prompt['name']}")
 
 
-def read_limits(manifest: Mapping[str, Any]) -> Mapping[str, Mapping[str, float]]:
-    """`limits` of the manifest, by stage; of older bundles those of their recipe."""
-    tolerance = manifest["recipe"]["tolerance"]
-    default = {
-        "preprocessing": {"max": 1},
-        "encoder": {"psnr_db": tolerance["embedding_psnr_db"]},
-        "mask": {"iou": tolerance["mask_iou"]},
-    }
-    limits: Mapping[str, Mapping[str, float]] = manifest.get("limits", default)
-    return limits
-
-
 def _check_image(sam: MobileSAM, image: Mapping[str, Any]) -> Check:
     """The encoder's input and output: largest difference in 1/255, and PSNR."""
-    limits = read_limits(sam.manifest)
+    limits = sam.manifest["limits"]
     path = sam.verified(f"golden/{image['file']}")
     (pixels,), (embeddings,) = (
         [_tensor(sam, item) for item in image["encoder"][key]] for key in ("inputs", "outputs")
@@ -77,7 +65,7 @@ def _check_prompt(sam: MobileSAM, prompt: Mapping[str, Any], name: str) -> Check
     expected = np.asarray(open_image(sam.verified(f"golden/{prompt['mask']}")))[..., 0] > 0
     union = int((mask | expected).sum())
     iou = int((mask & expected).sum()) / union if union else 1.0
-    return Check(name, f"mask IoU {iou:.4f}", iou >= read_limits(sam.manifest)["mask"]["iou"])
+    return Check(name, f"mask IoU {iou:.4f}", iou >= sam.manifest["limits"]["mask"]["iou"])
 
 
 def _tensor(sam: MobileSAM, item: Mapping[str, Any]) -> NDArray[Any]:

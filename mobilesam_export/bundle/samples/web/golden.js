@@ -24,14 +24,6 @@ export async function checkGolden(model, count = Infinity) {
   return checks;
 }
 
-/** `limits` of the manifest; of older bundles those of their recipe. */
-function limits({ manifest: { limits, recipe } }) {
-  return {
-    psnrDb: limits?.encoder.psnr_db ?? recipe.tolerance.embedding_psnr_db,
-    iou: limits?.mask.iou ?? recipe.tolerance.mask_iou,
-  };
-}
-
 /** The encoder on the golden input alone; then the image, decoded and resized by the browser. */
 async function checkImage(model, image) {
   const { files, side } = model;
@@ -49,8 +41,9 @@ async function checkImage(model, image) {
     max = Math.max(max, difference);
     sum += difference;
   }
+  const { limits } = files.manifest;
   const inputMean = sum / (side * side * 3);
-  const passed = psnrDb >= limits(files).psnrDb && max <= INPUT_MAX && inputMean <= INPUT_MEAN;
+  const passed = psnrDb >= limits.encoder.psnr_db && max <= INPUT_MAX && inputMean <= INPUT_MEAN;
   return { name: image.name, inputMax: max, inputMean, psnrDb, passed };
 }
 
@@ -72,7 +65,7 @@ async function checkPrompt(model, prompt) {
     either += mask[i] || inside ? 1 : 0;
   }
   const iou = either ? both / either : 1;
-  return { iou, passed: iou >= limits(files).iou };
+  return { iou, passed: iou >= files.manifest.limits.mask.iou };
 }
 
 async function readMask(blob) {
