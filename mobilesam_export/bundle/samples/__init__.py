@@ -13,12 +13,12 @@ from pathlib import Path
 
 from mobilesam_export.backends import get_backend
 from mobilesam_export.bundle.contents import Contents
+from mobilesam_export.bundle.staging import CACHES
 from mobilesam_export.contract import FILL
 from mobilesam_export.errors import BackendError
 
 FOLDER = "sample"
 PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
-CACHES = {"__pycache__", "node_modules"}  # beside the sources in a checkout, never in a bundle
 
 
 def write_sample(stage: Path, contents: Contents) -> None:
