@@ -23,7 +23,10 @@ demo: $(READY)
 	$(BIN)/python -m benchmarks.held_out_scene 5 build/demo/scene.png
 	$(BIN)/mobilesam-export segment build/demo/onnx build/demo/scene.png --point 281,414 \
 		--out build/demo/mask.png --overlay build/demo/overlay.png
+	@if command -v npm >/dev/null; then npm install --prefix build/demo/onnx/sample/web --silent \
+		--no-package-lock --no-audit --no-fund --ignore-scripts; fi
 	@echo "Look at build/demo/overlay.png; hand build/demo/coreml to an app developer."
+	@echo "To click on images in a browser: python3 build/demo/onnx/sample/web/serve.py"
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -15,6 +15,7 @@ from mobilesam_export.commands.device_script import device_script_command
 from mobilesam_export.commands.evaluate import evaluate_command
 from mobilesam_export.commands.export import target_command
 from mobilesam_export.commands.inspect import inspect_command
+from mobilesam_export.commands.preview import preview_command
 from mobilesam_export.commands.run import run_command
 from mobilesam_export.commands.segment import segment_command
 from mobilesam_export.commands.targets import targets_command
@@ -44,6 +45,7 @@ for _command in (
     device_script_command,
     evaluate_command,
     inspect_command,
+    preview_command,
     run_command,
     segment_command,
     targets_command,

@@ -1,11 +1,14 @@
 """What several tests share: the seeded model and bundles exported through the installed program."""
 
+import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -16,11 +19,20 @@ from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.target import builtin_targets, load_target
 from tests.cli_runner import warm
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 ROOT = Path(__file__).parents[1]
 PROGRAM = str(Path(sys.executable).with_name("mobilesam-export"))  # as pip installed it
 SIZE = 256  # the smallest: the same code as 1024 at a twentieth of the time
 DEFAULT = ("-c", "seeded", "--image-size", str(SIZE))  # of most exports, after the target
 ALL = "all"  # folder below `shared` in which tests/test_all.py exports every target
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER_FLAGS = (  # no sandbox: root has none; the rest: no connection but to our own servers
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+)
 
 # `make test` runs two processes on two cores: more threads would only wait for each other. The
 # environment is for the programs that tests start.
@@ -153,3 +165,35 @@ def compressed(shared: Path, export: Callable[..., Path]) -> Callable[[str], Pat
     target = shared / "coreml.toml"
     target.write_text(text)
     return lambda name: export("run", str(target), *DEFAULT, "-r", name, "--no-verify")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """A headless Chromium."""
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip(f"no browser on PATH ({', '.join(BROWSERS)}): apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=[*BROWSER_FLAGS])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def node_modules() -> Path:
+    """What `npm install` makes of the web sample's package.json, kept in build/."""
+    wanted = ROOT / "mobilesam_export" / "bundle" / "samples" / "web" / "package.json"
+    folder = ROOT / "build" / "npm" / hashlib.sha256(wanted.read_bytes()).hexdigest()[:16]
+    ready = folder / "ready"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if not ready.exists():
+            if (npm := shutil.which("npm")) is None:
+                pytest.skip("no npm on PATH to get onnxruntime-web with")
+            shutil.copy(wanted, folder)
+            install = [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund"]
+            subprocess.run(install, cwd=folder, check=True, capture_output=True)
+            ready.touch()
+    return folder / "node_modules"

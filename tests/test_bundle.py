@@ -206,6 +206,17 @@ def test_only_our_own_files_are_ever_replaced(tmp_path: Path, found: list[str]) 
         staging.check_replaceable(tmp_path)
 
 
+def test_caches_of_the_samples_tools_do_not_stop_the_next_export(tmp_path: Path) -> None:
+    """Python leaves __pycache__ when the self-test runs, npm node_modules."""
+    for name in ("sample/python/__pycache__/mobilesam.pyc", "sample/web/node_modules/a/b.js"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    staging.check_replaceable(tmp_path)
+    (tmp_path / "sample" / "web" / "mine.js").touch()
+    with pytest.raises(BundleError, match=r"sample/web/mine\.js"):
+        staging.check_replaceable(tmp_path)
+
+
 def test_a_stage_that_is_not_published_is_gone(tmp_path: Path) -> None:
     with staging.staging(tmp_path / "b") as stage:
         (stage / "file").touch()

@@ -19,6 +19,8 @@ from mobilesam_export.errors import BundleError, OutputError, UsageError
 
 MANIFEST = "manifest.json"
 IGNORED = {".DS_Store"}  # what macOS' Finder leaves wherever it looks
+# Folders that tools fill beside the samples' sources, and fill again when they are gone.
+CACHES = {".build", ".gradle", "__pycache__", "node_modules"}
 PROJECT = "mobilesam-export"
 OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)  # of a rename to what is there
 
@@ -56,9 +58,11 @@ def _foreign_files(folder: Path) -> Iterator[str]:
         manifest = json.loads((folder / MANIFEST).read_text())
         known = {MANIFEST, *manifest["files"]} if manifest["tool"] == PROJECT else set()
     for path in folder.rglob("*"):
-        name = path.relative_to(folder).as_posix()
-        if not path.is_dir() and path.name not in IGNORED and name not in known:
-            yield name
+        name = path.relative_to(folder)
+        if path.is_dir() or path.name in IGNORED or CACHES.intersection(name.parent.parts):
+            continue
+        if name.as_posix() not in known:
+            yield name.as_posix()
 
 
 @contextlib.contextmanager
