@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: setup demo check test readme arm bench bench-quality bench-speed wheel clean
+.PHONY: setup demo check test readme arm bench bench-quality bench-speed wheel clean \
+	kotlin-compiler swift-toolchain
 CHECKPOINT ?= demo
 
 setup: $(READY)
@@ -36,6 +37,14 @@ check: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+# What tests of the Kotlin and Swift samples need; without it they are skipped. The chroot: 2.7 GB, root.
+kotlin-compiler: .kotlin/node_modules
+.kotlin/node_modules:
+	npm install --silent --no-save --no-audit --no-fund --prefix .kotlin kotlin-compiler@2.3.20
+
+swift-toolchain:
+	tests/swift/toolchain.sh .swift
 
 # Generated blocks of the READMEs, from benchmarks/results/ and targets/; nothing is measured.
 readme: $(READY)

@@ -69,7 +69,7 @@ class TfliteBackend(Backend):
         return find_partitions(path)
 
     def samples(self, contract: Contract) -> tuple[str, ...]:
-        return ("python",)
+        return ("python", "kotlin")
 
     def device_script(self) -> DeviceScript:
         from mobilesam_export.backends.tflite import android

@@ -1,0 +1,148 @@
+package mobilesam
+
+import kotlin.math.abs
+import kotlin.math.max
+import kotlin.math.min
+
+/** Width and height in pixels. */
+data class ImageSize(val width: Int, val height: Int) {
+    /** The size when the longest side is `side`, rounded half up. */
+    fun resized(side: Int): ImageSize {
+        val factor = side.toDouble() / max(width, height)
+        return ImageSize(
+            max(1, (width * factor + 0.5).toInt()), max(1, (height * factor + 0.5).toInt())
+        )
+    }
+
+    override fun toString() = "$width x $height"
+}
+
+/** Upright pixels, read row by row so that a large image needs no second copy. */
+interface PixelRows {
+    val size: ImageSize
+
+    /** Write row `y` as 0xAARRGGBB into `row`, which holds `size.width` values. */
+    fun read(y: Int, row: IntArray)
+}
+
+/**
+ * The encoder's input: the longest side resized to S, top left, the rest filled.
+ *
+ * @return S x S x 3 bytes RGB, row by row.
+ */
+internal fun encoderInput(image: PixelRows, contract: Contract): ByteArray {
+    val side = contract.side
+    val size = image.size.resized(side)
+    val narrow = resizedRows(image, size.width)
+    val square = ByteArray(3 * side * side) { contract.fill[it % 3].toByte() }
+    val taps = taps(image.size.height, size.height)
+    val line = 3 * size.width
+    for (y in 0 until size.height) {
+        for (i in 0 until line) {
+            square[3 * side * y + i] = taps[y].sum { row -> narrow[row * line + i].toInt() and 255 }
+        }
+    }
+    return square
+}
+
+/** All rows of the image at the new width: height x width x 3 bytes. */
+private fun resizedRows(image: PixelRows, width: Int): ByteArray {
+    val taps = taps(image.size.width, width)
+    val row = IntArray(image.size.width)
+    val result = ByteArray(image.size.height * width * 3)
+    var to = 0
+    for (y in 0 until image.size.height) {
+        image.read(y, row)
+        for (tap in taps) {
+            result[to++] = tap.sum { row[it] shr 16 and 255 }
+            result[to++] = tap.sum { row[it] shr 8 and 255 }
+            result[to++] = tap.sum { row[it] and 255 }
+        }
+    }
+    return result
+}
+
+/** The source pixels of one result pixel, from `first` on, and their weights. */
+private class Taps(val first: Int, val weights: FloatArray) {
+    inline fun sum(value: (Int) -> Int): Byte {
+        var sum = 0.5f // rounds half up
+        for (i in weights.indices) sum += weights[i] * value(first + i)
+        return min(255, sum.toInt()).toByte()
+    }
+}
+
+/**
+ * A bilinear filter that antialiases: a triangle that is as wide as a result pixel where the image
+ * shrinks. Platform filters (FILTER_BITMAP_FLAG) read four neighbours only, and skip the rest.
+ */
+private fun taps(from: Int, to: Int): List<Taps> {
+    val scale = from.toDouble() / to
+    val reach = max(scale, 1.0)
+    return List(to) {
+        val center = (it + 0.5) * scale
+        val first = max(0, (center - reach + 0.5).toInt())
+        val end = min(from, (center + reach + 0.5).toInt())
+        val weights = DoubleArray(end - first) { i ->
+            max(0.0, 1 - abs((first + i + 0.5 - center) / reach))
+        }
+        val total = weights.sum()
+        Taps(first, FloatArray(weights.size) { i -> (weights[i] / total).toFloat() })
+    }
+}
+
+/**
+ * Low-resolution logits to a mask of the image's size: bilinear to S x S, without the padding, on to
+ * the image's size, and only then thresholded at 0. Thresholding first gives jagged edges.
+ */
+internal fun upscaled(logits: FloatArray, size: ImageSize, contract: Contract): BooleanArray {
+    val side = contract.side
+    val inner = size.resized(side)
+    val low = contract.maskSide
+    val full = bilinear(logits, low, low, side, side)
+    val mask = BooleanArray(size.width * size.height)
+    val columns = places(inner.width, size.width)
+    val rows = places(inner.height, size.height)
+    val line = FloatArray(inner.width)
+    for (y in 0 until size.height) {
+        rows.mix(y, side, full, line)
+        for (x in 0 until size.width) mask[y * size.width + x] = columns.at(x, line) > 0
+    }
+    return mask
+}
+
+private fun bilinear(values: FloatArray, width: Int, height: Int, toWidth: Int, toHeight: Int): FloatArray {
+    val columns = places(width, toWidth)
+    val rows = places(height, toHeight)
+    val line = FloatArray(width)
+    val result = FloatArray(toWidth * toHeight)
+    for (y in 0 until toHeight) {
+        rows.mix(y, width, values, line)
+        for (x in 0 until toWidth) result[y * toWidth + x] = columns.at(x, line)
+    }
+    return result
+}
+
+/** For each result pixel, its two neighbours `low` and `high` and how near it is to the second. */
+private class Places(val low: IntArray, val high: IntArray, val part: FloatArray) {
+    fun at(index: Int, line: FloatArray): Float {
+        val first = line[low[index]]
+        return first + (line[high[index]] - first) * part[index]
+    }
+
+    /** Row `index` of the result, from an image whose rows are `stride` long, into `line`. */
+    fun mix(index: Int, stride: Int, values: FloatArray, line: FloatArray) {
+        val top = low[index] * stride
+        val bottom = high[index] * stride
+        for (x in line.indices) {
+            line[x] = values[top + x] + (values[bottom + x] - values[top + x]) * part[index]
+        }
+    }
+}
+
+/** Centers of pixels correspond (align_corners=False), as in PyTorch's interpolate. */
+private fun places(from: Int, to: Int): Places {
+    val scale = from.toFloat() / to
+    val exact = FloatArray(to) { ((it + 0.5f) * scale - 0.5f).coerceIn(0f, from - 1f) }
+    val low = IntArray(to) { exact[it].toInt() }
+    return Places(low, IntArray(to) { min(low[it] + 1, from - 1) }, FloatArray(to) { exact[it] - low[it] })
+}

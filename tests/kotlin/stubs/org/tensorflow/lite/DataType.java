@@ -1,0 +1,3 @@
+package org.tensorflow.lite;
+
+public enum DataType { FLOAT32, UINT8 }
