@@ -13,6 +13,7 @@ from typing import Any
 from mobilesam_export.backends import get_backend
 from mobilesam_export.bundle.contents import Contents
 from mobilesam_export.bundle.load import load_graph, load_predictor
+from mobilesam_export.bundle.procedure import limits, procedure
 from mobilesam_export.bundle.staging import MANIFEST, PROJECT
 from mobilesam_export.checkpoint.provenance import Provenance
 from mobilesam_export.contract import Contract
@@ -23,7 +24,9 @@ from mobilesam_export.session import Session
 from mobilesam_export.target import GRAPHS, GraphForm, Recipe, Tolerance
 from mobilesam_export.verification.status import Status
 
-SCHEMA_VERSION = 2  # 2: words of `form`, exceptions as module paths, range folding
+# 2: words of `form`, exceptions as module paths, range folding, golden of two images, limits and
+# procedure as data.
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,9 @@ def _as_dict(contents: Contents) -> dict[str, Any]:
             "form": asdict(contract.form),
             "encoder": asdict(contract.encoder),
             "decoder": asdict(contract.decoder),
+            **procedure(contract),
         },
+        "limits": limits(contents.recipe.tolerance),
         "checkpoint": asdict(provenance),
         "license": provenance.license,
         "range_folding": dict(contents.exponents),
