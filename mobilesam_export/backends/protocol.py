@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mobilesam_export.backends.conversion import Conversion, Settings
 from mobilesam_export.backends.device import DeviceScript
-from mobilesam_export.contract import GraphSpec
+from mobilesam_export.contract import Contract, GraphSpec
 from mobilesam_export.inspection.graph import GraphDescription, Partitions
 from mobilesam_export.session import Session
 from mobilesam_export.target import GraphForm, Recipe
@@ -149,6 +149,10 @@ class Backend(Protocol):
     def device_script(self) -> DeviceScript | None:
         """How files are timed on a real device; None if there is no script for that."""
         return None
+
+    def samples(self, contract: Contract) -> tuple[str, ...]:
+        """Sample apps for bundles with this contract: folders in `bundle/samples/`."""
+        return ()
 
     def templates(self) -> Path:
         """Folder of the texts for a bundle's README, by form: PROMPT-LAYOUT.md or PROMPT.md.

@@ -1,0 +1,98 @@
+"""Sample apps of a bundle: one folder per platform here, written into the bundle's `sample/`.
+
+A sample reads what it can from `manifest.json` at run time. What a compiler has to know is a
+placeholder in its text, such as `{{side}}`; `placeholders` lists them.
+"""
+
+import contextlib
+import re
+from collections.abc import Mapping
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from mobilesam_export.backends import get_backend
+from mobilesam_export.bundle.contents import Contents
+from mobilesam_export.contract import FILL
+from mobilesam_export.errors import BackendError
+
+FOLDER = "sample"
+PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
+CACHES = {"__pycache__", "node_modules"}  # beside the sources in a checkout, never in a bundle
+
+
+def write_sample(stage: Path, contents: Contents) -> None:
+    """Write the samples that the backend names for this contract into `stage`/sample.
+
+    Args:
+        stage: folder of the bundle; without a sample nothing is written to it.
+        contents: of the bundle.
+
+    Raises:
+        BackendError: there is no sample of a name, or it has an unknown placeholder.
+    """
+    values = placeholders(contents)
+    root = resources.files(__name__)
+    for name in get_backend(contents.target.backend).samples(contents.contract):
+        source = root / name
+        if not source.is_dir():
+            raise BackendError(f"backend {contents.target.backend!r} names no sample: {name!r}")
+        _copy(source, stage / FOLDER / name, values)
+
+
+def placeholders(contents: Contents) -> Mapping[str, str]:
+    """What a `{{name}}` in a sample's text stands for.
+
+    Returns:
+        `side`: S of the square input, in pixels. `slots`: N of the decoder. `mask_side`: S/4.
+        `embedding_side`: S/16. `fill_red`, `fill_green`, `fill_blue`: bytes of the padding.
+        `image_dtype`: of the encoder's input. `encoder`, `decoder`: names of the files. `target`,
+        `recipe`, `version`: what wrote them.
+    """
+    contract, suffix = contents.contract, get_backend(contents.target.backend).suffix
+    side = contract.image_size
+    red, green, blue = FILL
+    values = {
+        "side": side,
+        "slots": contract.points,
+        "mask_side": side // 4,
+        "embedding_side": side // 16,
+        "fill_red": red,
+        "fill_green": green,
+        "fill_blue": blue,
+        "image_dtype": contract.encoder.inputs[0].dtype,
+        "encoder": f"encoder{suffix}",
+        "decoder": f"decoder{suffix}",
+        "target": contents.target.name,
+        "recipe": contents.recipe_name,
+        "version": contents.versions["mobilesam-export"],
+    }
+    return {name: str(value) for name, value in values.items()}
+
+
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """Replace every `{{name}}`.
+
+    Raises:
+        BackendError: a name is not among `values`.
+    """
+    if unknown := sorted({*PLACEHOLDER.findall(text)} - {*values}):
+        raise BackendError(
+            f"a sample has the placeholder {{{{{unknown[0]}}}}}; known: {', '.join(sorted(values))}"
+        )
+    return PLACEHOLDER.sub(lambda match: values[match[1]], text)
+
+
+def _copy(source: Traversable, target: Path, values: Mapping[str, str]) -> None:
+    """A folder with all that is below it; files that are not UTF-8 text as they are."""
+    target.mkdir(parents=True, exist_ok=True)
+    for item in source.iterdir():
+        path = target / item.name
+        if item.is_dir():
+            if item.name not in CACHES:
+                _copy(item, path, values)
+            continue
+        content = item.read_bytes()
+        with contextlib.suppress(UnicodeDecodeError):  # an image or an archive
+            content = fill(content.decode("utf-8"), values).encode("utf-8")
+        path.write_bytes(content)

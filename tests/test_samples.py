@@ -1,0 +1,37 @@
+"""Sample apps come into a bundle whole, with their placeholders filled."""
+
+from pathlib import Path
+
+import pytest
+
+from mobilesam_export.bundle import samples
+from mobilesam_export.errors import BackendError
+
+VALUES = {"side": "1024", "slots": "6"}
+
+
+def test_placeholders_are_filled() -> None:
+    assert samples.fill("let side = {{side}}, n = {{slots}}", VALUES) == "let side = 1024, n = 6"
+
+
+@pytest.mark.parametrize("text", ["{ {side} }", "{{ side }}", "f({})", "${side}"])
+def test_other_braces_stay(text: str) -> None:
+    assert samples.fill(text, VALUES) == text
+
+
+def test_an_unknown_placeholder_is_named() -> None:
+    with pytest.raises(BackendError, match=r"\{\{sides\}\}; known: side, slots"):
+        samples.fill("{{sides}}", VALUES)
+
+
+def test_folders_are_copied_whole_and_binary_files_as_they_are(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    (source / "a" / "b").mkdir(parents=True)
+    (source / "__pycache__").mkdir()
+    (source / "__pycache__" / "x.pyc").write_bytes(b"x")
+    (source / "a" / "b" / "Code.kt").write_text("val side = {{side}} // é")
+    (source / "icon.png").write_bytes(b"\xff{{side}}")
+    samples._copy(source, target, VALUES)
+    assert (target / "a" / "b" / "Code.kt").read_text() == "val side = 1024 // é"
+    assert (target / "icon.png").read_bytes() == b"\xff{{side}}"
+    assert not (target / "__pycache__").exists()
