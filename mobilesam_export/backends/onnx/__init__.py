@@ -9,7 +9,7 @@ from mobilesam_export import packages
 from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.backends.onnx import settings
 from mobilesam_export.backends.protocol import Backend
-from mobilesam_export.contract import GraphSpec
+from mobilesam_export.contract import Contract, GraphSpec
 from mobilesam_export.inspection.graph import GraphDescription
 from mobilesam_export.session import Session
 from mobilesam_export.target import GraphForm, Recipe
@@ -62,6 +62,9 @@ class OnnxBackend(Backend):
         from mobilesam_export.backends.onnx.describe import describe_onnx
 
         return describe_onnx(path)
+
+    def samples(self, contract: Contract) -> tuple[str, ...]:
+        return () if contract.dynamic else ("python", "web")
 
 
 backend = OnnxBackend()

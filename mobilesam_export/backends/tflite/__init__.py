@@ -10,7 +10,7 @@ from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.backends.device import DeviceScript
 from mobilesam_export.backends.protocol import Backend
 from mobilesam_export.backends.tflite import settings
-from mobilesam_export.contract import GraphSpec
+from mobilesam_export.contract import Contract, GraphSpec
 from mobilesam_export.inspection.graph import GraphDescription, Partitions
 from mobilesam_export.session import Session
 from mobilesam_export.target import GraphForm, Recipe
@@ -66,6 +66,9 @@ class TfliteBackend(Backend):
         from mobilesam_export.backends.tflite.xnnpack import find_partitions
 
         return find_partitions(path)
+
+    def samples(self, contract: Contract) -> tuple[str, ...]:
+        return ("python",)
 
     def device_script(self) -> DeviceScript:
         from mobilesam_export.backends.tflite import android
