@@ -1,0 +1,219 @@
+// The worker behind mobilesam.js: loads the model, decodes images, runs encoder and decoder.
+
+import { MobileSAMError } from "./errors.js";
+import { BundleFiles } from "./files.js";
+import * as geometry from "./geometry.js";
+import { checkGolden } from "./golden.js";
+
+const DISPLAY = 2048; // pixels of the longest side of what is shown
+const THREADS = 4; // more do not help the encoder
+const SETTINGS = { imageOrientation: "from-image", colorSpaceConversion: "none" };
+
+class Model {
+  /** Download both files and load them on a device. */
+  static async open(files, runtime, device) {
+    const model = new Model();
+    const { contract } = files.manifest;
+    Object.assign(model, { files, device, side: contract.image_size, slots: contract.points });
+    model.ort = await loadRuntime(runtime, device);
+    const names = ["encoder.onnx", "decoder.onnx"];
+    const total = names.reduce((sum, name) => sum + (files.entries[name]?.bytes ?? 0), 0);
+    let before = 0;
+    for (const name of names) {
+      const report = (loaded) => progress("Downloading the model", before + loaded, total);
+      const bytes = await files.read(name, report);
+      before += bytes.length;
+      progress("Loading the model", before, total);
+      model[name.split(".")[0]] = await model.session(name, bytes);
+    }
+    return model;
+  }
+
+  async session(name, bytes) {
+    try {
+      return await this.ort.InferenceSession.create(bytes, { executionProviders: [this.device] });
+    } catch (error) {
+      const text = `ONNX Runtime cannot load ${name}: ${firstLine(error)}`;
+      throw new MobileSAMError("runtime", text);
+    }
+  }
+
+  async setImage(image) {
+    const start = performance.now();
+    const bitmap = await decode(image);
+    const { width, height } = bitmap;
+    await this.encode(this.preprocess(bitmap));
+    this.image?.close();
+    Object.assign(this, { image: bitmap, width, height });
+    const ms = performance.now() - start;
+    const shown = await createImageBitmap(bitmap, displaySize(width, height));
+    return { width, height, bitmap: shown, ms };
+  }
+
+  preprocess(bitmap) {
+    return geometry.preprocess(readPixels(bitmap), bitmap.width, bitmap.height, this.side);
+  }
+
+  async encode(pixels) {
+    const image = new this.ort.Tensor("uint8", pixels, [1, this.side, this.side, 3]);
+    const outputs = await this.encoder.run({ image });
+    this.embeddings?.dispose();
+    this.embeddings = outputs.image_embeddings;
+  }
+
+  async segment(prompt) {
+    if (!this.embeddings) throw new MobileSAMError("no-image", "Choose an image first.");
+    const start = performance.now();
+    const { width, height, side } = this;
+    const { logits, score } = await this.decode(prompt);
+    const mask = geometry.upscaledMask(logits, width, height, side);
+    const bitmap = await maskBitmap(mask, width, height);
+    return { mask, width, height, score, logits, bitmap, ms: performance.now() - start };
+  }
+
+  async decode(prompt) {
+    const { ort, side, slots } = this;
+    const { coords, labels } = geometry.slots(prompt, this.width, this.height, side, slots);
+    const quarter = side / 4;
+    const earlier = prompt.previousMask ?? new Float32Array(quarter * quarter);
+    if (earlier.length !== quarter * quarter) {
+      throw new MobileSAMError("bad-prompt", `previousMask has ${earlier.length} values.`);
+    }
+    const outputs = await this.decoder.run({
+      image_embeddings: this.embeddings,
+      point_coords: new ort.Tensor("float32", coords, [1, slots, 2]),
+      point_labels: new ort.Tensor("float32", labels, [1, slots]),
+      mask_input: new ort.Tensor("float32", earlier, [1, 1, quarter, quarter]),
+      has_mask_input: new ort.Tensor("float32", [prompt.previousMask ? 1 : 0], [1]),
+    });
+    const scores = outputs.iou_predictions.data;
+    const index = geometry.chosenMask(prompt, scores);
+    const area = quarter * quarter;
+    const logits = outputs.low_res_masks.data.slice(index * area, (index + 1) * area);
+    return { logits, score: scores[index] };
+  }
+
+  async toPng(mask, kind) {
+    if (!this.image) throw new MobileSAMError("no-image", "Choose an image first.");
+    const { width, height } = this;
+    const rgba = kind === "cutout" ? readPixels(this.image) : new Uint8ClampedArray(mask.length * 4);
+    for (let i = 0; i < mask.length; i++) {
+      if (kind === "cutout") rgba[i * 4 + 3] = mask[i] * 255;
+      else rgba.fill(mask[i] * 255, i * 4, i * 4 + 3).fill(255, i * 4 + 3, i * 4 + 4);
+    }
+    const canvas = new OffscreenCanvas(width, height);
+    canvas.getContext("2d").putImageData(new ImageData(rgba, width, height), 0, 0);
+    return canvas.convertToBlob({ type: "image/png" });
+  }
+}
+
+/** onnxruntime-web's module for a device; with threads where the page is isolated. */
+async function loadRuntime(base, device) {
+  try {
+    const ort = await import(`${base}ort.${device}.min.mjs`);
+    ort.env.wasm.wasmPaths = base;
+    ort.env.wasm.numThreads = threads();
+    return ort;
+  } catch (error) {
+    const text = `onnxruntime-web cannot be loaded from ${base}: ${firstLine(error)}`;
+    throw new MobileSAMError("missing-file", `${text} (offline? run npm install beside the page)`);
+  }
+}
+
+const threads = () =>
+  globalThis.crossOriginIsolated ? Math.min(THREADS, navigator.hardwareConcurrency) : 1;
+
+/** WebGPU where there is a real GPU that answers golden rightly, if "auto"; otherwise wasm. */
+async function openOnBest(files, runtime, device) {
+  if (device !== "auto") return Model.open(files, runtime, device);
+  const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
+  if (adapter && !adapter.info?.isFallbackAdapter) {
+    try {
+      const model = await Model.open(files, runtime, "webgpu");
+      progress("Checking the GPU", 1, 1);
+      const checks = await checkGolden(model, 1);
+      model.embeddings = null;
+      if (checks.every((check) => check.passed)) return model;
+    } catch (error) {
+      if (error.code === "damaged-file") throw error;
+    }
+  }
+  return Model.open(files, runtime, "wasm");
+}
+
+async function decode(image) {
+  if (image instanceof ImageBitmap) return image;
+  try {
+    return await createImageBitmap(image, SETTINGS);
+  } catch {
+    const text = "That is not an image that this browser can read: use a JPEG, PNG or WebP.";
+    throw new MobileSAMError("bad-image", text);
+  }
+}
+
+/** RGBA; transparent pixels on white, as a viewer shows them. */
+function readPixels(bitmap) {
+  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.fillStyle = "white";
+  context.fillRect(0, 0, bitmap.width, bitmap.height);
+  context.drawImage(bitmap, 0, 0);
+  return context.getImageData(0, 0, bitmap.width, bitmap.height).data;
+}
+
+function displaySize(width, height) {
+  const factor = Math.min(1, DISPLAY / Math.max(width, height));
+  return {
+    resizeWidth: Math.max(1, Math.round(width * factor)),
+    resizeHeight: Math.max(1, Math.round(height * factor)),
+  };
+}
+
+async function maskBitmap(mask, width, height) {
+  const { resizeWidth: columns, resizeHeight: rows } = displaySize(width, height);
+  const image = new ImageData(columns, rows);
+  const values = new Uint32Array(image.data.buffer);
+  for (let y = 0, i = 0; y < rows; y++) {
+    const row = Math.floor(((y + 0.5) * height) / rows) * width;
+    for (let x = 0; x < columns; x++, i++) {
+      if (mask[row + Math.floor(((x + 0.5) * width) / columns)]) values[i] = 0xffffffff;
+    }
+  }
+  return createImageBitmap(image);
+}
+
+const firstLine = (error) => String(error?.message ?? error).split("\n")[0];
+const progress = (text, loaded, total) => postMessage({ progress: { text, loaded, total } });
+
+let model = null;
+
+const methods = {
+  async load(root, runtime, device) {
+    const files = await BundleFiles.open(root);
+    model = await openOnBest(files, runtime, device);
+    const { target, recipe } = files.manifest;
+    const slots = model.slots;
+    return { device: model.device, threads: threads(), target, recipe: recipe.name, slots };
+  },
+  setImage: (image) => model.setImage(image),
+  segment: (prompt) => model.segment(prompt),
+  toPng: (mask, kind) => model.toPng(mask, kind),
+  selfTest: () => checkGolden(model),
+};
+
+async function answer({ id, method, args }) {
+  try {
+    const result = await methods[method](...args);
+    const { mask, logits, bitmap } = result ?? {};
+    const moved = [mask?.buffer, logits?.buffer, bitmap].filter(Boolean);
+    postMessage({ id, result }, moved);
+  } catch (error) {
+    const { code = "runtime" } = error;
+    postMessage({ id, error: { code, message: firstLine(error) } });
+  }
+}
+
+let queue = Promise.resolve();
+onmessage = ({ data }) => {
+  queue = queue.then(() => answer(data));
+};
