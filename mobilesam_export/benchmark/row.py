@@ -18,6 +18,8 @@ class Row:
         device: "cpu", "cuda", "all", ... of the backend; "android" or "apple" if imported.
         component: see `subject`.
         machine: the device's name where it is not the machine that the file is about.
+        delegate: what computed the ops on that device; "" where its log does not say.
+        threads: CPU threads of a run on that device; 0 where its log does not say.
         load_ms: to make the file ready, once per fresh session; only encoder and decoder.
         cold_ms: the first run after each.
         warmup_ms: rounds that count for nothing.
@@ -32,6 +34,8 @@ class Row:
     device: str
     component: str
     machine: str = ""
+    delegate: str = ""
+    threads: int = 0
     load_ms: tuple[float, ...] = ()
     cold_ms: tuple[float, ...] = ()
     warmup_ms: tuple[float, ...] = ()
