@@ -57,7 +57,7 @@ def test_benchmark_models_log_is_read(tmp_path: Path) -> None:
     encoder, gpu, decoder = import_rows(written(tmp_path, ANDROID))
     assert (encoder.subject, encoder.device) == ("tflite-float32", "android-cpu")
     assert encoder.machine == "Google Pixel 8, zuma"
-    assert encoder.runtime.endswith("300 of 300 ops by TfLiteXNNPackDelegate")
+    assert encoder.delegate == "300 of 300 ops by TfLiteXNNPackDelegate"
     assert encoder.latency is not None
     assert (encoder.latency.rounds, encoder.latency.median_ms) == (100, 239.807)
     assert (encoder.latency.min_ms, encoder.latency.p90_ms) == (238.588, None)
@@ -114,7 +114,7 @@ def test_results_of_devices_share_one_table_and_a_budget(tmp_path: Path) -> None
     arguments = ["benchmark", "--import", "android.txt", "--import", "results.txt"]
     result = warm(tmp_path, [*arguments, "--budget", "pixel.toml"])
     assert result.code == 0, result.stderr
-    assert "android-cpu, Google Pixel 8, zuma" in result.stdout
+    assert "android-cpu, 300 of 300 ops by TfLiteXNNPackDelegate, Google Pixel 8" in result.stdout
     assert "apple-cpu+ne, Apple M3" in result.stdout
     assert "pass" in result.stdout
     found = json.loads(warm(tmp_path, [*arguments, "--json"]).stdout)
@@ -148,7 +148,7 @@ def test_the_android_script_runs_against_a_made_up_adb(onnx_bundle: Path, tmp_pa
         "*) :;; esac\n"
     )
     (bin_folder / "adb").chmod(0o755)
-    subject = {"SUBJECT": "tflite-float32"}
+    subject = {"QUOTED_SUBJECT": "tflite-float32"}
     fill_template(android.TEMPLATES / "run.sh", subject, tmp_path / "run.sh")
     for name in ("encoder.tflite", "decoder.tflite", "benchmark_model"):
         (tmp_path / name).write_bytes(b"")
@@ -166,7 +166,8 @@ def test_the_android_script_runs_against_a_made_up_adb(onnx_bundle: Path, tmp_pa
         ("decoder", "android-cpu"),
         ("decoder", "android-gpu"),
     ]
-    assert all(r.latency and r.latency.median_ms == 239.807 for r in rows)
+    assert [r.latency and r.latency.median_ms for r in rows] == [239.807, None, 239.807, None]
+    assert {(r.machine, r.threads) for r in rows} == {("Pixel Pixel, Pixel", 4)}
 
 
 def test_a_bundle_that_no_device_times_this_way_is_refused(

@@ -7,6 +7,7 @@ log between lines of ours that begin with "# ".
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from mobilesam_export.contract import Contract
 from mobilesam_export.target import Tolerance
@@ -41,6 +42,7 @@ class DeviceTiming:
         component: "encoder" or "decoder".
         device: platform and processor, for instance "android-gpu".
         runtime: what ran the file.
+        delegate: what computed its ops, in the log's words; "" where the log does not say.
         load_ms: to make the file ready, once per fresh session.
         cold_ms: the first run after each.
         times_ms: runs that count, in order; empty where the tool prints figures only.
@@ -58,6 +60,7 @@ class DeviceTiming:
     figures: tuple[int, float, float | None] | None = None
     answers: str = "not checked"
     unverified: str = ""
+    delegate: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,15 @@ class DeviceScript:
     platform: str
     write: Callable[[DeviceSubject, Path], None]
     read: Callable[[Sequence[str]], Iterator[DeviceTiming]]
+
+
+def subject_values(subject: DeviceSubject) -> dict[str, str]:
+    """The bundle's name for a template: SUBJECT for texts, QUOTED_SUBJECT for a shell.
+
+    A folder may have any name; control characters become spaces, so that it stays one line.
+    """
+    name = "".join(char if char.isprintable() else " " for char in subject.name)
+    return {"QUOTED_SUBJECT": quote(name), "SUBJECT": name}
 
 
 def fill_template(template: Path, values: Mapping[str, str], path: Path) -> None:

@@ -5,15 +5,18 @@ reads the log; here are the lines that all of them have.
 """
 
 import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mobilesam_export.backends import backend_names, get_backend
 from mobilesam_export.backends.device import DeviceScript, DeviceTiming
 from mobilesam_export.benchmark.row import Row, row_latency
 from mobilesam_export.benchmark.statistics import Latency
-from mobilesam_export.errors import MeasurementError
+from mobilesam_export.errors import MeasurementError, first_line
 
 FIRST_LINE = "# mobilesam-export device results 1"
+HEAD = re.compile(r"^# (platform|subject|device|threads): (.+)$", re.MULTILINE)
 
 
 def import_rows(path: Path) -> list[Row]:
@@ -30,15 +33,42 @@ def import_rows(path: Path) -> list[Row]:
         raise MeasurementError(
             f"{path} has no results of a device script: its first line is not {FIRST_LINE!r}"
         )
-    head = dict(re.findall(r"^# (platform|subject|device): (.+)$", "\n".join(lines), re.MULTILINE))
-    script = device_scripts().get(head.get("platform", ""))
-    if script is None or "subject" not in head:
-        raise MeasurementError(f"{path} is damaged: it names no platform or no subject")
-    machine = head.get("device", "unknown")
-    rows = [_row(timing, head["subject"], machine) for timing in script.read(lines)]
+    rows = [row for block in _blocks(lines) for row in _block_rows(path, block)]
     if not rows:
         raise MeasurementError(f"{path} has no measurement in it; run the device script again")
     return rows
+
+
+def _blocks(lines: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The runs of a device script in a file: results of several devices may be joined into one."""
+    starts = [index for index, line in enumerate(lines) if line.strip() == FIRST_LINE]
+    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
+        yield lines[start:end]
+
+
+def _block_rows(path: Path, lines: Sequence[str]) -> Iterator[Row]:
+    """Rows of one run.
+
+    Raises:
+        MeasurementError: no head, two heads, or a log that is not the tool's.
+    """
+    found = HEAD.findall("\n".join(lines))
+    head = dict(found)
+    if len(head) < len(found):
+        raise MeasurementError(
+            f"{path} is damaged: it names two devices in one run; put the line {FIRST_LINE!r} "
+            "before each, or import them as two files"
+        )
+    script = device_scripts().get(head.get("platform", ""))
+    if script is None or "subject" not in head:
+        raise MeasurementError(f"{path} is damaged: it names no platform or no subject")
+    threads = head.get("threads", "")
+    try:
+        for timing in script.read(lines):
+            row = _row(timing, head["subject"], head.get("device", "unknown"))
+            yield replace(row, threads=int(threads) if threads.isdecimal() else 0)
+    except ValueError as exc:
+        raise MeasurementError(f"{path} is damaged: {first_line(exc)}") from exc
 
 
 def device_scripts() -> dict[str, DeviceScript]:
@@ -58,6 +88,7 @@ def _row(timing: DeviceTiming, subject: str, machine: str) -> Row:
         device=timing.device,
         component=timing.component,
         machine=machine,
+        delegate=timing.delegate,
         load_ms=timing.load_ms,
         cold_ms=timing.cold_ms,
         times_ms=timing.times_ms,

@@ -18,6 +18,8 @@ class Row:
         device: "cpu", "cuda", "all", ... of the backend; "android" or "apple" if imported.
         component: see `subject`.
         machine: the device's name if it is another machine than the report's.
+        delegate: what computed the ops on that device; "" where its log does not say.
+        threads: CPU threads of a run on that device; 0 where its log does not say.
         load_ms: load time of each fresh session; only encoder and decoder.
         cold_ms: first run after each load.
         warmup_ms: warm-up rounds, not counted.
@@ -32,6 +34,8 @@ class Row:
     device: str
     component: str
     machine: str = ""
+    delegate: str = ""
+    threads: int = 0
     load_ms: tuple[float, ...] = ()
     cold_ms: tuple[float, ...] = ()
     warmup_ms: tuple[float, ...] = ()

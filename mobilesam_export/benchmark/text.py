@@ -37,7 +37,18 @@ def as_markdown(results: Results) -> str:
 
 
 def headline(results: Results) -> str:
-    """The machine and how it was used, in one line."""
+    """The machines and how they were used, in one line each: this one first, then devices."""
+    rows = results.rows
+    local = [] if rows and all(row.machine for row in rows) else [_this_machine(results)]
+    devices = dict.fromkeys((row.machine, row.threads) for row in rows if row.machine)
+    return "\n".join([*local, *(_device(name, threads) for name, threads in devices)])
+
+
+def _device(name: str, threads: int) -> str:
+    return f"imported: {name}; {threads} threads for each run" if threads else f"imported: {name}"
+
+
+def _this_machine(results: Results) -> str:
     machine = results.machine
     partial = "PARTIAL, it was interrupted. " if results.partial else ""
     gpu = f", {machine.gpu}" if machine.gpu else ""
@@ -61,7 +72,7 @@ def latency_table(rows: Sequence[Row]) -> Table:
 
 
 def _latency_cells(row: Row) -> list[str]:
-    device = f"{row.device}, {row.machine}" if row.machine else row.device
+    device = ", ".join(part for part in (row.device, row.delegate, row.machine) if part)
     figures = row.latency
     cells = [row.subject, device, row.component]
     if figures is None:

@@ -5,7 +5,12 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mobilesam_export.backends.device import DeviceSubject, DeviceTiming, fill_template
+from mobilesam_export.backends.device import (
+    DeviceSubject,
+    DeviceTiming,
+    fill_template,
+    subject_values,
+)
 from mobilesam_export.target import GRAPHS
 
 TEMPLATES = Path(__file__).with_name("device")
@@ -23,7 +28,7 @@ def write(subject: DeviceSubject, folder: Path) -> None:
     """Swift package, script, README and golden vectors; see `DeviceScript`."""
     ios, macos = SYSTEMS[str(subject.convert["minimum_deployment_target"])]
     values = {
-        "SUBJECT": subject.name,
+        **subject_values(subject),
         "IOS": ios,
         "MACOS": macos,
         "SIDE": str(subject.contract.image_size),
@@ -58,7 +63,7 @@ def read(lines: Sequence[str]) -> Iterator[DeviceTiming]:
             if found := pattern.search(line):
                 current[name] = " ".join(found.groups())
     for (component, units), seen in cases.items():
-        times = tuple(float(v) * 1e3 for v in seen.get("values", "").split(",") if v.strip())
+        times = tuple(value * 1e3 for value in _seconds(seen.get("values", "")))
         load, _, cold = seen.get("cold", "").partition(" ")
         yield DeviceTiming(
             component=component,
@@ -70,3 +75,18 @@ def read(lines: Sequence[str]) -> Iterator[DeviceTiming]:
             answers=seen.get("answers", "not checked").removeprefix("wrong: "),
             unverified="" if times else "the test measured nothing; see its log",
         )
+
+
+def _seconds(values: str) -> Iterator[float]:
+    """XCTest's list of seconds, "0.019000, 0.018000", or with decimal commas, "0,019000, 0,018000".
+
+    Raises:
+        ValueError: it is no such list.
+    """
+    for value in values.split(", "):
+        if not value.strip():
+            continue
+        try:
+            yield float(value.strip().replace(",", "."))
+        except ValueError as exc:
+            raise ValueError(f"{value!r} in the values of XCTest is no number") from exc

@@ -21,8 +21,8 @@ from mobilesam_export.graphs import Graph
 from mobilesam_export.quiet import quiet
 from mobilesam_export.target import Recipe
 
-IR_VERSION = 10  # what ONNX Runtime 1.18 and newer read
-IR_OF_OPSET = {23: 11}  # ONNX Runtime 1.23 and newer
+IR_VERSION = 9  # ONNX 1.15's, which has opset 20; ONNX Runtime 1.17 and newer read it
+IR_OF_OPSET = {21: 10, 22: 10, 23: 11}  # of the ONNX releases with these opsets
 
 # SAM's post-processing: to S x S, crop the padding, to the image's size. `{side}` is S.
 UPSCALE = """

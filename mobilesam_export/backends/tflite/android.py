@@ -5,20 +5,40 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mobilesam_export.backends.device import DeviceSubject, DeviceTiming, fill_template
+from mobilesam_export.backends.device import (
+    DeviceSubject,
+    DeviceTiming,
+    fill_template,
+    subject_values,
+)
 from mobilesam_export.target import GRAPHS
 
 TEMPLATES = Path(__file__).with_name("device")
 NUMBER = r"([\d.]+(?:e[+-]?\d+)?)"
 COUNT = re.compile(rf"count=(\d+) .*?(?:min={NUMBER} .*?)?median={NUMBER}")
-START = re.compile(rf"Inference timings in us: Init: {NUMBER}, First inference: {NUMBER}")
-DELEGATED = re.compile(r"Replacing (\d+) out of (\d+) node\(s\) with delegate \((\w+)\)")
+# TFLite's summary, and that of LiteRT 2.x.
+INIT = re.compile(
+    r"Inference timings in us: Init: (?P<us>[\d.e+]+)|Model initialization: +(?P<ms>[\d.e+]+) ms"
+)
+FIRST = re.compile(r"First inference: (?P<us>[\d.e+]+)|Warmup \(first\): +(?P<ms>[\d.e+]+) ms")
+REPLACED = re.compile(r"Replacing (\d+) out of (\d+) node\(s\) with delegate \((\w+)\)")
+CPU_DELEGATE = "xnnpack"  # in the name of the delegate that runs on the CPU
+ALL_ON_GPU = "will be completely executed by the delegate"
+NOT_ON_GPU = re.compile(
+    r"^.*(?:will not be executed by the delegate|will be partially executed"
+    r"|\b0 GPU delegate kernels"
+    r"|[Ff]ailed to (?:apply|load|register|create) .*(?:delegate|accelerator)"
+    r"|accelerator.* (?:not|cannot be|could not be) (?:loaded|registered)).*$",
+    re.MULTILINE,
+)
+ERROR = re.compile("ERROR|[Ff]ailed|error:|CANNOT LINK")
+MOST_SHOWN = 200  # characters of a line of the log
 SECTION = "# section: "
 
 
 def write(subject: DeviceSubject, folder: Path) -> None:
     """Script, README and files; see `DeviceScript`."""
-    values = {"SUBJECT": subject.name}
+    values = subject_values(subject)
     for name in ("run.sh", "README.md"):
         fill_template(TEMPLATES / name, values, folder / name)
     for graph in GRAPHS:
@@ -36,31 +56,65 @@ def read(lines: Sequence[str]) -> Iterator[DeviceTiming]:
 
 def _section(log: str, component: str, place: str) -> DeviceTiming:
     """One run of benchmark_model: the first count is of the warm-up, the last of what counts."""
-    counts, start, delegated = COUNT.findall(log), START.search(log), DELEGATED.search(log)
-    runtime = "LiteRT benchmark_model"
-    if delegated:
-        done, of, delegate = delegated.groups()
-        runtime += f", {done} of {of} ops by {delegate}"
-    figures, reason = None, ""
-    if len(counts) < 2 or start is None:
-        reason = _first_error(log) or "benchmark_model printed no median; use a newer one"
-    else:
+    counts, init, first = COUNT.findall(log), INIT.search(log), FIRST.search(log)
+    figures, reason = None, gpu_fault(log) if place == "gpu" else ""
+    if len(counts) < 2:
+        reason = _failure(log)
+    elif not reason:
         rounds, least, median = counts[-1]
         figures = (int(rounds), _ms(median), _ms(least) if least else None)
     return DeviceTiming(
         component=component,
         device=f"android-{place}",
-        runtime=runtime,
-        load_ms=(_ms(start[1]),) if start else (),
-        cold_ms=(_ms(start[2]),) if start else (),
+        runtime="LiteRT benchmark_model",
+        load_ms=_start_ms(init),
+        cold_ms=_start_ms(first),
         figures=figures,
         unverified=reason,
+        delegate=_delegates(log),
     )
 
 
-def _first_error(log: str) -> str:
-    found = re.search(r"^.*(?:ERROR|Failed|failed|error:).*$", log, re.MULTILINE)
-    return " ".join(found[0].split())[:200] if found else ""
+def gpu_fault(log: str) -> str:
+    """Why the time of a section is not the GPU's; "" if all of the graph ran on it.
+
+    benchmark_model falls back to the CPU without a failure, and prints a time all the same.
+    """
+    if found := NOT_ON_GPU.search(log):
+        return f"not all of it ran on the GPU: {' '.join(found[0].split())[:MOST_SHOWN]}"
+    replaced = [(int(n), int(of), name) for n, of, name in REPLACED.findall(log)]
+    on_gpu = [item for item in replaced if CPU_DELEGATE not in item[2].lower()]
+    elsewhere = [item for item in replaced if item[0] and item not in on_gpu]
+    if any(count < of for count, of, _ in on_gpu) or (on_gpu and elsewhere):
+        return f"not all of it ran on the GPU: {_delegates(log)}"
+    if not on_gpu and ALL_ON_GPU not in log:
+        ran = f": {_delegates(log)}" if replaced else ""
+        return f"the log does not say that the GPU ran anything{ran}"
+    return ""
+
+
+def _delegates(log: str) -> str:
+    """What each delegate took, for instance "864 of 864 ops by LITERT_CL"."""
+    lines = dict.fromkeys(f"{n} of {of} ops by {name}" for n, of, name in REPLACED.findall(log))
+    return ", ".join(lines)
+
+
+def _failure(log: str) -> str:
+    """Why there is no number: the first line about an error, and how the log ends."""
+    if "count=" in log and not COUNT.search(log):
+        return "benchmark_model printed no median; use a newer one"
+    lines = [" ".join(line.split())[:MOST_SHOWN] for line in log.splitlines() if line.strip()]
+    if not lines:
+        return "benchmark_model printed nothing"
+    error = next((line for line in lines if ERROR.search(line)), lines[-1])
+    return error if error == lines[-1] else f"{error}; the log ends with: {lines[-1]}"
+
+
+def _start_ms(found: re.Match[str] | None) -> tuple[float, ...]:
+    """Milliseconds of one of the two summaries: the older prints microseconds."""
+    if found is None:
+        return ()
+    return (_ms(found["us"]) if found["us"] else float(found["ms"]),)
 
 
 def _ms(microseconds: str) -> float:

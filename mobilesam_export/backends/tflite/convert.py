@@ -9,7 +9,15 @@ from pathlib import Path
 import torch
 
 from mobilesam_export.backends.conversion import Conversion
-from mobilesam_export.backends.tflite import batch, metadata, model_file, names, quantize, reshapes
+from mobilesam_export.backends.tflite import (
+    batch,
+    metadata,
+    model_file,
+    names,
+    quantize,
+    reshapes,
+    versions,
+)
 from mobilesam_export.backends.tflite.lowering import Lowering
 from mobilesam_export.backends.tflite.settings import TfliteSettings
 from mobilesam_export.errors import ConversionError, first_line
@@ -28,6 +36,7 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
         content = reshapes.simplify(batch.lift(content))
     paths = names.weight_paths(content, graph.module)
     content = quantize.quantize(content, quantization, graph.spec, conversion.samples, paths)
+    content = versions.recomputed(content)
     about = metadata.build(graph.spec, conversion.metadata, conversion.contract)
     files = metadata.associated_files(graph.spec, conversion.metadata)
     path.write_bytes(model_file.finished(content, about) + files)

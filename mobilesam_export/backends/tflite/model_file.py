@@ -13,7 +13,6 @@ from mobilesam_export.contract import GraphSpec
 from mobilesam_export.errors import ConversionError
 
 METADATA_NAME = b"TFLITE_METADATA"
-KEPT_METADATA = (b"min_runtime_version",)
 OUTPUT = re.compile(rb"output_(\d+)")  # the converter numbers what a module returns
 
 
@@ -60,18 +59,20 @@ def with_interface(content: bytes, spec: GraphSpec) -> bytes:
 
 
 def finished(content: bytes, metadata: bytes) -> bytes:
-    """The file with its metadata, and without the converter's notes to itself."""
+    """The file with its metadata in place of the converter's.
+
+    The converter's min_runtime_version goes, too: it is of the file before quantization.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
     model = read(content)
     model.description = b"mobilesam-export"
-    model.metadata = [item for item in model.metadata or [] if item.name in KEPT_METADATA]
     buffer = schema.BufferT()
     buffer.data = list(metadata)
     model.buffers.append(buffer)
     entry = schema.MetadataT()
     entry.name, entry.buffer = METADATA_NAME, len(model.buffers) - 1
-    model.metadata.append(entry)
+    model.metadata = [entry]
     return write(model)
 
 

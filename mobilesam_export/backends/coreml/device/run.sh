@@ -13,10 +13,16 @@ command -v xcodebuild >/dev/null || { echo "Xcode is not installed" >&2; exit 1;
 {
   echo "# mobilesam-export device results 1"
   echo "# platform: apple"
-  echo "# subject: @SUBJECT@"
-  echo "# device: $name"
+  printf '# subject: %s\n' @QUOTED_SUBJECT@
+  printf '# device: %s\n' "$name"
 } > "$results.part"
-# A test that fails is in the log, which is kept.
-xcodebuild test -scheme MobileSAMLatency -destination "$destination" >> "$results.part" 2>&1 || true
+# A test that fails is in the log, which is kept; so is its exit code.
+failed=0
+xcodebuild test -scheme MobileSAMLatency -destination "$destination" >> "$results.part" 2>&1 || failed=$?
 mv "$results.part" "$results"
+if [ "$failed" != 0 ]; then
+  echo "xcodebuild failed; $results ends with:" >&2
+  tail -n 3 "$results" >&2
+  exit "$failed"
+fi
 echo "done: mobilesam-export benchmark --import $results"

@@ -14,24 +14,35 @@ adb shell mkdir -p "$remote"
 adb push "$tool" "$remote/benchmark_model" >/dev/null
 adb shell chmod +x "$remote/benchmark_model"
 
+property() { adb shell getprop "$1" | tr -d '\r'; }
 part="$results.part"
 {
   echo "# mobilesam-export device results 1"
   echo "# platform: android"
-  echo "# subject: @SUBJECT@"
-  echo "# device: $(adb shell getprop ro.product.manufacturer | tr -d '\r') $(adb shell getprop ro.product.model | tr -d '\r'), $(adb shell getprop ro.board.platform | tr -d '\r')"
+  printf '# subject: %s\n' @QUOTED_SUBJECT@
+  printf '# device: %s %s, %s\n' "$(property ro.product.manufacturer)" "$(property ro.product.model)" "$(property ro.board.platform)"
+  printf '# threads: %s\n' "$threads"
 } > "$part"
+failed=0
 for component in encoder decoder; do
   adb push "$here/$component.tflite" "$remote/" >/dev/null
   for place in cpu gpu; do
-    if [ "$place" = gpu ]; then flags="--use_gpu=true"; else flags="--num_threads=$threads --use_xnnpack=true"; fi
+    flags="--num_threads=$threads"
+    # Without these, what the GPU does not take runs on the CPU, and the time is of both.
+    if [ "$place" = gpu ]; then flags="--use_gpu=true --use_cpu=false --require_full_delegation=true"; fi
     echo "timing the $component on the $place ..." >&2
     echo "# section: $component $place" >> "$part"
     # A device without a usable GPU fails here; the log says so and is kept.
     adb shell "$remote/benchmark_model" --graph="$remote/$component.tflite" $flags \
-      --warmup_runs=5 --num_runs=100 --max_secs=60 < /dev/null 2>&1 | tr -d '\r' >> "$part" || true
+      --warmup_runs=5 --num_runs=100 --max_secs=60 < /dev/null > "$part.log" 2>&1 || failed=1
+    tr -d '\r' < "$part.log" >> "$part"
+    rm "$part.log"
     sleep "${COOL_DOWN_S:-20}" # phones slow down when warm
   done
 done
 mv "$part" "$results"
 echo "done: mobilesam-export benchmark --import $results"
+if [ "$failed" != 0 ]; then
+  echo "benchmark_model failed at least once: the import names each section without a time" >&2
+  exit 1
+fi
