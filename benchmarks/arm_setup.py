@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from mobilesam_export.verification import arm
+from mobilesam_export.proof import arm
 
 PYTHON_RELEASE, EMULATOR_RELEASE = "bookworm", "trixie"
 EMULATOR_PACKAGE = "qemu-user"  # statically linked

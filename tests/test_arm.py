@@ -13,7 +13,7 @@ from mobilesam_export.bundle.manifest import open_bundle
 from mobilesam_export.errors import BackendError
 from mobilesam_export.metrics import psnr_db
 from mobilesam_export.prompts import encoder_inputs
-from mobilesam_export.verification import arm
+from mobilesam_export.proof import arm
 from tests.cli_runner import USAGE, cold, error_line
 
 ROOT = Path(__file__).parents[1]

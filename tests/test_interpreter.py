@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mobilesam_export import pipeline
 from mobilesam_export.backends.coreml import backend as coreml
 from mobilesam_export.contract import Array, GraphSpec
 from mobilesam_export.errors import UsageError
+from mobilesam_export.proof import bundle as proof
 from mobilesam_export.session import Session
 from mobilesam_export.verification.status import Status
 from mobilesam_export.verification.verify import Report
@@ -31,7 +31,7 @@ def compare_on_a_mac(
         return Session(lambda inputs: fault(session.run(inputs)), "Core ML on macOS 99")
 
     patch.setattr(coreml, "load", load)
-    return pipeline.compare_with_interpreter(folder)
+    return proof.compare_with_interpreter(folder)
 
 
 def test_a_core_ml_that_agrees_passes(coreml_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,4 +64,4 @@ def test_elsewhere_there_is_nothing_to_compare_with(coreml_bundle: Path) -> None
 
 def test_other_bundles_have_no_interpreter(onnx_bundle: Path) -> None:
     with pytest.raises(UsageError, match="no interpreter for the files of"):
-        pipeline.compare_with_interpreter(onnx_bundle)
+        proof.compare_with_interpreter(onnx_bundle)

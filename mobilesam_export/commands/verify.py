@@ -39,11 +39,11 @@ def verify_command(
     Example:
       mobilesam-export verify build/onnx-float32
     """
-    from mobilesam_export import pipeline
+    from mobilesam_export.proof import bundle as proof
 
-    compared = pipeline.compare_with_interpreter(bundle) if interpreter else None
-    report = pipeline.verify_bundle(bundle, checkpoint)
-    emulated = pipeline.verify_on_arm(bundle, checkpoint) if arm else {}
+    compared = proof.compare_with_interpreter(bundle) if interpreter else None
+    report = proof.verify_bundle(bundle, checkpoint)
+    emulated = proof.verify_on_arm(bundle, checkpoint) if arm else {}
     if as_json:
         other = {} if compared is None else {"against_interpreter": compared.as_dict()}
         if arm:

@@ -28,7 +28,7 @@ from mobilesam_export.session import Session
 FOLDER = Path(".arm")
 EMULATOR = "emulator/usr/bin/qemu-aarch64"
 PYTHON = "usr/bin/python3.11"
-WORKER = "mobilesam_export.verification.arm_worker"
+WORKER = "mobilesam_export.proof.arm_worker"
 # Processor models of the emulator -> what their int8 kernels are made of.
 MODELS = {
     "cortex-a76": "int8 dot products, phones from 2018 on",

@@ -1,6 +1,6 @@
 """Runs a bundle's files in this process, as asked line by line; see `arm`.
 
-    python -m mobilesam_export.verification.arm_worker BUNDLE
+    python -m mobilesam_export.proof.arm_worker BUNDLE
 
 Standard input has a line of JSON for each run: `graph`, and `inputs` and `outputs`, .npz files of
 the arrays by name. Each is answered by a line of JSON with `runtime` or `error`.

@@ -1,0 +1,65 @@
+"""An encoder and a decoder file, run and compared with PyTorch's answers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mobilesam_export.backends import Backend
+from mobilesam_export.bundle.load import load_predictor
+from mobilesam_export.contract import Contract
+from mobilesam_export.progress import step
+from mobilesam_export.target import Recipe
+from mobilesam_export.verification import cases, verify
+from mobilesam_export.verification.float16 import Float16
+
+if TYPE_CHECKING:  # torch is imported in functions: hashes are checked without it
+    from mobilesam_export.graphs import Graph
+
+
+@dataclass(frozen=True)
+class Files:
+    """An encoder and a decoder file, not opened yet."""
+
+    folder: Path
+    backend: Backend
+    recipe: Recipe
+    contract: Contract
+
+    def path(self, graph: str) -> Path:
+        """Of the encoder or the decoder."""
+        return self.folder / f"{graph}{self.backend.suffix}"
+
+
+def verify_files(
+    files: Files, graphs: "tuple[Graph, Graph]", expected: tuple[cases.ImageCase, ...]
+) -> verify.Report:
+    """Run both files, and where chips compute them in float16 also in its pessimistic form.
+
+    Args:
+        files: the files.
+        graphs: their export form.
+        expected: PyTorch's answers.
+    """
+    recipe, float16 = files.recipe, None
+    if files.backend.computes_float16(recipe, files.contract.form) and not files.contract.dynamic:
+        float16 = _pessimistic(files, graphs, expected)
+    with step("Verifying the files against PyTorch"):
+        predictor = load_predictor(files.folder, files.backend, files.contract)
+        return verify.verify(predictor, expected, recipe.tolerance, float16)
+
+
+def _pessimistic(
+    files: Files, graphs: "tuple[Graph, Graph]", expected: tuple[cases.ImageCase, ...]
+) -> Float16:
+    from mobilesam_export.verification import pessimistic
+    from mobilesam_export.verification.half import PessimisticFloat16
+
+    with step("Computing them in pessimistic float16"):
+        halves = PessimisticFloat16(), PessimisticFloat16()
+        islands = files.backend.float32_islands(files.recipe)
+        encoder, decoder = (
+            files.backend.stepwise(files.path(graph.spec.name), half.at)
+            or pessimistic.open_graph(graph, half, islands)
+            for graph, half in zip(graphs, halves, strict=True)
+        )
+        return pessimistic.measure((encoder, decoder), halves, files.contract, expected)
