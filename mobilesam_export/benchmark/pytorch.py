@@ -35,10 +35,10 @@ class PytorchMode:
     """One way for PyTorch to run a graph.
 
     Attributes:
-            execution: "eager"; "compiled" by torch.compile; "cuda-graph": compiled, and captured so that
-    @@
-            precision: of weights and activations, a key of DTYPES.
-            device: "cpu" or "cuda".
+        execution: "eager"; "compiled" by torch.compile; "cuda-graph": compiled and captured, so
+            that one launch replays every kernel.
+        precision: of weights and activations, a key of DTYPES.
+        device: "cpu" or "cuda".
     """
 
     execution: str

@@ -52,8 +52,8 @@ def check_comparable(base: Bundle, candidate: Bundle) -> None:
     ):
         if base_value != candidate_value:
             raise UsageError(
-                f"the base's {name} is {base_value} and the candidate's {candidate_value}; compare bundles that "
-                "differ in recipe, weights or version only (`benchmark` takes any side by side)"
+                f"the base's {name} is {base_value} and the candidate's {candidate_value}; compare "
+                "bundles that differ in recipe, weights or version only (`benchmark` takes any)"
             )
 
 
