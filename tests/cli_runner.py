@@ -55,6 +55,9 @@ warm_processes.set_forkserver_preload(
             "pooch",
         ),
         "mobilesam_export.backends.coreml.passes",  # and with it coremltools
+        # What torch.export and torch.onnx import when they are first called, in three seconds.
+        *("torch._dynamo", "torch._functorch.partitioners", "torch._inductor.decomposition"),
+        "torch.onnx._internal.exporter._core",
     ]
 )
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.cli_runner import ERROR, FAILED, USAGE, cold, refused, refused_cold, snapshot
+from tests.cli_runner import ERROR, FAILED, USAGE, refused, refused_cold, snapshot, warm
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_files_that_compute_something_else_fail(bundle: Path, tmp_path: Path) ->
     onnx.save(model, bundle / "decoder.onnx")
     vouch(bundle, "decoder.onnx")
     before = snapshot(bundle)
-    result = cold(tmp_path, ["verify", "bundle"], script=True)
+    result = warm(tmp_path, ["verify", "bundle"])
     assert result.code == FAILED
     assert result.stdout.startswith("bundle: FAILED (ONNX Runtime ")
     assert "logits" in result.stdout

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.cli_runner import ERROR, refused, refused_cold, warm
+from tests.cli_runner import ERROR, refused, warm
 
 StateDict = dict[str, torch.Tensor]
 FIRST = "image_encoder.patch_embed.seq.0.c.weight"
@@ -197,7 +197,7 @@ def test_checkpoint_that_is_no_file(path: str, phrase: str, tmp_path: Path) -> N
     ("path", "phrase"), [("missing.pt", "does not exist"), (".", "is a folder")]
 )
 def test_inspecting_what_is_no_file(path: str, phrase: str, tmp_path: Path) -> None:
-    refused_cold(tmp_path, ["checkpoint", "inspect", path], ERROR, [phrase])
+    refused(tmp_path, ["checkpoint", "inspect", path], ERROR, [phrase])
 
 
 def test_the_variable_is_named_when_its_file_is_missing(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mobilesam_export.backends.tflite import model_file
-from tests.cli_runner import ERROR, cold, error_line, refused, refused_cold
+from tests.cli_runner import ERROR, error_line, refused, refused_cold, warm
 from tests.test_bad_input_bundle import vouch
 from tests.tflite_files import Op, make_file
 
@@ -105,6 +105,6 @@ def test_an_exception_that_fits_no_weight(tmp_path: Path) -> None:
     assert '"stem" = "float32"' in text
     (tmp_path / "mine.toml").write_text(text.replace('"stem"', '"trunk"'))
     arguments = ["run", "mine.toml", "-c", "seeded", "--image-size", 256, "-r", "w8a8"]
-    result = cold(tmp_path, arguments, script=True)
+    result = warm(tmp_path, arguments)
     assert result.code == ERROR
     assert "'trunk' fits no weight of the encoder" in error_line(result.stderr)

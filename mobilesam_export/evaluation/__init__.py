@@ -1,1 +1,1 @@
-"""How good are the masks? dataset -> scores -> log, report, overlays."""
+"""Quality of masks: dataset -> scores -> log, report, overlays."""

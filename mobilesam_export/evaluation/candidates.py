@@ -1,4 +1,4 @@
-"""Bundles, and the PyTorch model that they were made of, ready to be evaluated."""
+"""Bundles, and the PyTorch model that they were exported from, as candidates."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,43 +21,43 @@ def open_bundles(paths: Sequence[Path]) -> list[Bundle]:
     Raises:
         BundleError: one is damaged or no bundle. UsageError: their image sizes differ.
     """
-    opened = [open_bundle(path) for path in paths]
-    if len({item.contract.image_size for item in opened}) > 1:
+    bundles = [open_bundle(path) for path in paths]
+    if len({item.contract.image_size for item in bundles}) > 1:
         raise UsageError("bundles of different image sizes; evaluate them one by one")
-    return opened
+    return bundles
 
 
-def bundle_candidate(name: str, opened: Bundle) -> Candidate:
+def bundle_candidate(name: str, bundle: Bundle) -> Candidate:
     """A bundle with its files loaded.
 
     Args:
         name: for tables.
-        opened: the bundle.
+        bundle: the bundle.
 
     Raises:
         BackendError: its files cannot be run here.
     """
     with step("Loading the bundle"):
-        predictor = opened.predictor()
-    files = opened.graph_files.values()
+        predictor = bundle.predictor()
+    files = bundle.graph_files.values()
     identity = "".join(sorted(file.sha256 for file in files))
     return Candidate(name, identity, predictor, sum(file.bytes for file in files))
 
 
-def pytorch_candidate(opened: Sequence[Bundle], checkpoint: str | None) -> Candidate:
-    """The float32 model that all these bundles were made of.
+def pytorch_candidate(bundles: Sequence[Bundle], checkpoint: str | None) -> Candidate:
+    """The float32 model that these bundles were exported from.
 
     Args:
-        opened: at least one bundle.
-        checkpoint: where its checkpoint is, or None for what the first manifest names.
+        bundles: at least one bundle.
+        checkpoint: its checkpoint, or None for the one that the first manifest names.
 
     Raises:
-        UsageError: they were made of different weights, or `checkpoint` holds others.
+        UsageError: their weights differ, or `checkpoint` holds other weights.
     """
-    if len({item.provenance.weights_sha256 for item in opened}) > 1:
+    if len({item.provenance.weights_sha256 for item in bundles}) > 1:
         raise UsageError("bundles of different weights have no PyTorch model in common")
-    weights = load_matching_checkpoint(opened[0].provenance, checkpoint)
-    side = opened[0].contract.image_size
-    contract = plain_contract(side, opened[0].contract.max_points)
+    weights = load_matching_checkpoint(bundles[0].provenance, checkpoint)
+    side = bundles[0].contract.image_size
+    contract = plain_contract(side, bundles[0].contract.max_points)
     predictor = reference.load(build_sam(weights.state_dict, side), contract)
     return Candidate(PYTORCH, weights.provenance.weights_sha256, predictor, 0)

@@ -1,7 +1,7 @@
 """A COCO file of instances -> its images, each with its annotations.
 
-An entry that is damaged or has more than one meaning is named and left out, and the rest goes on;
-only a file in which no image can be told is refused.
+An entry that is damaged or ambiguous is reported and left out, and the rest goes on;
+only a file without any valid image is refused.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ SHORT = 40  # characters that are quoted of a damaged entry
 
 @dataclass(frozen=True)
 class CocoImage:
-    """One image that the file lists.
+    """An entry of `images`, with its annotations.
 
     Attributes:
         identifier: its id.
@@ -43,17 +43,17 @@ class CocoImage:
 
 @dataclass(frozen=True)
 class CocoFile:
-    """What could be read of the file.
+    """The readable content of the file.
 
     Attributes:
         images: one per file name, in the order of the file.
-        strays: annotations of images that are not listed.
+        orphans: annotations of images that are not listed.
         problems: entries that belong to no image, in words.
         sha256: of the file's bytes.
     """
 
     images: tuple[CocoImage, ...]
-    strays: int
+    orphans: int
     problems: tuple[str, ...]
     sha256: str
 
@@ -70,18 +70,18 @@ def read_coco(path: Path) -> CocoFile:
     """
     content, table = _load(path)
     problems: list[str] = []
-    listed: list[CocoImage] = []
+    candidates: list[CocoImage] = []
     for label, entry in _entries(table["images"], "images", problems):
         try:
-            listed.append(_image(entry))
+            candidates.append(_image(entry))
         except EntryError as exc:
             problems.append(f"{label} {exc}")
-    if not listed:
+    if not candidates:
         named = f": {problems[0]}" if problems else ""
         raise UsageError(f"{path} lists no images, expected a list with id and file_name{named}")
-    images = _unambiguous(listed)
-    by_image: dict[Identifier, list[Entry]] = {image.identifier: [] for image in listed}
-    strays = 0
+    images = _one_per_name(candidates)
+    by_image: dict[Identifier, list[Entry]] = {image.identifier: [] for image in candidates}
+    orphans = 0
     for label, entry in _entries(table["annotations"], "annotations", problems):
         owner = _identifier(entry.get("image_id"))
         if owner is None:
@@ -89,10 +89,10 @@ def read_coco(path: Path) -> CocoFile:
         elif owner in by_image:
             by_image[owner].append(entry)
         else:
-            strays += 1
+            orphans += 1
     return CocoFile(
         tuple(replace(image, annotations=tuple(by_image[image.identifier])) for image in images),
-        strays,
+        orphans,
         tuple(problems),
         hashlib.sha256(content).hexdigest(),
     )
@@ -106,23 +106,21 @@ def _load(path: Path) -> tuple[bytes, dict[str, Any]]:
         raise UsageError(f"cannot read {path}: {exc.strerror}") from exc
     except (ValueError, RecursionError) as exc:
         raise UsageError(f"{path} is not JSON: {one_line(exc)}") from exc
-    for part in ("images", "annotations"):
-        if not isinstance(table, dict) or not isinstance(table.get(part), list):
+    for key in ("images", "annotations"):
+        if not isinstance(table, dict) or not isinstance(table.get(key), list):
             raise UsageError(
-                f"{path} is not a COCO file of instances: expected an object with a list {part!r}"
+                f"{path} is not a COCO file of instances: expected an object with a list {key!r}"
             )
     return content, table
 
 
-def _entries(
-    items: Sequence[object], part: str, problems: list[str]
-) -> Iterator[tuple[str, Entry]]:
+def _entries(items: Sequence[object], key: str, problems: list[str]) -> Iterator[tuple[str, Entry]]:
     """Objects of a list with their place in it; anything else is a problem."""
     for index, item in enumerate(items):
         if isinstance(item, Mapping):
-            yield f"{part}[{index}]", item
+            yield f"{key}[{index}]", item
         else:
-            problems.append(f"{part}[{index}] is not an object")
+            problems.append(f"{key}[{index}] is not an object")
 
 
 def _image(entry: Entry) -> CocoImage:
@@ -141,7 +139,7 @@ def _image(entry: Entry) -> CocoImage:
 
 
 def _identifier(value: object) -> Identifier | None:
-    """Numbers and their text are the same id; other text is an id of its own."""
+    """Integers and their text are the same id; other text is another id."""
     number = whole_number(value)
     if isinstance(value, str):
         return number if number is not None and str(number) == value else value or None
@@ -159,12 +157,12 @@ def _side(entry: Entry, key: str) -> int | None:
     return side or None
 
 
-def _unambiguous(listed: Sequence[CocoImage]) -> list[CocoImage]:
-    """One image per file name; those that share a name or an id with another have a fault."""
-    distinct = list(dict.fromkeys(listed))  # an entry that is simply repeated is the same one
+def _one_per_name(candidates: Sequence[CocoImage]) -> list[CocoImage]:
+    """One image per file name; images that share a name or an id have a fault."""
+    unique = list(dict.fromkeys(candidates))  # repeated entries count once
     names: dict[Identifier, dict[str, None]] = defaultdict(dict)
     by_name: dict[str, list[CocoImage]] = defaultdict(list)
-    for image in distinct:
+    for image in unique:
         names[image.identifier][image.name] = None
         by_name[image.name].append(image)
     images = []

@@ -1,4 +1,4 @@
-"""File names of a COCO file -> files of a folder, whatever system wrote the names."""
+"""File names of a COCO file, written on any system -> files of a folder."""
 
 import os
 import unicodedata
@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 
 def locate(folder: Path, names: Sequence[str]) -> dict[str, Path]:
-    """The file of each name, as far as there is exactly one.
+    """Find the file of each name, if there is exactly one.
 
     A name is a path below the folder, with "/" or Windows' "\\". Where there is no such file, it
     may be the only one with this base name, in any case and Unicode form, anywhere below.
@@ -20,29 +20,29 @@ def locate(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     Returns:
         Paths by name; a name without a file, or with several, has none.
     """
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for name in names:
         for spelling in (name, name.replace("\\", "/")):
             path = _below(folder, spelling)
-            if name not in found and path is not None and _is_file(path):
-                found[name] = path
-    missing = [name for name in names if name not in found]
-    if missing:
-        found |= _by_base_name(folder, missing, set(found.values()))
-    return found
+            if name not in paths and path is not None and _is_file(path):
+                paths[name] = path
+    remaining = [name for name in names if name not in paths]
+    if remaining:
+        paths |= _by_base_name(folder, remaining, set(paths.values()))
+    return paths
 
 
-def _by_base_name(folder: Path, names: Sequence[str], taken: set[Path]) -> dict[str, Path]:
+def _by_base_name(folder: Path, names: Sequence[str], used: set[Path]) -> dict[str, Path]:
     files: dict[str, list[Path]] = defaultdict(list)
     for path in folder.rglob("*"):
         files[_base_name(path.as_posix())].append(path)
-    wanted = Counter(map(_base_name, names))
-    found = {}
+    counts = Counter(map(_base_name, names))
+    paths = {}
     for name in names:
         base = _base_name(name)
-        if wanted[base] == len(files[base]) == 1 and not taken.intersection(files[base]):
-            found[name] = files[base][0]
-    return found
+        if counts[base] == len(files[base]) == 1 and not used.intersection(files[base]):
+            paths[name] = files[base][0]
+    return paths
 
 
 def _below(folder: Path, name: str) -> Path | None:

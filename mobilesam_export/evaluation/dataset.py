@@ -1,6 +1,6 @@
 """Images with the masks of their objects: a COCO file, a folder of images, or held-out scenes.
 
-Nothing is read before it is asked for, so any number of images takes the memory of one.
+Images are read on demand, so any number of them takes the memory of one.
 """
 
 import hashlib
@@ -37,9 +37,9 @@ class Sample:
 
     Attributes:
         image: (height, width, 3) uint8 RGB.
-        masks: (objects, height, width) bool, or None where nobody has drawn any.
-        skipped: what was left out of the annotations, in words.
-        notes: what a rule decided where the files do not say, in words.
+        masks: (objects, height, width) bool, or None without annotations.
+        skipped: annotations that were left out, in words.
+        notes: decisions of a rule where the files are ambiguous, in words.
     """
 
     image: ImageArray
@@ -57,9 +57,9 @@ class Dataset:
         names: of the images, in order.
         read: a name -> its sample. Raises ImageError.
         files: of the images that are files, by name.
-        annotations_sha256: of the file that the masks come from; None if there is none.
-        problems: what was left out and belongs to no image, in words.
-        notes: what a rule decided for several images, in words.
+        annotations_sha256: of the annotation file; None without one.
+        problems: entries that were left out and belong to no image, in words.
+        notes: decisions of a rule for several images, in words.
     """
 
     description: str
@@ -71,7 +71,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
     def identity(self) -> dict[str, str | None]:
-        """What the figures depend on; reads every image file."""
+        """Hashes of everything that the figures depend on; reads every image file."""
         images = hashlib.sha256()
         for name in self.names:
             images.update(f"{name!a} {_content(self.files.get(name))}\n".encode())
@@ -83,7 +83,7 @@ class Dataset:
 
 
 def _content(path: Path | None) -> str | None:
-    """SHA-256 of a file; None where there is none that can be read."""
+    """SHA-256 of a file; None if it cannot be read."""
     try:
         return None if path is None else file_sha256(path)
     except OSError:
@@ -109,7 +109,7 @@ def held_out_scenes(count: int, side: int) -> Dataset:
 
 
 def image_folder(folder: Path) -> Dataset:
-    """Every image under a folder, without masks.
+    """All images under a folder, without masks.
 
     Raises:
         UsageError: there is no such folder, or no image in it.
@@ -124,8 +124,8 @@ def image_folder(folder: Path) -> Dataset:
         raise UsageError(f"no image under {folder}; expected one of: {', '.join(SUFFIXES)}")
 
     def read(name: str) -> Sample:
-        loaded = read_image(files[name])
-        return Sample(loaded.pixels, None, notes=loaded.notes)
+        image = read_image(files[name])
+        return Sample(image.pixels, None, notes=image.notes)
 
     return Dataset(f"{len(files)} images without annotations", tuple(files), read, files)
 
@@ -146,8 +146,8 @@ def coco(folder: Path, annotations: Path) -> Dataset:
     owners = Counter(files.values())
     count = sum(len(image.annotations) for image in images.values())
     description = f"{len(images)} images with {count} annotations"
-    if table.strays:
-        description += f" ({table.strays} more of images that {annotations.name} does not list)"
+    if table.orphans:
+        description += f" ({table.orphans} more of images that {annotations.name} does not list)"
 
     def read(name: str) -> Sample:
         image, path = images[name], files.get(name)
@@ -174,15 +174,16 @@ def coco(folder: Path, annotations: Path) -> Dataset:
 
 
 def _renamed(folder: Path, files: Mapping[str, Path]) -> tuple[str, ...]:
-    """A note on files that have another name than the one written."""
-    renamed = {
+    """A note on files whose names differ from those in the annotations."""
+    other_names = {
         name: path for name, path in files.items() if path != folder / os.path.normpath(name)
     }
-    if not renamed:
+    if not other_names:
         return ()
-    name, path = next(iter(renamed.items()))
+    name, path = next(iter(other_names.items()))
     return (
-        f"files that are not named as listed: {len(renamed)}, such as {path} for {one_line(name)}",
+        f"files that are not named as listed: {len(other_names)}, such as {path} for "
+        f"{one_line(name)}",
     )
 
 
@@ -205,12 +206,12 @@ def _annotated(loaded: LoadedImage, image: CocoImage) -> Sample:
             skipped.append(f"{label} {exc}")
         else:
             masks.append(upright(mask, loaded.orientation) if as_stored else mask)
-    stacked = np.array(masks, bool).reshape(-1, height, width)
-    return Sample(loaded.pixels, stacked, tuple(skipped), (*loaded.notes, *notes))
+    stack = np.array(masks, bool).reshape(-1, height, width)
+    return Sample(loaded.pixels, stack, tuple(skipped), (*loaded.notes, *notes))
 
 
 def _object_mask(annotation: Mapping[str, Any], frame: Size) -> NDArray[np.bool_]:
-    """The mask of an annotation, or why it is no object."""
+    """The mask of an annotation; the error says why it is no object."""
     crowd = annotation.get("iscrowd")
     if crowd not in (None, False, True, "") and (crowd := whole_number(crowd)) not in (0, 1):
         quoted = one_line(annotation["iscrowd"])
@@ -227,7 +228,7 @@ def _object_mask(annotation: Mapping[str, Any], frame: Size) -> NDArray[np.bool_
 
 
 def _frame(loaded: LoadedImage, image: CocoImage) -> tuple[bool, tuple[str, ...]]:
-    """Whether masks were drawn on the image as stored, and a note where that cannot be told.
+    """Whether masks were drawn on the image as stored, and a note where it is ambiguous.
 
     Some tools show an image by its EXIF orientation and some do not
     (jsbroks/coco-annotator#228). Sizes tell the two apart if they differ.
@@ -237,22 +238,21 @@ def _frame(loaded: LoadedImage, image: CocoImage) -> tuple[bool, tuple[str, ...]
     """
     name = one_line(image.name)
     height, width, _ = loaded.pixels.shape
-    shown = (height, width)
-    stored = (width, height) if loaded.orientation >= 5 else shown
-    possible = [size for size in (shown, stored) if _fits(image, size)]
+    upright_size = (height, width)
+    stored_size = (width, height) if loaded.orientation >= 5 else upright_size
+    possible = [size for size in (upright_size, stored_size) if _fits(image, size)]
     if not possible:
-        written = f"{image.width or '?'} x {image.height or '?'}"
-        turned = "" if stored == shown else f" ({height} x {width} before its EXIF orientation)"
-        raise ImageError(
-            f"image {name} is {width} x {height}{turned}, its annotations are for {written}"
-        )
-    if len(possible) == 2 and stored != shown:  # the size of the image is not written
+        declared = f"{image.width or '?'} x {image.height or '?'}"
+        rotation = f" ({height} x {width} before its EXIF orientation)"
+        size = f"{width} x {height}{'' if stored_size == upright_size else rotation}"
+        raise ImageError(f"image {name} is {size}, its annotations are for {declared}")
+    if len(possible) == 2 and stored_size != upright_size:  # the size of the image is not written
         masks = rle_sizes(image.annotations)
-        possible = [size for size in (shown, stored) if size in masks] or possible
+        possible = [size for size in (upright_size, stored_size) if size in masks] or possible
     if loaded.orientation == 1 or not image.annotations:
         return False, ()
-    if len(possible) == 1 and stored != shown:
-        return possible == [stored], ()
+    if len(possible) == 1 and stored_size != upright_size:
+        return possible == [stored_size], ()
     return False, (
         f"image {name} has EXIF orientation {loaded.orientation} and nothing tells whether its "
         "annotations were drawn on it as stored or as shown: taken as shown",

@@ -1,6 +1,6 @@
-"""Figures of an evaluation, one line of JSON per image, so that a later run can go on.
+"""Figures of an evaluation, one line of JSON per image, so that a later run can resume it.
 
-The first line says what is evaluated on what; a file of something else is never continued.
+The first line identifies candidates and images; a file of another evaluation is never continued.
 """
 
 import json
@@ -13,18 +13,18 @@ from mobilesam_export.files import write_text
 
 
 class EvaluationLog:
-    """Records of earlier runs, and a place for new ones.
+    """Records of earlier runs, and the file for new ones.
 
     Attributes:
-        records: of the images that are done, in the order in which they were.
+        records: of the evaluated images, in the order of evaluation.
     """
 
     def __init__(self, path: Path | None, identity: Mapping[str, Any]) -> None:
-        """Read what is there and get ready to append.
+        """Read an existing file and open it for appending.
 
         Args:
-            path: of the file; None to keep nothing.
-            identity: what is evaluated on what.
+            path: of the file; None to write none.
+            identity: of candidates and images.
 
         Raises:
             UsageError: the file holds another evaluation, or something else.
@@ -35,10 +35,10 @@ class EvaluationLog:
         if path is None:
             return
         lines = _whole_lines(path)
-        expected = json.loads(json.dumps(identity))
-        if lines and (other := _differing(lines[0], expected)):
+        header = json.loads(json.dumps(identity))
+        if lines and (differences := _differing(lines[0], header)):
             raise UsageError(
-                f"{path} holds another evaluation (other {', '.join(other)}); "
+                f"{path} holds another evaluation (other {', '.join(differences)}); "
                 "choose another name or delete it"
             )
         self.records = lines[1:]
@@ -62,14 +62,14 @@ def _line(record: Mapping[str, Any]) -> str:
     return json.dumps(record) + "\n"
 
 
-def _differing(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
-    """Names of the parts of two identities that are not the same."""
-    names = dict.fromkeys((*expected, *found))
-    return [name for name in names if found.get(name) != expected.get(name)]
+def _differing(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+    """Names of the keys in which two identities differ."""
+    names = dict.fromkeys((*current, *stored))
+    return [name for name in names if stored.get(name) != current.get(name)]
 
 
 def _whole_lines(path: Path) -> list[dict[str, Any]]:
-    """Every line but a last one that broke off; none if there is no such file."""
+    """The complete lines of the file; empty if there is no such file."""
     try:
         text = path.read_text(encoding="utf-8")
         lines = [json.loads(line) for line in text.split("\n")[:-1]]

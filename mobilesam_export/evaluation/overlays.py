@@ -15,9 +15,9 @@ def overlays(
 ) -> list[Overlay]:
     """For each image, each candidate's answer to a box and to a click on one object.
 
-    A image that cannot be read, or has no objects, is left out; the evaluation has named it.
+    Images that cannot be read or have no objects are left out; the evaluation reports them.
     """
-    found = []
+    results = []
     for name in names:
         try:
             sample = dataset.read(name)
@@ -26,13 +26,13 @@ def overlays(
         questions = questions_about(sample, candidates[0] if sample.masks is None else None)
         if not questions:
             continue
-        chosen = max(questions, key=lambda asked: int(asked[0].truth.sum()))
+        largest = max(questions, key=lambda q: int(q[0].truth.sum()))
         for candidate in candidates:
             image = candidate.predictor.embed(sample.image)
-            for question in (asked for asked in chosen if asked.kind in ("click", "box")):
+            for question in (q for q in largest if q.kind in ("click", "box")):
                 mask = candidate.predictor.predict(question.prompt, image).mask
                 caption = f"{candidate.name}, {name}, {question.kind}: " + (
                     f"IoU {mask_iou(mask, question.truth):.2f}"
                 )
-                found.append(Overlay(caption, overlay(sample.image, mask, question.prompt)))
-    return found
+                results.append(Overlay(caption, overlay(sample.image, mask, question.prompt)))
+    return results

@@ -1,4 +1,4 @@
-"""An evaluation as one HTML file that needs nothing else: tables, plots, and masks to look at."""
+"""An evaluation as one self-contained HTML file: tables, plots, and examples of masks."""
 
 import base64
 import html
@@ -32,7 +32,7 @@ svg text { font: 11px system-ui, sans-serif; fill: #333 }
 
 @dataclass(frozen=True)
 class Overlay:
-    """One image with one candidate's mask on it."""
+    """An image with one candidate's mask drawn on it."""
 
     caption: str
     image: Image.Image
@@ -148,9 +148,9 @@ def _figure(overlay: Overlay) -> str:
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     data = io.BytesIO()
     image.save(data, "JPEG", quality=85)
-    encoded = base64.b64encode(data.getvalue()).decode()
+    base64_text = base64.b64encode(data.getvalue()).decode()
     caption = html.escape(overlay.caption)
     return (
-        f'<figure><img src="data:image/jpeg;base64,{encoded}" alt="{caption}">'
+        f'<figure><img src="data:image/jpeg;base64,{base64_text}" alt="{caption}">'
         f"<figcaption>{caption}</figcaption></figure>"
     )

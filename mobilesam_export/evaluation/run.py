@@ -1,4 +1,4 @@
-"""`evaluate` from options to figures: open, choose images, evaluate what is not done yet."""
+"""`evaluate` from options to figures: open, choose images, evaluate those not in the log."""
 
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,22 +22,22 @@ from mobilesam_export.evaluation.scores import Candidate, Evaluation, Score, eva
 from mobilesam_export.files import write_text
 from mobilesam_export.progress import items_bar
 
-SHOWN = 6  # images of the report
+REPORT_IMAGES = 6  # images of the report
 
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """What to evaluate, and on what.
+    """Options of `evaluate`.
 
     Attributes:
         bundles: folders, one or more.
         images: a folder of images; None for held-out scenes.
         annotations: a COCO file of instances for them; None to take PyTorch's own masks.
-        scenes: how many, where there are no images.
-        limit: most images; None for all.
-        checkpoint: what the bundles were made of; None for what they name.
+        scenes: number of held-out scenes, without images.
+        limit: largest number of images; None for all.
+        checkpoint: of the bundles; None for the one that they name.
         pytorch: whether to evaluate the float32 PyTorch model beside them.
-        save: a file of figures to write, or to go on with; None to keep nothing.
+        save: a file of figures to write or to resume; None for none.
 
     Raises:
         UsageError: options contradict each other.
@@ -61,7 +61,7 @@ class EvaluateOptions:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Figures, and what they are of.
+    """Figures, with their candidates and images.
 
     Attributes:
         candidates: in the order of tables.
@@ -104,13 +104,13 @@ def run(options: EvaluateOptions) -> EvaluationResult:
     Raises:
         MobileSamExportError: a bundle, checkpoint or file is wrong, or nothing was evaluated.
     """
-    opened = open_bundles(options.bundles)
-    images = _dataset(options, opened[0])
-    pairs = zip(folder_names(options.bundles), opened, strict=True)
+    bundles = open_bundles(options.bundles)
+    images = _dataset(options, bundles[0])
+    pairs = zip(folder_names(options.bundles), bundles, strict=True)
     candidates = [bundle_candidate(name, item) for name, item in pairs]
     reference = None
     if options.pytorch or (options.images and not options.annotations):
-        reference = pytorch_candidate(opened, options.checkpoint)
+        reference = pytorch_candidate(bundles, options.checkpoint)
     if options.pytorch and reference is not None:
         candidates.insert(0, reference)
     evaluation = Evaluation(
@@ -126,9 +126,9 @@ def run(options: EvaluateOptions) -> EvaluationResult:
     return result
 
 
-def _dataset(options: EvaluateOptions, opened: Bundle) -> Dataset:
+def _dataset(options: EvaluateOptions, bundle: Bundle) -> Dataset:
     if not options.images:
-        return dataset.held_out_scenes(options.scenes, opened.contract.image_size)
+        return dataset.held_out_scenes(options.scenes, bundle.contract.image_size)
     if options.annotations:
         return dataset.coco(options.images, options.annotations)
     return dataset.image_folder(options.images)
@@ -137,7 +137,7 @@ def _dataset(options: EvaluateOptions, opened: Bundle) -> Dataset:
 def _evaluate(
     result: EvaluationResult, reference: Candidate | None, options: EvaluateOptions
 ) -> None:
-    """Fill the evaluation from the log and by running what is not in it, with a bar."""
+    """Fill the evaluation from the log, then evaluate the other images, with a progress bar."""
     images, evaluation = result.dataset, result.evaluation
     names = images.names[: options.limit]
     identity = {
@@ -146,25 +146,25 @@ def _evaluate(
         **(images.identity() if options.save else {}),
     }
     with closing(EvaluationLog(options.save, identity)) as log:
-        done = {record["image"]: record for record in log.records}
+        records = {record["image"]: record for record in log.records}
         for name in names:
-            if name in done:
-                evaluation.add(done[name])
-        left = [name for name in names if name not in done]
-        with items_bar("Evaluating", len(names), done=len(names) - len(left)) as advance:
-            for record in evaluate_images(result.candidates, reference, images, left):
+            if name in records:
+                evaluation.add(records[name])
+        remaining = [name for name in names if name not in records]
+        with items_bar("Evaluating", len(names), done=len(names) - len(remaining)) as advance:
+            for record in evaluate_images(result.candidates, reference, images, remaining):
                 log.append(record)
                 evaluation.add(record)
                 advance()
 
 
 def write_report(path: Path, result: EvaluationResult) -> None:
-    """Write the HTML page, completely or not at all.
+    """Write the HTML page atomically.
 
     Raises:
         OutputError: it cannot be written.
     """
     images = result.dataset
-    shown = overlays(result.candidates, images, images.names[:SHOWN])
+    examples = overlays(result.candidates, images, images.names[:REPORT_IMAGES])
     title = f"Masks on {images.description}"
-    write_text(path, render(title, result.evaluation, result.sizes, shown))
+    write_text(path, render(title, result.evaluation, result.sizes, examples))

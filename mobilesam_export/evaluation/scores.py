@@ -1,8 +1,8 @@
-"""How good are the masks? Bundles side by side on images whose masks are known.
+"""Quality of masks: bundles side by side on images with known masks.
 
-Every object is asked for by one click, three clicks and a box. Where nobody has drawn masks, the
-float32 PyTorch model's answers to the same prompts stand for them. Nothing is kept of an image
-but its figures, so memory does not grow with their number.
+Every object is prompted by one click, three clicks and a box. Without annotations, the
+float32 PyTorch model's answers to the same prompts replace them. Only an image's
+figures are kept, so memory does not grow with the number of images.
 """
 
 import time
@@ -36,12 +36,12 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is evaluated.
+    """A predictor to evaluate.
 
     Attributes:
         name: for tables.
-        identity: hash of what it computes, for results that are gone on with.
-        predictor: what answers.
+        identity: hash of its files or weights, for runs that are resumed.
+        predictor: gives the answers.
         bytes: of its files; 0 for PyTorch.
     """
 
@@ -53,7 +53,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Question:
-    """One prompt and the mask that is right."""
+    """One prompt and its true mask."""
 
     kind: str
     prompt: Prompt
@@ -62,7 +62,7 @@ class Question:
 
 @dataclass
 class Score:
-    """Running figures of one candidate; the same size for any number of images."""
+    """Running sums of one candidate, of constant size for any number of images."""
 
     objects: int = 0
     sums: dict[str, float] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Score:
     milliseconds: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Take in one candidate's part of an image's record."""
+        """Add one candidate's part of an image's record."""
         for answers in record["objects"]:
             self.objects += 1
             for key, value in answers.items():
@@ -79,7 +79,7 @@ class Score:
         for key, value in record["ms"].items():
             times = self.milliseconds.setdefault(key, [])
             times.append(value)
-            del times[:-1000]  # a median of the latest thousand is as good
+            del times[:-1000]  # the median of the latest thousand is as good
 
     def means(self) -> dict[str, float]:
         """Mean of every figure over all objects."""
@@ -92,11 +92,11 @@ class Score:
 
 @dataclass
 class Evaluation:
-    """What has been found so far.
+    """Scores of all candidates so far.
 
     Attributes:
         scores: by candidate.
-        images: how many were evaluated.
+        images: number of evaluated images.
         problems: of images and annotations that were left out, in words.
         notes: what a rule decided where the files do not say, in words.
     """
@@ -107,14 +107,14 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Take in one image's record, fresh or from an earlier run."""
+        """Add one image's record, new or from an earlier run."""
         self.problems += record["problems"]
         self.notes += record.get("notes", [])
         if not record["candidates"]:
             return
         self.images += 1
-        for name, found in record["candidates"].items():
-            self.scores[name].add(found)
+        for name, result in record["candidates"].items():
+            self.scores[name].add(result)
 
 
 def evaluate_images(
@@ -127,8 +127,8 @@ def evaluate_images(
 
     Args:
         candidates: at least one.
-        reference: the float32 model, for images without masks; None if there are none such.
-        dataset: where the images are.
+        reference: the float32 model, for images without masks; None if all have masks.
+        dataset: of the images.
         names: of the images to evaluate.
 
     Yields:
@@ -157,7 +157,7 @@ def evaluate_images(
 
 
 def questions_about(sample: Sample, reference: Candidate | None) -> list[list[Question]]:
-    """For each object of an image, the prompts it is asked for by."""
+    """For each object of an image, its prompts with their true masks."""
     if sample.masks is not None:
         return [
             [Question(kind, prompt, mask) for kind, prompt in _prompts(mask).items()]
@@ -171,26 +171,28 @@ def questions_about(sample: Sample, reference: Candidate | None) -> list[list[Qu
     def truth(prompt: Prompt) -> Mask:
         return predictor.predict(prompt, image).mask
 
-    size, found = image.size, []
+    size, groups = image.size, []
     for share in ((x, y) for y in GRID for x in GRID):
         mask = truth(Prompt(((share[0] * size[1], share[1] * size[0], True),)))
         if mask.any() and not mask.all():
-            asked = _prompts(mask)
-            found.append([Question(kind, prompt, truth(prompt)) for kind, prompt in asked.items()])
-    return found
+            prompt_by_kind = _prompts(mask)
+            groups.append(
+                [Question(kind, prompt, truth(prompt)) for kind, prompt in prompt_by_kind.items()]
+            )
+    return groups
 
 
 def _prompts(mask: Mask) -> dict[str, Prompt]:
-    """The prompts of KINDS that are asked; a mask of all pixels has no outside to click on."""
+    """The prompts for a mask; one that covers all pixels has no outside to click on."""
     slots = 3 if not mask.all() else 2
-    asked = object_prompts(mask, slots)
-    return {kind: asked[kind] for kind in ("click", "clicks", "box") if kind in asked}
+    candidates = object_prompts(mask, slots)
+    return {kind: candidates[kind] for kind in ("click", "clicks", "box") if kind in candidates}
 
 
 def answer(
     candidate: Candidate, image: ImageArray, questions: Sequence[Sequence[Question]]
 ) -> dict[str, Any]:
-    """One candidate's figures for one image."""
+    """Figures of one candidate on one image."""
     encoder_ms: list[float] = []
     decoder_ms: list[float] = []
     predictor = replace(
@@ -198,49 +200,49 @@ def answer(
         encoder=_timed(candidate.predictor.encoder, encoder_ms),
         decoder=_timed(candidate.predictor.decoder, decoder_ms),
     )
-    encoded, objects = predictor.embed(image), []
+    embedded, objects = predictor.embed(image), []
     for object_questions in questions:
         figures: dict[str, float] = {}
         for question in object_questions:
-            found = predictor.predict(question.prompt, encoded)
-            figures |= judge(question, found, predictor.contract)
+            reply = predictor.predict(question.prompt, embedded)
+            figures |= judge(question, reply, predictor.contract)
         objects.append(figures)
     milliseconds = {"encoder": encoder_ms[0], "decoder": np.median(decoder_ms)}
     return {"objects": objects, "ms": milliseconds}
 
 
 def _timed(session: Session, times_ms: list[float]) -> Session:
-    """The same session, which appends how long each run of the file takes."""
+    """A session that appends the time of each run of the file."""
 
     def run(inputs: dict[str, Array]) -> dict[str, Array]:
-        started = time.perf_counter()
+        start = time.perf_counter()
         outputs = session.run(inputs)
-        times_ms.append((time.perf_counter() - started) * 1e3)
+        times_ms.append((time.perf_counter() - start) * 1e3)
         return outputs
 
     return replace(session, run=run)
 
 
-def judge(question: Question, found: Answer, contract: Contract) -> dict[str, float]:
+def judge(question: Question, reply: Answer, contract: Contract) -> dict[str, float]:
     """The figures of one answer, by name: IoU, boundary IoU and, for one click, stability."""
     figures = {
-        question.kind: mask_iou(found.mask, question.truth),
-        f"{question.kind}_boundary": boundary_iou(found.mask, question.truth),
+        question.kind: mask_iou(reply.mask, question.truth),
+        f"{question.kind}_boundary": boundary_iou(reply.mask, question.truth),
     }
     if question.kind != "click":
         return figures
     if not contract.dynamic:  # otherwise the graph has chosen; the other masks are not there
         side, size = contract.image_size, question.truth.shape
-        low_res = found.outputs["low_res_masks"][0, 1:]
+        low_res = reply.outputs["low_res_masks"][0, 1:]
         masks = [np.asarray(prompts.upscale(logits, size, side) > 0) for logits in low_res]
         figures["click_best"] = max(mask_iou(mask, question.truth) for mask in masks)
-    return {**figures, "stability": stability(found.low_res_mask)}
+    return {**figures, "stability": stability(reply.low_res_mask)}
 
 
-def boundary_iou(found: Mask, truth: Mask) -> float:
+def boundary_iou(mask: Mask, truth: Mask) -> float:
     """IoU of the bands inside the two outlines, 2 % of the image's diagonal wide."""
     distance = max(1, round(BOUNDARY_SHARE * float(np.hypot(*truth.shape))))
-    return mask_iou(_band(found, distance), _band(truth, distance))
+    return mask_iou(_band(mask, distance), _band(truth, distance))
 
 
 def _band(mask: Mask, distance: int) -> Mask:

@@ -1,4 +1,4 @@
-"""A graph as `inspect` sees it, whatever the file format: backends make it, reports read it."""
+"""A graph as `inspect` sees it, in any file format: backends build it, reports read it."""
 
 import math
 import re
@@ -43,7 +43,7 @@ class Tensor:
 
     @property
     def size_bytes(self) -> int | None:
-        """What it takes, types below one byte packed; None if that is not known."""
+        """Size in bytes, types below one byte packed; None if unknown."""
         if self.elements is None or (bits := type_bits(self.dtype)) is None:
             return None
         return (self.elements * bits + 7) // 8
@@ -55,8 +55,8 @@ class Node:
 
     Attributes:
         kind: in the words of the file's format, for instance "conv" or "Conv".
-        inputs: parameter -> what goes in, constants included.
-        outputs: what it makes.
+        inputs: parameter -> tensors, constants included.
+        outputs: tensors that it produces.
         attributes: small constants by parameter, for instance the axes of a layer_norm.
     """
 
@@ -71,7 +71,7 @@ class Node:
         return self.outputs[0].name
 
     def operands(self) -> tuple[Tensor, ...]:
-        """What goes in and is not a constant."""
+        """The inputs that are not constants."""
         return tuple(t for tensors in self.inputs.values() for t in tensors if not t.constant)
 
     def input(self, parameter: str) -> Tensor | None:
@@ -86,11 +86,11 @@ MacRule = Callable[[Node], int | None]
 
 @dataclass(frozen=True)
 class Dialect:
-    """What the kinds of ops of one file format mean to those who count them.
+    """The meaning of a file format's kinds of ops, for counting.
 
     Attributes:
         data_movement: kinds that move data and compute nothing.
-        macs: kinds that multiply -> how their products are counted; see `macs`.
+        macs: kinds that multiply -> rules that count their products; see `macs`.
         uncounted: kinds that multiply, but for which there is no rule.
     """
 
@@ -101,11 +101,11 @@ class Dialect:
 
 @dataclass(frozen=True)
 class Partitions:
-    """How a runtime's delegate cuts a file, as the delegate itself tells.
+    """A runtime delegate's partitions of a file, as the delegate reports them.
 
     Attributes:
         delegate: its name, for people.
-        count: partitions that it takes.
+        count: of partitions that it runs.
         left: kind and first output of each op that stays with the runtime.
     """
 
@@ -121,13 +121,13 @@ class GraphDescription:
     Attributes:
         path: the file.
         form: what kind of file it is, for people.
-        dialect: what the kinds of its ops mean.
+        dialect: meaning of its kinds of ops.
         inputs, outputs: the graph's.
         nodes: in the order in which they run; unpacking of compressed weights is not among them.
         constants: as stored.
-        residency: where a delegate of this format would place each node, in their order; None
-            where there are no rules.
-        delegate: whose rules those are, for people.
+        residency: a delegate's placement of each node, in their order; None
+            without rules.
+        delegate: of those rules, for people.
     """
 
     path: Path
@@ -141,7 +141,7 @@ class GraphDescription:
     delegate: str = ""
 
     def activations(self) -> tuple[Tensor, ...]:
-        """Inputs and everything that the nodes make."""
+        """Inputs, and outputs of all nodes."""
         return (*self.inputs, *(tensor for node in self.nodes for tensor in node.outputs))
 
 
@@ -149,5 +149,5 @@ def type_bits(dtype: str) -> int | None:
     """Bits of one element as stored or held, None for what has no fixed size (strings)."""
     if dtype == "bool":
         return 8
-    found = re.fullmatch(r"(?:b?float|u?int|complex)(\d+).*", dtype)
-    return int(found[1]) if found else None
+    match = re.fullmatch(r"(?:b?float|u?int|complex)(\d+).*", dtype)
+    return int(match[1]) if match else None

@@ -6,9 +6,9 @@
   a cropped border count.
 - matrix product: elements of the output x length of the contracted axis.
 
-Which kinds these are is said by the dialect of a file format, with rules of its own where its ops
-store their operands otherwise. Biases, normalisation, softmax, activation functions, pooling and
-resizing count nothing. Kinds that multiply, but have no rule, are named in the result.
+The dialect of a file format names these kinds, and has its own rules where its ops
+store their operands differently. Biases, normalisation, softmax, activation functions, pooling and
+resizing count as zero. Kinds that multiply, but have no rule, are named in the result.
 """
 
 import math
@@ -24,7 +24,7 @@ class Macs:
 
     Attributes:
         total: over all counted ops.
-        by_kind: only kinds that can be counted.
+        by_kind: of the kinds that can be counted.
         uncounted: names of ops that multiply, but whose kind has no rule or whose size is dynamic.
     """
 
@@ -71,19 +71,19 @@ def product(x: str, y: str) -> MacRule:
     """Rule for x @ y, either of them transposed or not."""
 
     def rule(node: Node) -> int | None:
-        left, right, result = node.input(x), node.input(y), node.outputs[0]
-        if left is None or right is None or not left.shape or not right.shape:
+        a, b, result = node.input(x), node.input(y), node.outputs[0]
+        if a is None or b is None or not a.shape or not b.shape:
             return None
-        if len(left.shape) == 1:
-            return times(result.elements, left.shape[0])
-        if len(right.shape) == 1:
-            return times(result.elements, right.shape[0])
+        if len(a.shape) == 1:
+            return times(result.elements, a.shape[0])
+        if len(b.shape) == 1:
+            return times(result.elements, b.shape[0])
         if not result.shape:
             return None
         # (M, K) in either order, divided by M.
         rows = result.shape[-2]
-        both = times(left.shape[-2], left.shape[-1])
-        return times(result.elements, both // rows if both is not None and rows else None)
+        elements = times(a.shape[-2], a.shape[-1])
+        return times(result.elements, elements // rows if elements is not None and rows else None)
 
     return rule
 

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """Whether an op runs where it is meant to."""
+    """Whether an op runs on the intended delegate."""
 
     RESIDENT = "resident"
     AT_RISK = "at risk"
@@ -17,13 +17,13 @@ SEVERITY = (Verdict.RESIDENT, Verdict.AT_RISK, Verdict.NOT_RESIDENT)
 
 @dataclass(frozen=True)
 class Statement:
-    """What a rule says of every op that it applies to.
+    """A rule's statement on the ops that it applies to.
 
     Attributes:
         name: of the rule.
-        verdict: at best; another rule may say something worse of the same op.
+        verdict: at best; another rule may give a worse one.
         reason: in a sentence.
-        source: who says so.
+        source: of the statement.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Statement:
 
 @dataclass(frozen=True)
 class Placement:
-    """Everything that the rules say of one op, at least one statement."""
+    """All statements of the rules on one op, at least one."""
 
     statements: tuple[Statement, ...]
 

@@ -1,4 +1,4 @@
-"""A graph's description -> what `inspect` says of it, as plain data that becomes JSON as it is."""
+"""A graph's description -> the report of `inspect`, as plain data that maps to JSON."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ class TensorReport:
 
 @dataclass(frozen=True)
 class OpReport:
-    """One op's placement, and the names of the rules that speak of it."""
+    """One op's placement, and the names of the rules that apply to it."""
 
     name: str
     kind: str
@@ -36,7 +36,7 @@ class OpReport:
 
 @dataclass(frozen=True)
 class RuleReport:
-    """A rule that applies to some op, and to how many of each kind."""
+    """A rule that applies to some op, with the number of ops of each kind."""
 
     verdict: str
     reason: str
@@ -57,23 +57,23 @@ class ResidencyReport:
 
 @dataclass(frozen=True)
 class GraphReport:
-    """What is in one graph.
+    """The report on one graph.
 
     Attributes:
-        file, form, file_bytes: what it was read from.
+        file, form, file_bytes: of its file.
         inputs, outputs: its interface.
         ops: number of ops by kind, the most frequent first.
-        data_movement: number of ops that only move data, by kind.
+        data_movement: counts of ops that only move data, by kind.
         largest_rank: the first tensor of the highest rank.
         largest_axis: the first tensor with the longest axis.
-        dynamic: tensors with an axis of a size that is not fixed.
-        weights_bytes: constants by the type that they are stored in.
-        macs, macs_uncounted: see `macs`; the total by kind, and ops that are not in it.
+        dynamic: tensors with a dynamic axis.
+        weights_bytes: constants by their stored type.
+        macs, macs_uncounted: see `macs`; the total by kind, and the ops that it lacks.
         peak_bytes: activation memory, see `memory`.
-        peak_op, peak_kind: which op runs then.
-        peak_tensors: what is held then, the largest first.
-        peak_unknown: number of tensors that are not in it because their size is dynamic.
-        residency: None where there are no rules for files of this form.
+        peak_op, peak_kind: the op at the peak.
+        peak_tensors: the live tensors at the peak, the largest first.
+        peak_unknown: number of tensors that it lacks because their size is dynamic.
+        residency: None without rules for files of this form.
         partitions: how the runtime's delegate cuts the file, measured; None where there is no
             delegate to ask, or it could not prepare the file.
     """

@@ -1,4 +1,4 @@
-"""A delegate's rules as a table: what each says, and which ops it is about."""
+"""A delegate's rules as a table: statements, and the ops that they apply to."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from mobilesam_export.inspection.placement import Placement, Statement, Verdict
 
 @dataclass(frozen=True)
 class Rule:
-    """A statement, and which ops it is about."""
+    """A statement, and the ops that it applies to."""
 
     name: str
     verdict: Verdict
@@ -18,10 +18,10 @@ class Rule:
     source: str
 
     def statement(self) -> Statement:
-        """The same without the code."""
+        """The rule's statement, without its code."""
         return Statement(self.name, self.verdict, self.reason, self.source)
 
 
 def judge(node: Node, rules: Iterable[Rule]) -> Placement:
-    """Everything that the rules say of one op."""
+    """Apply all rules to one op."""
     return Placement(tuple(rule.statement() for rule in rules if rule.applies(node)))

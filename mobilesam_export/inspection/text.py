@@ -1,4 +1,4 @@
-"""A report for people: one paragraph of short lines for each graph."""
+"""A report as text: one paragraph of short lines for each graph."""
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,36 +12,36 @@ from mobilesam_export.inspection.report import (
 
 WIDTH = 100
 INDENT = 16
-SHOWN = 3  # tensors of a list that may be long
+MAX_LISTED = 3  # tensors of a list that may be long
 
 
 def render(report: GraphReport) -> str:
-    """Everything but the op-by-op verdicts, which --json has."""
+    """The report without the op-by-op verdicts, which --json has."""
     head = f"{report.file}: {report.form}, {report.file_bytes / 1e6:.1f} MB"
-    return "\n".join([head, *(_line(*row) for row in _rows(report))])
+    return "\n".join([head, *(_paragraph(*row) for row in _rows(report))])
 
 
 def _rows(report: GraphReport) -> Iterator[tuple[str, str]]:
     yield "inputs", "; ".join(_tensor(t) for t in report.inputs)
     yield "outputs", "; ".join(_tensor(t) for t in report.outputs)
     yield "ops", f"{sum(report.ops.values())}: {_counts(report.ops)}"
-    moved = sum(report.data_movement.values())
-    yield "only move data", f"{moved}: {_counts(report.data_movement)}" if moved else "0"
+    movement = sum(report.data_movement.values())
+    yield "only move data", f"{movement}: {_counts(report.data_movement)}" if movement else "0"
     if report.largest_rank and report.largest_axis:
         rank = len(report.largest_rank.shape or ())
         yield "largest rank", f"{rank}: {_tensor(report.largest_rank)}"
         axis = longest_axis(report.largest_axis.shape)
         yield "longest axis", f"{axis:,}: {_tensor(report.largest_axis)}"
-    yield "dynamic", _some(report.dynamic) or "nothing"
+    yield "dynamic", _first_tensors(report.dynamic) or "nothing"
     weights = ", ".join(f"{dtype} {_size(size)}" for dtype, size in report.weights_bytes.items())
     yield "weights", f"{_size(sum(report.weights_bytes.values()))}: {weights}"
     yield "MACs", _macs(report)
     yield "peak memory", _peak(report)
     if report.partitions is not None:
         cut = report.partitions
-        left = ", ".join(kind for kind, _ in cut.left) or "nothing"
+        remainder = ", ".join(kind for kind, _ in cut.left) or "nothing"
         count = f"{cut.count} partition{'s' * (cut.count != 1)}"
-        yield cut.delegate, f"{count}, measured; left to the runtime: {left}"
+        yield cut.delegate, f"{count}, measured; left to the runtime: {remainder}"
     if report.residency is not None:
         yield from _residency(report.residency)
 
@@ -55,10 +55,11 @@ def _macs(report: GraphReport) -> str:
 
 
 def _peak(report: GraphReport) -> str:
-    least = "at least " if report.peak_unknown else ""
-    text = f"{least}{_size(report.peak_bytes)} of activations"
+    prefix = "at least " if report.peak_unknown else ""
+    text = f"{prefix}{_size(report.peak_bytes)} of activations"
     if report.peak_op:
-        text += f", while {report.peak_kind} makes {report.peak_op}: {_some(report.peak_tensors)}"
+        tensors = _first_tensors(report.peak_tensors)
+        text += f", while {report.peak_kind} makes {report.peak_op}: {tensors}"
     if report.peak_unknown:
         text += f"; {report.peak_unknown} tensors of dynamic size are not in it"
     return text + " (views, computing in place and fusion are not modelled)"
@@ -74,7 +75,7 @@ def _residency(report: ResidencyReport) -> Iterator[tuple[str, str]]:
         yield label, f"{name} ({ops}): {rule.reason} [{rule.source}]"
 
 
-def _line(label: str, text: str) -> str:
+def _paragraph(label: str, text: str) -> str:
     return textwrap.fill(
         text,
         WIDTH,
@@ -93,10 +94,10 @@ def _tensor(tensor: TensorReport) -> str:
     return f"{tensor.name} {tensor.dtype} {axes}"
 
 
-def _some(tensors: Sequence[TensorReport]) -> str:
-    text = "; ".join(_tensor(tensor) for tensor in tensors[:SHOWN])
-    more = len(tensors) - SHOWN
-    return f"{text}; and {more} more" if more > 0 else text
+def _first_tensors(tensors: Sequence[TensorReport]) -> str:
+    text = "; ".join(_tensor(tensor) for tensor in tensors[:MAX_LISTED])
+    rest = len(tensors) - MAX_LISTED
+    return f"{text}; and {rest} more" if rest > 0 else text
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -42,8 +42,8 @@ def load_target(name: str) -> Target:
         return parse_target(name, source.read_text(encoding="utf-8"), f"targets/{name}.toml")
     path = Path(name)
     if path.suffix != ".toml":
-        known = ", ".join(builtin_targets())
-        raise TargetError(f"no target {name!r}; there are: {known}, or a path to a .toml file")
+        names = ", ".join(builtin_targets())
+        raise TargetError(f"no target {name!r}; there are: {names}, or a path to a .toml file")
     try:
         return parse_target(path.stem, path.read_text(encoding="utf-8"), str(path))
     except OSError as exc:

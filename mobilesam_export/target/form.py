@@ -16,16 +16,16 @@ ATTENTIONS = ("manual", "sdpa", "per-head")
 
 @dataclass(frozen=True)
 class GraphForm:
-    """How the graphs are written down, whatever the weights.
+    """Form of the exported graphs, independent of the weights.
 
     Attributes:
-        layout: where the channels are in TinyViT's transformer stages.
-        image_input: what the encoder takes. "uint8" or "float32" (1, S, S, 3); "image" a Core ML
+        layout: position of the channels in TinyViT's transformer stages.
+        image_input: the encoder's input. "uint8" or "float32" (1, S, S, 3); "image" a Core ML
             image of S x S; "sam" (H, W, 3) float32 with H, W <= S. RGB 0..255 in each case.
         prompt: "slots" (a fixed number, each filled or neutral) or "sam" (any number, with
             SAM's own ONNX names).
         gelu: "none" (exact) or "tanh".
-        attention: how channel-first windows attend. "manual" (two matrix products), "sdpa" (the
+        attention: of channel-first windows. "manual" (two matrix products), "sdpa" (the
             fused operation of iOS 18), or "per-head" (one head at a time).
         mlp_chunks: whether the expanded maps of MLPs and bottlenecks are computed in chunks of
             their channels of at most 4 S**2 elements, which takes less memory; in layouts other
@@ -33,9 +33,9 @@ class GraphForm:
         row_tiles: for channel-last: the encoder is computed down to its map of S/8 rows in so many
             tiles of rows, one after the other, and the transformer stages in a few, so that its
             largest maps never exist as a whole; 1x1 convolutions are products of pixels and a
-            matrix, which recipes can quantise pixel by pixel. 0 leaves all that as it is.
-        upsampling: for batch-one: the decoder's two transposed convolutions as such, or as
-            "pointwise" ones, which every GPU takes.
+            matrix, which recipes can quantise pixel by pixel. 0: no tiles.
+        upsampling: for batch-one: the decoder's two "transposed" convolutions, or
+            "pointwise" ones, which every GPU supports.
     """
 
     layout: str

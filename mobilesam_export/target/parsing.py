@@ -14,7 +14,7 @@ from mobilesam_export.target.words import check_choice, dotted, shown
 
 Table = TypeVar("Table")
 
-# Older words of [graph], which users' files may have -> today's, and what their values are now.
+# Old keys of [graph], which users' files may have -> today's, with their values' translation.
 RENAMED: Mapping[str, tuple[str, Mapping[object, object]]] = {
     "pixels": ("image_input", {}),
     "strips": ("row_tiles", {}),
@@ -67,12 +67,12 @@ def parse_target(name: str, text: str, file: str = "") -> Target:
             raise place.error(f"unknown key {key!r}; recipes are [recipe.NAME] tables", key)
     shared = _shared_exceptions(table, place)
     _rename(table.get("graph"), place.child("graph"))
-    made = {
+    parsed_recipes = {
         key: _recipe(value, shared, place.child("recipe").child(key))
         for key, value in recipes.items()
     }
-    known = {"name": name, "recipes": made, "source": place.source}
-    target = _parse(Target, {**known, **table}, place)
+    defaults = {"name": name, "recipes": parsed_recipes, "source": place.source}
+    target = _parse(Target, {**defaults, **table}, place)
     try:
         check_choice("default_recipe", target.default_recipe, recipes)
     except TargetError as exc:
@@ -98,19 +98,20 @@ def _recipe(table: object, shared: Mapping[str, Any], place: Place) -> Recipe:
         raise place.error(f"expected a table, found {shown(table)}")
     table = dict(table)
     inherit = _value(bool, table.pop(INHERIT, True), place.child(INHERIT))
-    own = table.get("exceptions", {})
-    if inherit and isinstance(own, dict) and table.get("weights") in COMPRESSED:
+    exceptions = table.get("exceptions", {})
+    if inherit and isinstance(exceptions, dict) and table.get("weights") in COMPRESSED:
         table["exceptions"] = {
-            graph: _merged(shared.get(graph, {}), own.get(graph, {})) for graph in {**shared, **own}
+            graph: _merged(shared.get(graph, {}), exceptions.get(graph, {}))
+            for graph in {**shared, **exceptions}
         }
     return _parse(Recipe, table, place, INHERIT)
 
 
-def _merged(shared: Mapping[str, Any], own: Any) -> Any:  # noqa: ANN401 a TOML value, not yet checked
-    """Patterns of the target and then the recipe's, which count where both say the same one."""
-    if not isinstance(own, dict):
-        return own
-    return {key: value for key, value in shared.items() if key not in own} | own
+def _merged(shared: Mapping[str, Any], overrides: Any) -> Any:  # noqa: ANN401 a TOML value, not yet checked
+    """Patterns of the target and the recipe; of equal patterns the recipe's counts."""
+    if not isinstance(overrides, dict):
+        return overrides
+    return {key: value for key, value in shared.items() if key not in overrides} | overrides
 
 
 def _rename(graph: object, place: Place) -> None:
@@ -132,26 +133,26 @@ def _rename(graph: object, place: Place) -> None:
         graph[new] = value
 
 
-def _parse(kind: type[Table], table: object, place: Place, *more: str) -> Table:
-    """Make one dataclass of one TOML table, and of the tables in it.
+def _parse(kind: type[Table], table: object, place: Place, *extra_keys: str) -> Table:
+    """Build one dataclass from one TOML table and the tables in it.
 
     Args:
         kind: the dataclass.
         table: what the file has.
         place: of the table.
-        more: keys that a file may have here beside the dataclass's fields.
+        extra_keys: keys that a file may have here beside the dataclass's fields.
     """
     if not isinstance(table, dict):
         raise place.error(f"{place.keys[-1]}: expected a table, found {shown(table)}")
     hints = get_type_hints(kind)
-    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
-    words = [*(word for word in known if word not in NOT_IN_A_FILE), *more]
+    keys = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    key_names = [*(name for name in keys if name not in NOT_IN_A_FILE), *extra_keys]
     if kind is Target:
-        words += ["recipe", "exceptions"]
+        key_names += ["recipe", "exceptions"]
     for key in table:
-        if key not in known:
-            raise place.error(f"unknown key {key!r}; known keys: {', '.join(words)}", key)
-    for key, info in known.items():
+        if key not in keys:
+            raise place.error(f"unknown key {key!r}; known keys: {', '.join(key_names)}", key)
+    for key, info in keys.items():
         if key not in table and info.default is MISSING and info.default_factory is MISSING:
             raise place.error(f"missing key {key!r}")
     values = {key: _value(hints[key], item, place.child(key)) for key, item in table.items()}
@@ -162,21 +163,21 @@ def _parse(kind: type[Table], table: object, place: Place, *more: str) -> Table:
 
 
 def _value(hint: Any, value: Any, place: Place) -> Any:  # noqa: ANN401 what a TOML holds
-    """A value of a key, as its field has it."""
+    """A value of a key, in its field's type."""
     if hint in (GraphForm, Tolerance):
         return _parse(hint, value, place)
     if hint is float and type(value) is int and abs(value) < 1 << 53:  # what a float has exactly
         value = float(value)
-    if expected := _mismatch(hint, value):
+    if expectation := _mismatch(hint, value):
         *table, key = place.keys
         raise Place(place.source, tuple(table)).error(
-            f"{key}: expected {expected}, found {shown(value)}", key
+            f"{key}: expected {expectation}, found {shown(value)}", key
         )
     return tuple(value) if hint == tuple[str, ...] else value
 
 
 def _mismatch(hint: Any, value: object) -> str:  # noqa: ANN401 a type
-    """What a field expects, unless the value is of its type."""
+    """The expected type in words; "" if the value has it."""
     if hint == tuple[str, ...]:
         strings = isinstance(value, list) and all(isinstance(item, str) for item in value)
         return "" if strings else "a list of strings"

@@ -1,6 +1,6 @@
-"""Which layers a recipe means: patterns of module paths, the same words for every backend.
+"""Patterns of module paths that select layers, the same for every backend.
 
-A weight is called as in the export form's `state_dict`, such as `stage2.blocks.0.fc1.weight`. A
+A weight's name is that in the export form's `state_dict`, such as `stage2.blocks.0.fc1.weight`. A
 pattern (`fnmatch`, upper and lower case differ) fits a weight if it fits this name or the path of a
 module that holds it: `stem`, `stem.*`, `down[123]` and `stage?.blocks.*.fc1` are patterns. Backends
 translate their own names of tensors into these paths, each in its module `names`.
@@ -18,20 +18,20 @@ MOST_LISTED = 12  # names in an error
 
 
 def fits(path: str, pattern: str) -> bool:
-    """Whether a pattern means the weight of this name."""
-    parts = path.split(".")
-    return any(fnmatchcase(".".join(parts[:end]), pattern) for end in range(1, len(parts) + 1))
+    """Whether a pattern matches the weight of this name."""
+    names = path.split(".")
+    return any(fnmatchcase(".".join(names[:end]), pattern) for end in range(1, len(names) + 1))
 
 
 def fitting(paths: Iterable[str], pattern: str) -> list[str]:
-    """The weights that a pattern means."""
+    """The weights that a pattern matches."""
     return [path for path in paths if fits(path, pattern)]
 
 
 def chosen(paths: Mapping[str, str], kinds: Mapping[str, str]) -> dict[str, str]:
-    """What each excepted weight is to be stored as.
+    """The type in which each excepted weight is stored.
 
-    Where several patterns fit a weight, the most particular one counts: the one with the most
+    If several patterns match a weight, the most specific one counts: the one with the most
     characters beside wildcards, and of equals the last one.
 
     Args:
@@ -50,12 +50,12 @@ def chosen(paths: Mapping[str, str], kinds: Mapping[str, str]) -> dict[str, str]
     }
 
 
-def check(paths: Iterable[str], what: str, *keys: str) -> None:
-    """Refuse a pattern that fits nothing.
+def check(paths: Iterable[str], label: str, *keys: str) -> None:
+    """Refuse a pattern that matches nothing.
 
     Args:
         paths: of all weights that it could mean.
-        what: these are, such as "weight of the encoder".
+        label: of the weights in messages, such as "weight of the encoder".
         keys: where the pattern stands, from the recipe's table on; the last is the pattern.
 
     Raises:
@@ -66,7 +66,7 @@ def check(paths: Iterable[str], what: str, *keys: str) -> None:
         return
     names = list(dict.fromkeys(path.partition(".")[0] for path in paths))
     raise TargetError(
-        f"{dotted(keys[:-1])}: {pattern!r} fits no {what}; such are in "
+        f"{dotted(keys[:-1])}: {pattern!r} fits no {label}; such are in "
         f"{', '.join(names[:MOST_LISTED])}",
         *keys,
     )

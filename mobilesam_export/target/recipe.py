@@ -1,4 +1,4 @@
-"""A [recipe.NAME] table: what is quantized, how, and what its files are held to."""
+"""A [recipe.NAME] table: types of weights and activations, and the tolerance of its files."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ ACTIVATIONS = (*PRECISIONS, "dynamic-int8", "int8", "int16")
 EXCEPTIONS = ("float32", "float16", "int8", "palette8", "palette6", "palette4")
 GRAPHS = ("encoder", "decoder")
 GRANULARITIES = ("per_tensor", "per_channel", "per_grouped_channel")
-# The largest value of each tolerance; the least is 0, and all are finite.
+# The upper bound of each tolerance; the lower one is 0, and all are finite.
 LARGEST = {
     "embedding_psnr_db": math.inf,
     "logits_max_abs_error": math.inf,
@@ -26,13 +26,13 @@ LARGEST = {
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far an exported file may be from float32 PyTorch, over all verification prompts.
+    """Largest errors of an exported file against float32 PyTorch, over all verification prompts.
 
     Attributes:
         embedding_psnr_db: least peak signal-to-noise ratio of the image embedding, in dB, the
             peak being the largest absolute value of the reference; 0 or more.
-        logits_max_abs_error: most by which a mask logit may differ; 0 or more.
-        iou_max_abs_error: most by which a predicted IoU may differ; 0 to 1.
+        logits_max_abs_error: largest error of a mask logit; 0 or more.
+        iou_max_abs_error: largest error of a predicted IoU; 0 to 1.
         mask_iou: least intersection over union of the chosen mask at the image's size; 0 to 1.
     """
 
@@ -51,23 +51,23 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the values in the files are stored and computed with.
+    """Types in which weights are stored and values are computed.
 
     Attributes:
         weights: type in which weights are stored: a precision, "int8" or a palette.
         activations: type in which the file computes: one of ACTIVATIONS.
-        tolerance: what `verify` holds the files to.
-        keep_float32: what stays float32 all the same, in the backend's own words.
-        granularity: what shares one scale or one palette; "" unless weights are compressed.
+        tolerance: for `verify`.
+        keep_float32: parts that stay float32, in the backend's own words.
+        granularity: the group of weights that share a scale or palette; "" unless compressed.
         group_size: channels that share a palette where the granularity is per_grouped_channel.
-        weight_threshold: tensors of up to so many elements are not compressed.
+        weight_threshold: tensors with at most so many elements are not compressed.
         exceptions: for each graph, patterns of weights (see `patterns`) -> in what those are
             stored instead: "float16" (not compressed), or one palette per tensor. Those of the
             target are among them.
         convert: options of the backend that this recipe has other than the target's.
         quantize: how the backend quantises, in its own words and checked there. Lists by graph in
             a table of it, such as `float_inputs.encoder`, are patterns of weights as well.
-        calibrate_weights: whether compressed weights are chosen by what they do to sample inputs.
+        calibrate_weights: whether compressed weights are chosen by their error on sample inputs.
     """
 
     weights: str
@@ -99,17 +99,17 @@ class Recipe:
         return self.activations in ("int8", "int16") or self.calibrate_weights
 
     def patterns(self, graph: str) -> Iterator[tuple[str, ...]]:
-        """Where each pattern of weights of this graph stands; the last key is the pattern."""
+        """The keys of each pattern of weights of this graph; the last key is the pattern."""
         for pattern in self.exceptions.get(graph, {}):
             yield "exceptions", graph, pattern
         for key, table in self.quantize.items():
-            listed = table.get(graph) if isinstance(table, Mapping) else None
-            for pattern in listed if isinstance(listed, list | tuple) else ():
+            patterns = table.get(graph) if isinstance(table, Mapping) else None
+            for pattern in patterns if isinstance(patterns, list | tuple) else ():
                 if isinstance(pattern, str):
                     yield "quantize", key, graph, pattern
 
     def _check_compression(self) -> None:
-        """Compressed weights need to say how, and others have nothing to say."""
+        """Refuse options of compression without compressed weights, and wrong or missing ones."""
         if not self.compressed:
             for name in ("granularity", "group_size", "weight_threshold", "exceptions"):
                 if getattr(self, name):

@@ -1,4 +1,4 @@
-"""The text of a target file, and the line on which a key of it stands."""
+"""The text of a target file, and the lines of its keys."""
 
 import tomllib
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ class Source:
 
     Attributes:
         file: its name, for messages.
-        text: what is in it, valid TOML.
+        text: its content, valid TOML.
     """
 
     file: str = ""
@@ -23,8 +23,8 @@ class Source:
     def error(self, message: str, keys: Sequence[str]) -> TargetError:
         """The message with the file, and the line of a key or of the table that lacks it."""
         line = self.line(keys)
-        where = f"{self.file}, line {line}" if line else self.file
-        return TargetError(f"{where}: {message}" if where else message)
+        place = f"{self.file}, line {line}" if line else self.file
+        return TargetError(f"{place}: {message}" if place else message)
 
     def has(self, keys: Sequence[str]) -> bool:
         """Whether there is such a key; keys are given from the outermost table inwards."""
@@ -33,7 +33,7 @@ class Source:
     def line(self, keys: Sequence[str]) -> int:
         """The line on which a key begins, from 1.
 
-        The TOML parser itself is asked, by bisection over the first lines of the file. So strings,
+        Bisection over the first lines of the file, with the TOML parser itself. So strings,
         comments and keys of the same name in other tables cannot mislead.
 
         Returns:
@@ -54,7 +54,7 @@ class Source:
 
 
 def _depth(text: str, keys: Sequence[str]) -> int:
-    """How many of the keys are there."""
+    """Number of keys, from the first on, that the text has."""
     value: Any = tomllib.loads(text)
     for depth, key in enumerate(keys):
         if not isinstance(value, dict) or key not in value:
@@ -64,7 +64,7 @@ def _depth(text: str, keys: Sequence[str]) -> int:
 
 
 def _statements(lines: Sequence[str], count: int) -> str:
-    """The first `count` lines without a statement that goes on after them."""
+    """The first `count` lines without a statement that continues after them."""
     while True:
         text = "".join(f"{line}\n" for line in lines[:count])
         try:

@@ -36,15 +36,15 @@ class Target:
     source: Source = field(default=Source(), compare=False, repr=False)
 
     def recipe(self, name: str | None) -> tuple[str, Recipe]:
-        """The recipe of this name, or the default one.
+        """Look up a recipe by name; None gives the default one.
 
         Raises:
             TargetError: there is none of that name.
         """
         name = name or self.default_recipe
         if name not in self.recipes:
-            known = ", ".join(self.recipes)
-            raise TargetError(f"target {self.name} has no recipe {name!r}; it has: {known}")
+            names = ", ".join(self.recipes)
+            raise TargetError(f"target {self.name} has no recipe {name!r}; it has: {names}")
         return name, self.recipes[name]
 
     @contextmanager
@@ -60,7 +60,8 @@ class Target:
         try:
             yield
         except TargetError as exc:
-            own = (*table, *exc.keys)
-            keys = own if self.source.has(own) or not self.source.has(exc.keys) else exc.keys
-            what = f"recipe {table[1]}: " if table[0] == "recipe" else ""
-            raise self.source.error(f"{what}{exc}", keys) from exc
+            full_keys = (*table, *exc.keys)
+            in_target = self.source.has(exc.keys) and not self.source.has(full_keys)
+            keys = exc.keys if in_target else full_keys
+            label = f"recipe {table[1]}: " if table[0] == "recipe" else ""
+            raise self.source.error(f"{label}{exc}", keys) from exc

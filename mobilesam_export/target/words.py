@@ -1,4 +1,4 @@
-"""What the tables of a target have in common: checks of single values, and how they are shown."""
+"""Checks of single values in a target's tables, and their form in messages."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -20,11 +20,11 @@ def dotted(keys: Sequence[str]) -> str:
     return ".".join(key if BARE_KEY.fullmatch(key) else repr(key) for key in keys)
 
 
-def check_choice(what: str, value: object, allowed: Iterable[object], *keys: str) -> None:
+def check_choice(label: str, value: object, allowed: Iterable[object], *keys: str) -> None:
     """Refuse a value that is none of the allowed ones.
 
     Args:
-        what: its name in the message.
+        label: its name in the message.
         value: from a file.
         allowed: all that it may be.
         keys: its place, see `TargetError`.
@@ -34,5 +34,5 @@ def check_choice(what: str, value: object, allowed: Iterable[object], *keys: str
     """
     allowed = tuple(allowed)
     if value not in allowed:
-        expected = ", ".join(map(str, allowed))
-        raise TargetError(f"{what} is {shown(value)}; expected one of: {expected}", *keys)
+        choices = ", ".join(map(str, allowed))
+        raise TargetError(f"{label} is {shown(value)}; expected one of: {choices}", *keys)
