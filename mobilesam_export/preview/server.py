@@ -139,8 +139,10 @@ class _Pages:
         return Response(await self._computed(self._pair.image_png), media_type="image/png")
 
     async def set_image(self, request: Request) -> Response:
-        pixels = await run_in_threadpool(read_upload, await _body(request))
-        self._about["image"] = await self._computed(self._pair.set_image, pixels)
+        content = await _body(request)
+        self._about["image"] = await self._computed(
+            lambda: self._pair.set_image(read_upload(content))
+        )
         return JSONResponse(self._about["image"])
 
     async def segment(self, request: Request) -> Response:

@@ -38,6 +38,12 @@ class Model {
     }
   }
 
+  forgetImage() {
+    this.embeddings?.dispose();
+    this.image?.close();
+    Object.assign(this, { embeddings: null, image: null });
+  }
+
   async setImage(image) {
     const start = performance.now();
     const bitmap = await decode(image);
@@ -127,16 +133,18 @@ const threads = () =>
 async function openOnBest(files, runtime, device) {
   if (device !== "auto") return Model.open(files, runtime, device);
   const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
-  if (adapter && !adapter.info?.isFallbackAdapter) {
+  if (adapter && !(adapter.info ?? adapter).isFallbackAdapter) {
+    let model = null;
     try {
-      const model = await Model.open(files, runtime, "webgpu");
+      model = await Model.open(files, runtime, "webgpu");
       progress("Checking the GPU", 1, 1);
       const checks = await checkGolden(model, 1);
-      model.embeddings = null;
+      model.forgetImage();
       if (checks.every((check) => check.passed)) return model;
     } catch (error) {
-      if (error.code === "damaged-file") throw error;
+      if (error.code === "damaged-file" || error.code === "missing-file") throw error;
     }
+    await Promise.all([model?.encoder.release(), model?.decoder.release()]);
   }
   return Model.open(files, runtime, "wasm");
 }
@@ -198,7 +206,11 @@ const methods = {
   setImage: (image) => model.setImage(image),
   segment: (prompt) => model.segment(prompt),
   toPng: (mask, kind) => model.toPng(mask, kind),
-  selfTest: () => checkGolden(model),
+  async selfTest() {
+    const checks = await checkGolden(model);
+    model.forgetImage();
+    return checks;
+  },
 };
 
 async function answer({ id, method, args }) {
