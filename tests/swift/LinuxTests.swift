@@ -53,7 +53,7 @@ final class LinuxTests: XCTestCase {
             var click: Mask?
             for prompt in image.prompts {
                 let mask = try await sam.segment(
-                    points: prompt.points.map { Point(x: $0[0], y: $0[1], foreground: $0[2] == 1) },
+                    points: prompt.points.map { PromptPoint(x: $0[0], y: $0[1], foreground: $0[2] == 1) },
                     box: prompt.box.map { CGRect(x: $0[0], y: $0[1], width: $0[2] - $0[0], height: $0[3] - $0[1]) },
                     previousMask: prompt.name == "click-mask" ? click : nil)
                 if prompt.name == "click" { click = mask }
@@ -89,7 +89,7 @@ final class LinuxTests: XCTestCase {
         let prompt = try XCTUnwrap(index().images[0].prompts.first)
         let before = MLModel.runs
         for _ in 0..<3 {
-            _ = try await sam.segment(points: prompt.points.map { Point(x: $0[0], y: $0[1]) })
+            _ = try await sam.segment(points: prompt.points.map { PromptPoint(x: $0[0], y: $0[1]) })
         }
         XCTAssertEqual(MLModel.runs - before, 3)
     }
@@ -97,7 +97,7 @@ final class LinuxTests: XCTestCase {
     func testWarmUpIsNoImage() async throws {
         let sam = try await open()
         try await sam.warmUp()
-        await assertThrows(.noImage) { try await sam.segment(points: [Point(x: 1, y: 1)]) }
+        await assertThrows(.noImage) { try await sam.segment(points: [PromptPoint(x: 1, y: 1)]) }
     }
 
     func testAFailedImageLeavesNone() async throws {
@@ -109,7 +109,7 @@ final class LinuxTests: XCTestCase {
         } catch {
             XCTAssertTrue(error.localizedDescription.contains("no golden inputs"), "\(error)")
         }
-        await assertThrows(.noImage) { try await sam.segment(points: [Point(x: 1, y: 1)]) }
+        await assertThrows(.noImage) { try await sam.segment(points: [PromptPoint(x: 1, y: 1)]) }
     }
 
     /// Red 1, 2, 3 / 4, 5, 6 as EXIF's orientations store it; each is the same upright.
@@ -142,22 +142,22 @@ final class LinuxTests: XCTestCase {
         let sam = try await withImage()
         await assertThrows(.emptyPrompt) { try await sam.segment() }
         await assertThrows(.emptyBox) { try await sam.segment(box: CGRect(x: 9, y: 9, width: 0, height: 5)) }
-        let five = [Point](repeating: Point(x: 1, y: 1), count: 5)
+        let five = [PromptPoint](repeating: PromptPoint(x: 1, y: 1), count: 5)
         await assertThrows(.tooManyPoints(found: 7, limit: 6)) {
             try await sam.segment(points: five, box: CGRect(x: 0, y: 0, width: 5, height: 5))
         }
         let other = Mask(size: ImageSize(width: 1, height: 1), inside: [true], score: 0, logits: [])
         let size = try Pixels(contentsOf: golden.appendingPathComponent("landscape/image.png")).size
         await assertThrows(.wrongMask(found: "1 x 1", expected: "\(size)")) {
-            try await sam.segment(points: [Point(x: 1, y: 1)], previousMask: other)
+            try await sam.segment(points: [PromptPoint(x: 1, y: 1)], previousMask: other)
         }
         for x in [-1, 1e6] {
             await assertThrows(.outsideImage(x: x, y: 5, width: size.width, height: size.height)) {
-                try await sam.segment(points: [Point(x: x, y: 5)])
+                try await sam.segment(points: [PromptPoint(x: x, y: 5)])
             }
         }
         do {
-            _ = try await sam.segment(points: [Point(x: .nan, y: 5)])
+            _ = try await sam.segment(points: [PromptPoint(x: .nan, y: 5)])
             XCTFail("NaN is outside")
         } catch {
             XCTAssertTrue(error.localizedDescription.contains("is outside the image"), "\(error)")

@@ -30,7 +30,8 @@ public final class CGImage {
 }
 
 public final class CGContext {
-    private let data: UnsafeMutableRawPointer
+    public let data: UnsafeMutableRawPointer?
+    private let owned: Bool
     private let width: Int
     private let height: Int
 
@@ -38,19 +39,22 @@ public final class CGContext {
         data: UnsafeMutableRawPointer?, width: Int, height: Int, bitsPerComponent: Int, bytesPerRow: Int,
         space: CGColorSpace, bitmapInfo: UInt32
     ) {
-        guard let data, bitsPerComponent == 8, bytesPerRow == 4 * width,
-            CGImageAlphaInfo(rawValue: bitmapInfo) != nil
+        guard bitsPerComponent == 8, bytesPerRow == 4 * width, CGImageAlphaInfo(rawValue: bitmapInfo) != nil
         else { return nil }
-        (self.data, self.width, self.height) = (data, width, height)
+        owned = data == nil
+        self.data = data ?? .allocate(byteCount: bytesPerRow * height, alignment: 16)
+        (self.width, self.height) = (width, height)
     }
+
+    deinit { if owned { data?.deallocate() } }
 
     public func draw(_ image: CGImage, in rect: CGRect) {
         precondition(rect == CGRect(x: 0, y: 0, width: image.width, height: image.height))
-        image.rgba.withUnsafeBytes { data.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
+        image.rgba.withUnsafeBytes { data!.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
     }
 
     public func makeImage() -> CGImage? {
-        let bytes = UnsafeRawBufferPointer(start: data, count: 4 * width * height)
+        let bytes = UnsafeRawBufferPointer(start: data!, count: 4 * width * height)
         return CGImage(width: width, height: height, rgba: [UInt8](bytes))
     }
 }

@@ -44,7 +44,7 @@ final class SegmentationModel: ObservableObject {
     @Published private(set) var overlay: CGImage?
     @Published private(set) var status = "Loading..."
     private var sam: MobileSAM?
-    private var points: [Point] = []
+    private var points: [PromptPoint] = []
     private var mask: Mask?
 
     func load() async {
@@ -78,7 +78,7 @@ final class SegmentationModel: ObservableObject {
         let scale = min(view.width / CGFloat(image.width), view.height / CGFloat(image.height))
         let left = (view.width - scale * CGFloat(image.width)) / 2
         let top = (view.height - scale * CGFloat(image.height)) / 2
-        points.append(Point(x: (location.x - left) / scale, y: (location.y - top) / scale, foreground: foreground))
+        points.append(PromptPoint(x: (location.x - left) / scale, y: (location.y - top) / scale, foreground: foreground))
         let asked = points, previous = mask
         Task {
             await attempt("") {

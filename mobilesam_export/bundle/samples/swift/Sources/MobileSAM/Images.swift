@@ -42,12 +42,14 @@ extension Mask {
         for (index, value) in inside.enumerated() where value {
             for channel in 0..<4 { bytes[4 * index + channel] = color[channel] }
         }
-        return bytes.withUnsafeMutableBytes { memory in
-            guard let space = CGColorSpace(name: CGColorSpace.sRGB) else { return nil }
-            return CGContext(
-                data: memory.baseAddress, width: size.width, height: size.height, bitsPerComponent: 8,
-                bytesPerRow: 4 * size.width, space: space, bitmapInfo: CGImageAlphaInfo.premultipliedLast.rawValue
-            )?.makeImage()
-        }
+        guard let space = CGColorSpace(name: CGColorSpace.sRGB),
+            let context = CGContext(
+                data: nil, width: size.width, height: size.height, bitsPerComponent: 8,
+                bytesPerRow: 4 * size.width, space: space,
+                bitmapInfo: CGImageAlphaInfo.premultipliedLast.rawValue),
+            let memory = context.data
+        else { return nil }
+        bytes.withUnsafeBytes { memory.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
+        return context.makeImage()
     }
 }

@@ -10,9 +10,9 @@ import ImageIO
 ///
 ///     let sam = try await MobileSAM()
 ///     try await sam.setImage(contentsOf: photo)
-///     let mask = try await sam.segment(points: [Point(x: 320, y: 240)])
+///     let mask = try await sam.segment(points: [PromptPoint(x: 320, y: 240)])
 ///     let better = try await sam.segment(
-///         points: [Point(x: 320, y: 240), Point(x: 100, y: 80, foreground: false)], previousMask: mask)
+///         points: [PromptPoint(x: 320, y: 240), PromptPoint(x: 100, y: 80, foreground: false)], previousMask: mask)
 public actor MobileSAM {
     /// What the two files expect; `contract.slots` is the most points of a prompt.
     public nonisolated let contract = Contract()
@@ -64,7 +64,7 @@ public actor MobileSAM {
     ///   - box: in pixels of the upright image.
     ///   - previousMask: the answer to refine: pass it with all points so far and a new one.
     /// - Throws: `MobileSAMError`: the prompt has no answer, or there is no image yet.
-    public func segment(points: [Point] = [], box: CGRect? = nil, previousMask: Mask? = nil) throws -> Mask {
+    public func segment(points: [PromptPoint] = [], box: CGRect? = nil, previousMask: Mask? = nil) throws -> Mask {
         let runtime = try opened()
         guard let image else { throw MobileSAMError.noImage }
         let inputs = try DecoderInputs(
@@ -79,7 +79,7 @@ public actor MobileSAM {
         let side = contract.side
         let embedding = try runtime.encode([UInt8](repeating: 0, count: 3 * side * side))
         let inputs = try DecoderInputs(
-            points: [Point(x: 0, y: 0)], box: nil, previousMask: nil,
+            points: [PromptPoint(x: 0, y: 0)], box: nil, previousMask: nil,
             size: ImageSize(width: side, height: side), contract: contract)
         _ = try runtime.decode(embedding, inputs)
     }

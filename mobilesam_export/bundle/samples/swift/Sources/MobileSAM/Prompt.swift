@@ -1,7 +1,7 @@
 import CoreGraphics
 
-/// A click, in pixels of the upright image from its top left corner.
-public struct Point: Sendable, Equatable {
+/// A click, in pixels of the upright image from its top left corner. (Apple's systems have a `Point`.)
+public struct PromptPoint: Sendable, Equatable {
     public let x: Double
     public let y: Double
     public let foreground: Bool
@@ -22,7 +22,7 @@ struct DecoderInputs {
 
     /// Check a prompt and put it into the decoder's slots.
     init(
-        points: [Point], box: CGRect?, previousMask: Mask?, size: ImageSize, contract: Contract
+        points: [PromptPoint], box: CGRect?, previousMask: Mask?, size: ImageSize, contract: Contract
     ) throws {
         try Self.check(points, box, previousMask, size, contract)
         let resized = size.resized(contract.side)
@@ -44,14 +44,14 @@ struct DecoderInputs {
     }
 
     private static func check(
-        _ points: [Point], _ box: CGRect?, _ previousMask: Mask?, _ size: ImageSize, _ contract: Contract
+        _ points: [PromptPoint], _ box: CGRect?, _ previousMask: Mask?, _ size: ImageSize, _ contract: Contract
     ) throws {
         let found = points.count + (box == nil ? 0 : 2)
         if found == 0 && previousMask == nil { throw MobileSAMError.emptyPrompt }
         if found > contract.slots {
             throw MobileSAMError.tooManyPoints(found: found, limit: contract.slots)
         }
-        let corners = box.map { [Point(x: $0.minX, y: $0.minY), Point(x: $0.maxX, y: $0.maxY)] }
+        let corners = box.map { [PromptPoint(x: $0.minX, y: $0.minY), PromptPoint(x: $0.maxX, y: $0.maxY)] }
         for point in points + (corners ?? []) {
             let inside = (0...Double(size.width)).contains(point.x) && (0...Double(size.height)).contains(point.y)
             if !inside {
@@ -72,7 +72,7 @@ struct DecoderOutputs {
 
     /// Which mask answers the prompt. One click is ambiguous (a shirt or the person?), so that the best
     /// of masks 1, 2, 3 is taken; for everything else mask 0 is the answer.
-    func chosen(points: [Point], box: CGRect?) -> Int {
+    func chosen(points: [PromptPoint], box: CGRect?) -> Int {
         guard points.count == 1, box == nil else { return 0 }
         return (2...3).reduce(1) { scores[$1] > scores[$0] ? $1 : $0 }
     }

@@ -116,7 +116,7 @@ private struct Golden: Decodable {
         let inputs: [Tensor]
         let mask: String
 
-        var clicks: [Point] { points.map { Point(x: $0[0], y: $0[1], foreground: $0[2] == 1) } }
+        var clicks: [PromptPoint] { points.map { PromptPoint(x: $0[0], y: $0[1], foreground: $0[2] == 1) } }
 
         var rectangle: CGRect? {
             box.map { CGRect(x: $0[0], y: $0[1], width: $0[2] - $0[0], height: $0[3] - $0[1]) }

@@ -34,14 +34,14 @@ final class GoldenTests: XCTestCase {
 
     func testAnImageIsNeededFirst() async throws {
         let sam = try await open()
-        await assertThrows(.noImage) { try await sam.segment(points: [Point(x: 1, y: 1)]) }
+        await assertThrows(.noImage) { try await sam.segment(points: [PromptPoint(x: 1, y: 1)]) }
     }
 
     func testTooManyPointsAreRefused() async throws {
         let sam = try await open()
         try await sam.setImage(contentsOf: Self.folder.appendingPathComponent("golden/landscape/image.png"))
         let limit = sam.contract.slots
-        let points = [Point](repeating: Point(x: 1, y: 1), count: limit + 1)
+        let points = [PromptPoint](repeating: PromptPoint(x: 1, y: 1), count: limit + 1)
         await assertThrows(.tooManyPoints(found: limit + 1, limit: limit)) { try await sam.segment(points: points) }
     }
 
