@@ -10,7 +10,7 @@ from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.backends.coreml import runtime, settings
 from mobilesam_export.backends.device import DeviceScript
 from mobilesam_export.backends.protocol import Around, Backend
-from mobilesam_export.contract import GraphSpec
+from mobilesam_export.contract import Contract, GraphSpec
 from mobilesam_export.errors import BackendError
 from mobilesam_export.inspection.graph import GraphDescription
 from mobilesam_export.session import Session
@@ -71,6 +71,9 @@ class CoremlBackend(Backend):
         from mobilesam_export.backends.coreml.describe import describe_package
 
         return describe_package(path)
+
+    def samples(self, contract: Contract) -> tuple[str, ...]:
+        return ("swift",)
 
     def device_script(self) -> DeviceScript:
         from mobilesam_export.backends.coreml import apple

@@ -47,12 +47,13 @@ def placeholders(contents: Contents) -> Mapping[str, str]:
         `side`: S of the square input, in pixels. `slots`: N of the decoder. `mask_side`: S/4.
         `embedding_side`: S/16. `fill_red`, `fill_green`, `fill_blue`: bytes of the padding.
         `image_dtype`: of the encoder's input. `encoder`, `decoder`: names of the files. `target`,
-        `recipe`, `version`: what wrote them.
+        `recipe`, `version`: what wrote them. And every word of the target's [convert] table.
     """
     contract, suffix = contents.contract, get_backend(contents.target.backend).suffix
     side = contract.image_size
     red, green, blue = FILL
     values = {
+        **contents.convert,
         "side": side,
         "slots": contract.points,
         "mask_side": side // 4,

@@ -138,7 +138,7 @@ private class Limits(private val limits: JSONObject) {
             )
         }.plus(prompts.flatMap { p ->
             listOf(
-                least("mask", "iou", "${p.image}, ${p.prompt}: decoder alone, IoU", p.decoderIou),
+                least("decoder", "iou", "${p.image}, ${p.prompt}: decoder alone, IoU", p.decoderIou),
                 least("mask", "iou", "${p.image}, ${p.prompt}: IoU", p.maskIou),
             )
         }).filterNotNull()
