@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image, ImageOps
 
 from mobilesam_export.backends.onnx import backend as onnx
@@ -128,6 +129,9 @@ def test_the_code_in_the_readme_runs_in_the_bundle(
     readme = (onnx_demo_bundle / "README.md").read_text()
     code = readme.partition("```python\n")[2].partition("```")[0]
     monkeypatch.chdir(onnx_demo_bundle)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # the bundle stays as it is
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "modules", {**sys.modules})
     exec(compile(code, "README.md", "exec"), {})  # noqa: S102 it is our own text
     printed = capsys.readouterr().out
     assert float(printed.rpartition(":")[2]) >= 0.99
@@ -150,6 +154,40 @@ def test_the_readme_says_first_what_the_files_need(
     folder: Path = request.getfixturevalue(name)
     text = (folder / "README.md").read_text()
     assert text.index("**Needs ") < text.index("`encoder.") < text.index("`decoder.")
+
+
+@pytest.mark.parametrize("name", ["onnx_bundle", "onnx_sam_bundle", "coreml_bundle"])
+def test_the_readme_names_only_files_that_are_there(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    folder: Path = request.getfixturevalue(name)
+    text = (folder / "README.md").read_text()
+    named = re.findall(r"\b((?:sample|golden)/[\w./-]*\w)", text)
+    assert not [path for path in named if not (folder / path).exists()]
+    samples = {path.name for path in folder.glob("sample/*")}
+    assert samples == set(re.findall(r"^### \w+: `sample/(\w+)`$", text, re.M))
+
+
+def test_the_readme_is_a_model_card(onnx_demo_bundle: Path) -> None:
+    _, head, _ = (onnx_demo_bundle / "README.md").read_text().split("---\n", 2)
+    card = yaml.safe_load(head)
+    assert card["license"] == "apache-2.0"
+    assert card["pipeline_tag"] == "mask-generation"
+    assert {"mobilesam", "segment-anything", "onnx"} <= set(card["tags"])
+    assert "base_model" not in card
+
+
+def test_files_can_be_checked_without_the_program(onnx_bundle: Path) -> None:
+    command = ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"]
+    subprocess.run(command, cwd=onnx_bundle, check=True)
+    listed = {line.split("  ")[1] for line in (onnx_bundle / "SHA256SUMS").read_text().splitlines()}
+    there = {p.relative_to(onnx_bundle).as_posix() for p in onnx_bundle.rglob("*") if p.is_file()}
+    assert there - listed == {"SHA256SUMS", "manifest.json"}
+
+
+def test_the_license_is_the_repository_s(onnx_bundle: Path) -> None:
+    root = Path(__file__).parents[1]
+    assert (onnx_bundle / "LICENSE").read_text() == (root / "LICENSE").read_text()
 
 
 @pytest.mark.parametrize("name", ["onnx_bundle", "onnx_sam_bundle", "coreml_bundle"])

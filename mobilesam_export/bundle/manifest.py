@@ -152,7 +152,7 @@ def open_bundle(folder: Path | str) -> Bundle:
         BundleError: it is no bundle, of a newer version, or its files are not as written.
     """
     folder = Path(folder)
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     try:
         opened = _from_dict(folder, manifest)
         get_backend(opened.backend)
@@ -194,7 +194,12 @@ def _recipe(table: Mapping[str, Any]) -> Recipe:
     return Recipe(**{**table, "tolerance": tolerance, "keep_float32": keep})
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The JSON as it stands, for those that compare or show all of it; else use `open_bundle`.
+
+    Raises:
+        BundleError: there is none, or another program wrote it.
+    """
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
 """The README of a bundle: everything an app developer needs who has only that folder.
 
-What all bundles say is in `templates/`; the code for one format, by the form of its graphs, is in
-the backend's own folder (`Backend.templates`). Its first paragraph says what the files need, and
-stands at the top.
+What all bundles say is in `templates/`, with a text for each sample app; what holds for one format,
+by the form of its graphs, is in the backend's own folder (`Backend.templates`). Its first paragraph
+says what the files need, and stands at the top.
 """
 
 import textwrap
@@ -14,16 +14,19 @@ from string import Template
 
 from mobilesam_export.backends import Backend, get_backend
 from mobilesam_export.bundle.contents import Contents
+from mobilesam_export.bundle.procedure import limits
 from mobilesam_export.checkpoint.provenance import Provenance
 from mobilesam_export.contract import GraphSpec
 from mobilesam_export.errors import BackendError
 from mobilesam_export.inspection.memory import find_peak
-from mobilesam_export.target import GraphForm
+from mobilesam_export.target import GraphForm, Tolerance
 from mobilesam_export.verification.status import Status
 from mobilesam_export.verification.verify import Report
 
 SIZE_UNITS = 1e6  # MB as disks and app stores count
 WIDTH = 100
+# Sources of weights -> the authors' place for them on Hugging Face.
+BASE_MODELS = {"official": "dhkim2810/MobileSAM"}
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ def readme(contents: Contents, graphs: Sequence[GraphFile]) -> str:
     target, contract = contents.target, contents.contract
     provenance, form = contents.checkpoint.provenance, contents.contract.form
     values = {
+        "front_matter": _front_matter(contents),
         "target": target.name,
         "recipe": contents.recipe_name,
         "version": contents.versions["mobilesam-export"],
@@ -86,18 +90,23 @@ def readme(contents: Contents, graphs: Sequence[GraphFile]) -> str:
         "files": _files(graphs),
         "encoder": _table(contract.encoder),
         "decoder": _table(contract.decoder),
+        "memory": template("memory.md").rstrip(),
         "verification": _verification(contents.report),
+        "limits": _limits(contents.recipe.tolerance),
         "source": provenance.source,
         "license": provenance.license,
         "weights_sha256": provenance.weights_sha256,
         **{key: str(value) for key, value in contents.convert.items()},
         "warning": _warning(provenance),
     }
-    template = find_template(get_backend(target.backend), form)
-    code = Template(template.read_text(encoding="utf-8")).substitute(values)
+    own = find_template(get_backend(target.backend), form)
+    code = Template(own.read_text(encoding="utf-8")).substitute(values)
     values["requirements"], _, values["code"] = code.partition("\n\n")
-    values["prompting"] = Template(_template(f"prompting-{form.prompt}.md")).substitute(values)
-    return Template(_template("README.md")).substitute(values)
+    values["samples"] = _samples(get_backend(target.backend).samples(contract))
+    for place in ("prompting", "mask_step"):
+        text = template(f"{place.replace('_', '-')}-{form.prompt}.md")
+        values[place] = Template(text).substitute(values).rstrip()
+    return Template(template("README.md")).substitute(values)
 
 
 def artifact_sizes(folder: Path) -> dict[str, int]:
@@ -112,11 +121,12 @@ def artifact_sizes(folder: Path) -> dict[str, int]:
 def _warning(provenance: Provenance) -> str:
     """What to know of weights that are not meant for products."""
     if not provenance.trained:
-        return _template("untrained.md")
-    return _template("demo.md") if provenance.source == "demo" else ""
+        return template("untrained.md")
+    return template("demo.md") if provenance.source == "demo" else ""
 
 
-def _template(name: str) -> str:
+def template(name: str) -> str:
+    """A text of `bundle/templates`, as it stands there."""
     folder = resources.files("mobilesam_export.bundle") / "templates"
     return (folder / name).read_text(encoding="utf-8")
 
@@ -126,12 +136,53 @@ def _files(graphs: Sequence[GraphFile]) -> str:
         f"| `{graph.name}` | {graph.bytes / SIZE_UNITS:.1f} MB | {_peak_memory(graph)} |"
         for graph in graphs
     ]
-    note = (
-        "Activation memory is counted, not measured: the largest sum of tensors that must be held\n"
-        "at once, without weights and without what a runtime saves by fusion or in-place ops."
-    )
     head = ["| file | size | peak activation memory |", "| --- | --- | --- |"]
-    return "\n".join([*head, *rows, "", note])
+    return "\n".join([*head, *rows])
+
+
+def _front_matter(contents: Contents) -> str:
+    """The YAML block of a Hugging Face model card (huggingface.co/docs/hub/model-cards)."""
+    provenance = contents.checkpoint.provenance
+    free = provenance.license.startswith("Apache-2.0")
+    lines = [
+        "---",
+        f"license: {'apache-2.0' if free else 'other'}",
+        "pipeline_tag: mask-generation",
+        "tags:",
+        *(f"- {tag}" for tag in ("mobilesam", "segment-anything", contents.target.backend)),
+    ]
+    if base := BASE_MODELS.get(provenance.source):
+        lines.append(f"base_model: {base}")
+    return "\n".join([*lines, "---"])
+
+
+def _samples(names: Sequence[str]) -> str:
+    """First masks with each sample of `sample/`; empty where there is none."""
+    if not names:
+        return ""
+    texts = [template(f"sample-{name}.md") for name in names]
+    return "\n".join(["\n## First mask\n", *texts, ""])
+
+
+def _limits(tolerance: Tolerance) -> str:
+    """`procedure.limits` as a table."""
+    found = limits(tolerance)
+    rows = [
+        ("encoder's input, 0..255", f"at most {found['preprocessing']['max']:g} off"),
+        ("the same, on average", f"at most {found['preprocessing']['mean']:g} off"),
+        ("embedding", f"PSNR at least {found['encoder']['psnr_db']:g} dB"),
+        (
+            "decoder on PyTorch's embedding: mask logits",
+            f"at most {found['decoder']['logits_max_abs']:g} off",
+        ),
+        (
+            "the same: `iou_predictions`",
+            f"at most {found['decoder']['iou_predictions_max_abs']:g} off",
+        ),
+        ("final mask", f"IoU at least {found['mask']['iou']:g}"),
+    ]
+    head = ["| stage | limit |", "| --- | --- |"]
+    return "\n".join([*head, *(f"| {stage} | {limit} |" for stage, limit in rows)])
 
 
 def _peak_memory(graph: GraphFile) -> str:

@@ -1,0 +1,1 @@
+"""What changes for an app from one bundle to the next."""
