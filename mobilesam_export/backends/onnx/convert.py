@@ -14,6 +14,7 @@ from torch import nn
 
 from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.backends.onnx import quantize
+from mobilesam_export.backends.onnx.image_limit import refuse_larger_images
 from mobilesam_export.backends.onnx.settings import OnnxSettings
 from mobilesam_export.contract import Array, Contract, GraphSpec, TensorSpec
 from mobilesam_export.errors import ConversionError, TargetError, first_line
@@ -76,6 +77,8 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
         ) from exc
     if contract.dynamic and graph.spec.name == "decoder":
         _add_upscaling(model, contract.image_size)
+    if contract.form.image_input == "sam" and graph.spec.name == "encoder":
+        refuse_larger_images(model, contract.image_size)
     _name_weights(model, graph.module)
     if settings.quantization is not None:
         samples, examples = conversion.samples, [_example(graph, inputs)]
