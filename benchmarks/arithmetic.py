@@ -1,0 +1,119 @@
+"""What the arithmetic of chips makes of the files: pessimistic float16, and ARM kernels.
+
+    python -m benchmarks.arithmetic float16      exports of targets that compute in float16
+    python -m benchmarks.arithmetic arm          every recipe of ONNX and TFLite; needs `make arm`
+
+Weights are the demo weights and others that compute the same function in larger values, by the
+rules of `tests.stress_weights`. Each row is what the installed program says (`--json`). Rows are
+appended to `benchmarks/results/arithmetic.json` as they are measured, and one that is there for the
+same weights, target, recipe and size is replaced.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from benchmarks.tables import RESULTS
+from mobilesam_export.checkpoint.load import load_checkpoint
+from mobilesam_export.target import load_target
+from tests.stress_weights import Weights, scale_heads, scale_neck, scale_streams
+
+RESULT = RESULTS / "arithmetic.json"
+Family = dict[str, Callable[[Weights], Weights]]
+DEMO: Family = {"demo": dict}
+WEIGHTS: Family = DEMO | {
+    "neck=200": partial(scale_neck, scale=200),
+    "stream=64": partial(scale_streams, scale=64),
+    "neck=200 stream=64": lambda weights: scale_neck(scale_streams(weights, 64), 200),
+}
+HEADS: Family = {f"heads=1.0:{seed}": partial(scale_heads, sigma=1.0, seed=seed) for seed in (0, 1)}
+FLOAT16 = (("coreml", "float16"), ("tflite-gpu", "float16"), ("onnx", "float16"))
+EMULATED = ("onnx", "tflite")
+
+
+def main() -> None:
+    """Measure, and write down row by row."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kind", choices=("float16", "arm", "heads"))
+    parser.add_argument("--image-size", type=int, default=1024)
+    parser.add_argument("--only", default="", help="a TARGET or TARGET:RECIPE")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        for row in rows(arguments.kind, arguments.image_size, arguments.only, Path(folder)):
+            print(json.dumps(row), flush=True)
+            write(row)
+
+
+def rows(kind: str, image_size: int, only: str, folder: Path) -> Iterator[dict[str, Any]]:
+    """Each export of this kind, measured."""
+    families = {"float16": WEIGHTS, "arm": DEMO, "heads": DEMO | HEADS}
+    targets = FLOAT16 if kind == "float16" else every_recipe(kind)
+    for name, rule in families[kind].items():
+        checkpoint = folder / "weights.safetensors"
+        save_file(
+            {key: value.contiguous() for key, value in rule(demo_weights()).items()}, checkpoint
+        )
+        for target, recipe in targets:
+            if f"{target}:{recipe}:".startswith(only and f"{only}:"):
+                key = {"weights": name, "target": target, "recipe": recipe, "size": image_size}
+                bundle = folder / "bundle"
+                options = ["-c", checkpoint, "-r", recipe, "--image-size", image_size, "-o", bundle]
+                report = ask(target, *options)["verification"]
+                yield key | figures(report)
+                if kind == "arm":
+                    emulated = ask("verify", bundle, "-c", checkpoint, "--arm")["arm"]
+                    for model, found in emulated.items():
+                        yield key | {"processor": model} | figures(found)
+
+
+def every_recipe(kind: str) -> list[tuple[str, str]]:
+    """All recipes that can be emulated, or all of the targets that apps ship."""
+    names = EMULATED if kind == "arm" else (*EMULATED, "coreml", "tflite-gpu")
+    return [(name, recipe) for name in names for recipe in load_target(name).recipes]
+
+
+def demo_weights() -> Weights:
+    """The demo weights by name."""
+    return dict(load_checkpoint("demo").state_dict)
+
+
+def figures(report: dict[str, Any]) -> dict[str, Any]:
+    """The worst of a report, and what pessimistic float16 makes of the same graphs."""
+    return {
+        "status": report["status"],
+        "runtime": report["runtime"],
+        "embedding_psnr_db": min(item["psnr_db"] for item in report["embeddings"]),
+        "mask_iou": min(item["mask_iou"] for item in report["prompts"]),
+        "float16": report["float16"],
+    }
+
+
+def ask(*arguments: object) -> dict[str, Any]:
+    """The JSON that the program prints, whether or not a file failed."""
+    command = [sys.executable, "-m", "mobilesam_export", *map(str, arguments), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if not done.stdout:
+        sys.exit(f"{' '.join(command[3:])} failed: {done.stderr.strip()}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def write(row: dict[str, Any]) -> None:
+    """Put a row in the place of the same one."""
+    names = ("weights", "target", "recipe", "size", "processor")
+    kept = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else []
+    same = [row.get(name) for name in names]
+    kept = [other for other in kept if [other.get(name) for name in names] != same]
+    RESULT.write_text(json.dumps({"rows": [*kept, row]}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
