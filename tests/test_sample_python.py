@@ -48,7 +48,7 @@ def run(
     )
 
 
-@pytest.fixture(params=["onnx", "tflite-float32", "tflite"])
+@pytest.fixture(params=["onnx", "tflite-float32", "tflite", "tflite-gpu"])
 def bundle(request: pytest.FixtureRequest, export: Callable[..., Path]) -> Path:
     target, _, recipe = request.param.partition("-")
     return export(target, *DEFAULT, *(("-r", recipe) if recipe else ()))
