@@ -38,29 +38,45 @@ private val checks = listOf<Pair<String, () -> Unit>>(
     "golden_gpu" to { onGpu { answersGolden(it); expect("GPU", it.device) } },
     "gpu_refused" to {
         Model.gpu = false
-        onGpu { answersGolden(it); expect("CPU", it.device); expect("Some ops are not accelerated.", it.fallback) }
+        onGpu {
+            answersGolden(it)
+            expect("CPU", it.device)
+            expect("Some ops are not accelerated.", it.fallback)
+        }
     },
     "gpu_of_uint8" to { expectError<IllegalArgumentException>("tflite-gpu") { MobileSam.open(app(), gpu = true) } },
     "self_test" to ::selfTestPasses,
     "self_test_damaged" to ::selfTestNamesADamagedMask,
     "instrumented" to ::instrumentedTestPasses,
     "embedding_kept" to ::embeddingIsKept,
-    "warm_up" to { MobileSam.open(app()).use { it.warmUp(); expectError<NoImageException>("setImage") { it.segment(CLICK) } } },
+    "warm_up" to ::warmUpIsNoImage,
     "orientations" to ::everyOrientationIsUpright,
     "hardware" to ::hardwareBitmapIsCopied,
     "overlay" to ::overlayIsOfTheImagesSize,
-    "no_image" to { MobileSam.open(app()).use { expectError<NoImageException>("setImage") { it.segment(CLICK) } } },
+    "no_image" to {
+        MobileSam.open(app()).use { expectError<NoImageException>("setImage") { it.segment(CLICK) } }
+    },
     "image_failed" to ::failedImageLeavesNone,
     "empty_prompt" to { withImage { expectError<EmptyPromptException>("at least one point") { it.segment() } } },
     "too_many_points" to ::seventhClickIsRefused,
     "outside" to ::clicksOutsideAreRefused,
-    "empty_box" to { withImage { expectError<EmptyBoxException>("left < right") { it.segment(box = Box(9f, 9f, 9f, 20f)) } } },
+    "empty_box" to {
+        withImage { expectError<EmptyBoxException>("left < right") { it.segment(box = Box(9f, 9f, 9f, 20f)) } }
+    },
     "mask_of_another_image" to ::maskOfAnotherImageIsRefused,
-    "no_picture" to { expectError<UnreadableImageException>("cannot be decoded") { decodeUpright { "text".byteInputStream() } } },
+    "no_picture" to {
+        expectError<UnreadableImageException>("cannot be decoded") { decodeUpright { "text".byteInputStream() } }
+    },
     "missing_picture" to { expectError<UnreadableImageException>("cannot be opened") { decodeUpright { null } } },
-    "missing_file" to { expectError<WrongFileException>("decoder.tflite cannot be opened") { MobileSam.open(app("missing")) } },
-    "damaged_file" to { expectError<WrongFileException>("encoder.tflite cannot be read") { MobileSam.open(app("damaged")) } },
-    "swapped_files" to { expectError<WrongFileException>("encoder.tflite is no encoder (it has decoder)") { MobileSam.open(app("swapped")) } },
+    "missing_file" to {
+        expectError<WrongFileException>("decoder.tflite cannot be opened") { MobileSam.open(app("missing")) }
+    },
+    "damaged_file" to {
+        expectError<WrongFileException>("encoder.tflite cannot be read") { MobileSam.open(app("damaged")) }
+    },
+    "swapped_files" to {
+        expectError<WrongFileException>("encoder.tflite is no encoder (it has decoder)") { MobileSam.open(app("swapped")) }
+    },
     "other_type" to {
         Model.imageType = DataType.FLOAT32
         expectError<WrongFileException>("encoder.tflite takes FLOAT32") { MobileSam.open(app()) }
@@ -69,7 +85,9 @@ private val checks = listOf<Pair<String, () -> Unit>>(
         val other = Contract(slots = 9)
         expectError<WrongFileException>("takes 6 points, not 9") { CpuRuntime(app().assets, other, 1) }
     },
-    "closed" to { MobileSam.open(app()).let { it.close(); it.close(); expectError<IllegalStateException>("closed") { it.warmUp() } } },
+    "closed" to {
+        MobileSam.open(app()).let { it.close(); it.close(); expectError<IllegalStateException>("closed") { it.warmUp() } }
+    },
 )
 
 private val CLICK = listOf(Point(5f, 5f))
@@ -160,6 +178,11 @@ private fun instrumentedTestPasses() {
     GoldenTest().answersLikePyTorch()
 }
 
+private fun warmUpIsNoImage() = MobileSam.open(app()).use {
+    it.warmUp()
+    expectError<NoImageException>("setImage") { it.segment(CLICK) }
+}
+
 private fun embeddingIsKept() = withImage {
     val before = Model.runs
     val prompt = images[0].getJSONArray("prompts").getJSONObject(0)
@@ -176,7 +199,9 @@ private fun everyOrientationIsUpright() {
         expect(ImageSize(upright.width, upright.height), ImageSize(turned.width, turned.height))
         val pixels = IntArray(expected.size)
         turned.getPixels(pixels, 0, turned.width, 0, 0, turned.width, turned.height)
-        val apart = pixels.indices.maxOf { i -> listOf(16, 8, 0).maxOf { abs((pixels[i] shr it and 255) - (expected[i] shr it and 255)) } }
+        val apart = pixels.indices.maxOf { i ->
+            listOf(16, 8, 0).maxOf { abs((pixels[i] shr it and 255) - (expected[i] shr it and 255)) }
+        }
         if (apart > 8) error("orientation $orientation is off by $apart of 255")
     }
 }

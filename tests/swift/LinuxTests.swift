@@ -183,9 +183,11 @@ final class LinuxTests: XCTestCase {
             _ = try await open("swapped")
             XCTFail("a decoder is no encoder")
         } catch {
-            XCTAssertTrue(error.localizedDescription.hasPrefix("encoder.mlpackage is no encoder (it takes has_mask"), "\(error)")
+            let words = "encoder.mlpackage is no encoder (it takes has_mask"
+            XCTAssertTrue(error.localizedDescription.hasPrefix(words), "\(error)")
         }
-        await assertThrows(.wrongFile(file: "encoder.mlpackage", reason: "is not in \(Bundle.main.bundleURL.lastPathComponent)")) {
+        let place = Bundle.main.bundleURL.lastPathComponent
+        await assertThrows(.wrongFile(file: "encoder.mlpackage", reason: "is not in \(place)")) {
             try await MobileSAM()
         }
     }

@@ -47,7 +47,8 @@ public final class MLModel {
                 let quarter = outputs["low_res_masks"]!.shape[2]
                 var inputs = embedding.merging(try golden.read(prompt.inputs)) { $1 }
                 let zeros = [Float](repeating: 0, count: quarter * quarter)
-                inputs["mask_input"] = inputs["mask_input"] ?? Golden.Values(scalars: zeros, shape: [1, 1, quarter, quarter])
+                let unused = Golden.Values(scalars: zeros, shape: [1, 1, quarter, quarter])
+                inputs["mask_input"] = inputs["mask_input"] ?? unused
                 inputs.forEach { shapes[$0] = $1.shape }
                 return (inputs.mapValues(\.scalars), outputs)
             }

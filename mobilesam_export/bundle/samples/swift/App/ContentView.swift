@@ -78,7 +78,8 @@ final class SegmentationModel: ObservableObject {
         let scale = min(view.width / CGFloat(image.width), view.height / CGFloat(image.height))
         let left = (view.width - scale * CGFloat(image.width)) / 2
         let top = (view.height - scale * CGFloat(image.height)) / 2
-        points.append(PromptPoint(x: (location.x - left) / scale, y: (location.y - top) / scale, foreground: foreground))
+        let (x, y) = ((location.x - left) / scale, (location.y - top) / scale)
+        points.append(PromptPoint(x: x, y: y, foreground: foreground))
         let asked = points, previous = mask
         Task {
             await attempt("") {

@@ -81,7 +81,9 @@ public struct SelfTest: Sendable, CustomStringConvertible {
             check("\(figures.image): embedding, dB", figures.embeddingPSNR, least: limits.encoder?.psnr_db),
         ] }.compactMap { $0 }
         failures += prompts.flatMap { figures in [
-            check("\(figures.image), \(figures.prompt): decoder alone, IoU", figures.decoderIoU, least: limits.decoder?.iou),
+            check(
+                "\(figures.image), \(figures.prompt): decoder alone, IoU", figures.decoderIoU,
+                least: limits.decoder?.iou),
             check("\(figures.image), \(figures.prompt): IoU", figures.maskIoU, least: limits.mask?.iou),
         ] }.compactMap { $0 }
     }
