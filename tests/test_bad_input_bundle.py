@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.cli_runner import ERROR, FAILED, USAGE, refused, refused_cold, snapshot, warm
+from tests.cli_runner import ERROR, FAILED, USAGE, cold, refused, refused_cold, snapshot, warm
 
 
 @pytest.fixture
@@ -136,6 +136,17 @@ def test_segment_uses_no_damaged_bundle(name: str, bundle: Path, tmp_path: Path)
     image = shutil.copy(bundle / "golden" / "landscape" / "image.png", tmp_path)
     damage(bundle)
     refused(tmp_path, ["segment", "bundle", image, "--point", "1,1"], ERROR, phrases)
+
+
+def test_segment_warns_of_damage_outside_the_model_files(bundle: Path, tmp_path: Path) -> None:
+    image = shutil.copy(bundle / "golden" / "landscape" / "image.png", tmp_path)
+    (bundle / "README.md").write_text("edited")
+    (bundle / "golden" / "landscape" / "image.png").unlink()
+    result = warm(tmp_path, ["segment", "bundle", image, "--point", "9,9"])
+    assert result.code == 0, result.stderr
+    assert "bundle: README.md is not the file that was exported" in result.stderr
+    assert "bundle: golden/landscape/image.png is missing" in result.stderr
+    assert (tmp_path / "mask.png").exists()
 
 
 @pytest.mark.parametrize("name", ["gone", "file", "a" * 300])

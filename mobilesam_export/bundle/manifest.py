@@ -5,7 +5,7 @@ of the files.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -145,8 +145,13 @@ def _as_dict(contents: Contents) -> dict[str, Any]:
     }
 
 
-def open_bundle(folder: Path | str) -> Bundle:
+def open_bundle(folder: Path | str, warn: Callable[[str], None] | None = None) -> Bundle:
     """Read a bundle's manifest and check every file's hash.
+
+    Args:
+        folder: the bundle.
+        warn: is told of files other than the encoder and the decoder that are not as written, in
+            place of an error.
 
     Raises:
         BundleError: it is no bundle, of a newer version, or its files are not as written.
@@ -156,7 +161,14 @@ def open_bundle(folder: Path | str) -> Bundle:
     try:
         opened = _from_dict(folder, manifest)
         get_backend(opened.backend)
-        _check_files(folder, opened.files)
+        _check_graphs(folder, opened.files)
+        models = opened.graph_files
+        for name, expected in opened.files.items():
+            if not (problem := _problem(folder, name, expected)):
+                continue
+            if warn is None or name in models:
+                raise BundleError(f"{folder} is damaged: {problem}; export again")
+            warn(f"{folder}: {problem}")
     except (KeyError, TypeError, ValueError, AttributeError, TargetError, UsageError) as exc:
         what = f"{type(exc).__name__}: {exc}"
         raise BundleError(f"{folder / MANIFEST} is not a bundle's manifest ({what})") from exc
@@ -215,18 +227,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _check_files(folder: Path, files: Mapping[str, FileEntry]) -> None:
+def _check_graphs(folder: Path, files: Mapping[str, FileEntry]) -> None:
     listed = {name.partition(".")[0] for name in files}
     if missing := sorted(set(GRAPHS) - listed):
         raise BundleError(
             f"{folder / MANIFEST} is not a bundle's manifest: it lists no {missing[0]}"
         )
-    for name, expected in files.items():
-        path = folder / name
-        if not path.is_file():
-            raise BundleError(f"{folder} is damaged: {name} is missing; export again")
-        if path.stat().st_size != expected.bytes or file_sha256(path) != expected.sha256:
-            raise BundleError(
-                f"{folder} is damaged: {name} is not the file that was exported "
-                "(its SHA-256 differs); export again"
-            )
+
+
+def _problem(folder: Path, name: str, expected: FileEntry) -> str:
+    """What is wrong with a listed file; "" if nothing is."""
+    path = folder / name
+    if not path.is_file():
+        return f"{name} is missing"
+    if path.stat().st_size != expected.bytes or file_sha256(path) != expected.sha256:
+        return f"{name} is not the file that was exported (its SHA-256 differs)"
+    return ""

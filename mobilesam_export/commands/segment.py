@@ -106,7 +106,8 @@ def segment_command(**values: Any) -> int:
 
     options = SegmentOptions(**values)
     segment.check_image_paths(options.image, options.outputs)
-    opened = open_bundle(options.bundle)
+    damage: list[str] = []  # outside the model files, which alone are run
+    opened = open_bundle(options.bundle, warn=damage.append)
     loaded = images.read_image(options.image)
     image, prompt = loaded.pixels, options.prompt()
     result = segment.segment(opened, image, prompt)
@@ -114,7 +115,7 @@ def segment_command(**values: Any) -> int:
     if options.overlay:
         segment.save_image(segment.overlay(image, result.mask, prompt), options.overlay)
     _print_result(result, options)
-    notes = list(loaded.notes)
+    notes = [*damage, *loaded.notes]
     if images.is_single_color(image):
         notes.append(f"image {options.image} is of a single color; there is nothing to find")
     print_notes(*notes)

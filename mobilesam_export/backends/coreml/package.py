@@ -24,8 +24,18 @@ def describe(model: Any, spec: GraphSpec, metadata: Mapping[str, str]) -> None:
         model.user_defined_metadata[key] = value
 
 
+# coremltools 9 leaves a map of debug handles for ExecuTorch beside the manifest, which does not
+# list it.
+STRAY = "executorch_debug_handle_mapping.json"
+
+
 def make_reproducible(path: Path) -> None:
-    """Replace the random names in a package's manifest, and write its maps in a fixed order."""
+    """Replace the random names in a package's manifest, and write its maps in a fixed order.
+
+    The package is then what its manifest lists and nothing else, readable by all: coremltools
+    writes the program's file for its owner only (mode 0600).
+    """
+    (path / STRAY).unlink(missing_ok=True)
     manifest_path = path / "Manifest.json"
     manifest = json.loads(manifest_path.read_text())
     entries = manifest["itemInfoEntries"]
@@ -41,3 +51,5 @@ def make_reproducible(path: Path) -> None:
     spec_path = path / "Data" / "com.apple.CoreML" / "model.mlmodel"
     spec = Model_pb2.Model.FromString(spec_path.read_bytes())
     spec_path.write_bytes(spec.SerializeToString(deterministic=True))
+    for item in path.rglob("*"):
+        item.chmod(0o755 if item.is_dir() else 0o644)

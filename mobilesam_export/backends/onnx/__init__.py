@@ -1,5 +1,6 @@
 """ONNX files, by torch's exporter, run by ONNX Runtime."""
 
+import os
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,11 @@ from mobilesam_export.target import GraphForm, Recipe
 
 if TYPE_CHECKING:
     from mobilesam_export.graphs import Graph
+
+
+# ONNX Runtime (1.32) keeps usage data below the user's cache folder and in the temporary one, and
+# warns where it cannot, unless this is set before it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 class OnnxBackend(Backend):
