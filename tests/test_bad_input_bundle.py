@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.cli_runner import ERROR, FAILED, USAGE, cold, refused, refused_cold, snapshot, warm
+from tests.cli_runner import ERROR, FAILED, USAGE, refused, refused_cold, snapshot, warm
 
 
 @pytest.fixture
