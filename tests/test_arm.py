@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from mobilesam_export.backends import get_backend
 from mobilesam_export.bundle import golden
 from mobilesam_export.bundle.manifest import open_bundle
+from mobilesam_export.commands.verify import verify_command
 from mobilesam_export.errors import BackendError
 from mobilesam_export.metrics import psnr_db
 from mobilesam_export.prompts import encoder_inputs
@@ -39,16 +41,15 @@ def test_int8_kernels_of_phones_agree_with_those_here(
 
 
 @needs_arm
-@pytest.mark.slow
-def test_verify_reports_both_processors(onnx_bundle: Path, tmp_path: Path) -> None:
-    (tmp_path / arm.FOLDER).symlink_to(ROOT / arm.FOLDER)
-    result = cold(tmp_path, ["verify", onnx_bundle, "--arm", "--json"])
-    assert result.code == 0
-    reports = json.loads(result.stdout)["arm"]
-    assert reports.keys() == arm.MODELS.keys()
-    for model, report in reports.items():
-        assert model in report["runtime"]
-        assert report["status"] == "passed"
+def test_verify_reports_the_processor(tflite_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of the two: each takes half a minute of emulation."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(arm, "MODELS", {"cortex-a76": arm.MODELS["cortex-a76"]})
+    result = CliRunner().invoke(verify_command, [str(tflite_bundle), "--arm", "--json"])
+    assert result.exit_code == 0
+    (report,) = json.loads(result.stdout)["arm"].values()
+    assert "cortex-a76" in report["runtime"]
+    assert report["status"] == "passed"
 
 
 def test_without_an_emulator_the_command_says_what_to_type(
