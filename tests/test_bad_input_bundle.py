@@ -156,7 +156,7 @@ def test_what_is_no_folder(name: str, tmp_path: Path) -> None:
 
 
 def test_other_weights(bundle: Path, tmp_path: Path) -> None:
-    phrases = ["made of other weights (seeded:0) than seeded:5 holds"]
+    phrases = ["exported from other weights (seeded:0) than seeded:5 holds"]
     refused(tmp_path, ["verify", "bundle", "-c", "seeded:5"], USAGE, phrases)
 
 
@@ -167,7 +167,7 @@ def test_missing_checkpoint(bundle: Path, tmp_path: Path) -> None:
 def test_weights_from_a_file_are_asked_for(bundle: Path, tmp_path: Path) -> None:
     set_key("checkpoint", "source", value="mine.pt")(bundle)
     set_key("checkpoint", "file_sha256", value="0" * 64)(bundle)
-    refused(tmp_path, ["verify", "bundle"], USAGE, ["made of the file mine.pt", "-c"])
+    refused(tmp_path, ["verify", "bundle"], USAGE, ["exported from the file mine.pt", "-c"])
 
 
 def test_files_that_compute_something_else_fail(bundle: Path, tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ __all__ = ["GROUP", "Backend", "Conversion", "Settings", "backend_names", "get_b
 
 GROUP = "mobilesam_export.backends"
 MEMBERS = tuple(
-    name for name in (*Backend.__annotations__, *vars(Backend)) if not name.startswith("_")
+    name
+    for name in dict.fromkeys((*Backend.__annotations__, *vars(Backend)))
+    if not name.startswith("_")
 )
 
 

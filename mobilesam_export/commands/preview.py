@@ -4,7 +4,6 @@ from pathlib import Path
 
 import click
 
-from mobilesam_export import packages
 from mobilesam_export.commands.common import BUNDLE, OK
 
 EXTRA = "preview"
@@ -27,6 +26,8 @@ def preview_command(bundle: Path, image: Path | None, checkpoint: str | None, po
     Example:
       mobilesam-export preview build/onnx-float32 photo.jpg
     """
+    from mobilesam_export import packages
+
     packages.require("starlette", "uvicorn", extra=EXTRA)
     packages.require("torch", extra="torch")
     from mobilesam_export.preview.run import serve_preview
