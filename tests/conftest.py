@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from filelock import FileLock
+from hypothesis import settings
 
 from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.model import Sam, build_sam
@@ -38,6 +39,10 @@ BROWSER_FLAGS = (  # no sandbox: root has none; the rest: no connection but to o
 # environment is for the programs that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+
+# How long an example takes depends on the machine's load.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
