@@ -25,12 +25,16 @@ needs_arm = pytest.mark.skipif(
 
 
 @needs_arm
-@pytest.mark.parametrize("target", [("tflite",), ("onnx", "-r", "w8-dynamic")])
+@pytest.mark.parametrize(
+    "options",
+    [("tflite", "-c", "seeded"), ("onnx", "-c", "demo", "-r", "w8-dynamic")],
+    ids=["tflite", "onnx"],
+)
 def test_int8_kernels_of_phones_agree_with_those_here(
-    target: tuple[str, ...], export: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    options: tuple[str, ...], export: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    opened = open_bundle(export(*target, "-c", "seeded", "--image-size", "256"))
+    opened = open_bundle(export(*options, "--image-size", "256"))
     case = golden.read(opened.folder / "golden")[0]
     inputs = encoder_inputs(case.image, opened.contract)
     here = opened.session("encoder").run(inputs)["image_embeddings"]

@@ -48,9 +48,9 @@ def run(
     )
 
 
-@pytest.fixture(params=["onnx", "tflite-float32", "tflite", "tflite-gpu"])
+@pytest.fixture(params=["onnx", "tflite:float32", "tflite", "tflite-gpu"])
 def bundle(request: pytest.FixtureRequest, export: Callable[..., Path]) -> Path:
-    target, _, recipe = request.param.partition("-")
+    target, _, recipe = request.param.partition(":")
     return export(target, *DEFAULT, *(("-r", recipe) if recipe else ()))
 
 
