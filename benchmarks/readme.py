@@ -25,6 +25,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "paper": speed_tables.paper,
     "parity": tables.parity,
     "recipes": tables.recipes,
+    "runtimes": tables.runtimes,
     "samexporter": tables.samexporter,
     "speed": speed_tables.speed,
     "targets": tables.targets,

@@ -128,6 +128,25 @@ def webgpu() -> str:
     return markdown((["", "ops on the GPU", "output", "largest error", "largest value"], rows))
 
 
+def runtimes() -> str:
+    """One line for each recipe: what each version of its runtime makes of it."""
+    rows = [
+        [f"`{recipe}`", name.replace("==", " "), answer["verdict"], _why(answer)]
+        for recipe, answers in read("runtimes")["recipes"].items()
+        for name, answer in answers.items()
+    ]
+    return markdown((["recipe", "runtime", "answer", "embedding, mask IoU, or message"], rows))
+
+
+def _why(answer: dict[str, Any]) -> str:
+    """The figures of a runtime that answered, or its message."""
+    graphs = [answer.get(graph, {}) for graph in ("encoder", "decoder")]
+    messages = [answer.get("message"), *(graph.get("refused") for graph in graphs)]
+    if found := next((message for message in messages if message), ""):
+        return found.replace("|", "/")[:90]
+    return f"{graphs[0]['embedding_psnr_db']:.1f} dB, {graphs[1]['mask_iou']:.4f}"
+
+
 def samexporter() -> str:
     """Our mask from samexporter's clients, each run on `onnx-sam` files."""
     measured = read("samexporter_client")

@@ -21,7 +21,7 @@ from mobilesam_export.errors import BackendError, BundleError, TargetError, Usag
 from mobilesam_export.files import file_sha256
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.session import Session
-from mobilesam_export.target import GRAPHS, GraphForm, Recipe, Tolerance
+from mobilesam_export.target import GRAPHS, GraphForm, Recipe, Runtime, Tolerance
 from mobilesam_export.verification.status import Status
 
 # 2: words of `form`, exceptions as module paths, range folding, golden of two images, limits and
@@ -203,7 +203,13 @@ def _from_dict(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
 def _recipe(table: Mapping[str, Any]) -> Recipe:
     """JSON has no tuples and no dataclasses."""
     tolerance, keep = Tolerance(**table["tolerance"]), tuple(table["keep_float32"])
-    return Recipe(**{**table, "tolerance": tolerance, "keep_float32": keep})
+    runtime = table.get("runtime")
+    made = {
+        "tolerance": tolerance,
+        "keep_float32": keep,
+        "runtime": None if runtime is None else Runtime(**runtime),
+    }
+    return Recipe(**{**table, **made})
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

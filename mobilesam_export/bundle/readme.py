@@ -98,6 +98,7 @@ def readme(contents: Contents, graphs: Sequence[GraphFile]) -> str:
         "weights_sha256": provenance.weights_sha256,
         **{key: str(value) for key, value in contents.convert.items()},
         "warning": _warning(provenance),
+        "runtime": _runtime(contents),
     }
     own = find_template(get_backend(target.backend), form)
     code = Template(own.read_text(encoding="utf-8")).substitute(values)
@@ -116,6 +117,15 @@ def artifact_sizes(folder: Path) -> dict[str, int]:
         for graph in ("encoder", "decoder")
         for path in folder.glob(f"{graph}.*")
     }
+
+
+def _runtime(contents: Contents) -> str:
+    """What the files need, as far as it was run."""
+    runtime = contents.recipe.runtime
+    if runtime is None:
+        runner = get_backend(contents.target.backend).runner()
+        return f"a current {runner}; the least version was not determined"
+    return f"{runtime.name} {runtime.minimum} or newer"
 
 
 def _warning(provenance: Provenance) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from mobilesam_export.errors import TargetError
 from mobilesam_export.target.form import GELUS, GraphForm
 from mobilesam_export.target.parsing import parse_target
-from mobilesam_export.target.recipe import GRAPHS, Recipe, Tolerance
+from mobilesam_export.target.recipe import GRAPHS, Recipe, Runtime, Tolerance
 from mobilesam_export.target.target import Target
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "GRAPHS",
     "GraphForm",
     "Recipe",
+    "Runtime",
     "Target",
     "Tolerance",
     "builtin_targets",

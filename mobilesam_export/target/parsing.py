@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar, get_origin, get_type_hints
 
 from mobilesam_export.errors import TargetError
 from mobilesam_export.target.form import GraphForm
-from mobilesam_export.target.recipe import COMPRESSED, Recipe, Tolerance, check_exceptions
+from mobilesam_export.target.recipe import COMPRESSED, Recipe, Runtime, Tolerance, check_exceptions
 from mobilesam_export.target.source import Source
 from mobilesam_export.target.target import Target
 from mobilesam_export.target.words import check_choice, dotted, shown
@@ -166,6 +166,8 @@ def _value(hint: Any, value: Any, place: Place) -> Any:  # noqa: ANN401 what a T
     """A value of a key, in its field's type."""
     if hint in (GraphForm, Tolerance):
         return _parse(hint, value, place)
+    if hint == Runtime | None:
+        return _parse(Runtime, value, place)
     if hint is float and type(value) is int and abs(value) < 1 << 53:  # what a float has exactly
         value = float(value)
     if expectation := _mismatch(hint, value):

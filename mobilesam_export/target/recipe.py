@@ -1,6 +1,7 @@
 """A [recipe.NAME] table: types of weights and activations, and the tolerance of its files."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,6 +51,25 @@ class Tolerance:
 
 
 @dataclass(frozen=True)
+class Runtime:
+    """The least version that computes a recipe's files rightly, as it was run.
+
+    Attributes:
+        name: of the runtime, for instance "ONNX Runtime".
+        minimum: its version.
+    """
+
+    name: str
+    minimum: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"\d+(\.\d+)*", self.minimum):
+            raise TargetError(
+                f"minimum is {self.minimum!r}; expected a version such as '1.23.2'", "minimum"
+            )
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Types in which weights are stored and values are computed.
 
@@ -68,6 +88,7 @@ class Recipe:
         quantize: how the backend quantises, in its own words and checked there. Lists by graph in
             a table of it, such as `float_inputs.encoder`, are patterns of weights as well.
         calibrate_weights: whether compressed weights are chosen by their error on sample inputs.
+        runtime: the least version that was run; None where none was.
     """
 
     weights: str
@@ -81,6 +102,7 @@ class Recipe:
     convert: Mapping[str, Any] = field(default_factory=dict)
     quantize: Mapping[str, Any] = field(default_factory=dict)
     calibrate_weights: bool = False
+    runtime: Runtime | None = None
 
     def __post_init__(self) -> None:
         check_choice("weights", self.weights, (*PRECISIONS, *COMPRESSED), "weights")
