@@ -59,7 +59,8 @@ def probe(
         for inputs, expected, chosen in cases:
             answers.append(errors(run(inputs), expected, chosen))
     except Exception as exc:  # noqa: BLE001 whatever a runtime raises is its refusal
-        return {"refused": " ".join(str(exc).split())[:200]}
+        message = str(exc).replace(f"{path.parent}/", "")
+        return {"refused": " ".join(message.split())[:200]}
     return {key: min(item[key] for item in answers) for key in answers[0]}
 
 
