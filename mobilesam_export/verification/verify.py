@@ -67,7 +67,7 @@ class Report:
         largest_float16: name and value of the largest float16 activation that was seen.
         float16: the same graphs in pessimistic float16, where chips compute in float16.
         first_wrong: the first tensor that cannot be right in any network, if the files failed and
-            there is one; see `collapse`.
+            there is one; see `diagnosis`.
     """
 
     status: Status
