@@ -12,9 +12,11 @@ import importlib
 import itertools
 import os
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 Action = Callable[[], None]
@@ -104,3 +106,15 @@ def at_call(function: str, action: Action, number: int = 0) -> None:
         return result
 
     setattr(module, name, call_and_act)
+
+
+def reuse_files(bundle: Path) -> None:
+    """Take a bundle's files in place of converting: for tests of what is done with files."""
+    from mobilesam_export import backends
+    from mobilesam_export.bundle.manifest import open_bundle
+
+    def copy(_: object, graph: Any, conversion: object, path: Path) -> None:
+        shutil.copyfile(bundle / path.name, path)
+
+    backend = backends.get_backend(open_bundle(bundle).backend)
+    type(backend).convert = copy  # type: ignore[assignment]

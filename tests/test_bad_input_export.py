@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,6 @@ from tests.cli_runner import (
     PROGRESS,
     USAGE,
     assert_same,
-    cold,
     environment,
     error_line,
     refused,
@@ -23,6 +23,7 @@ from tests.cli_runner import (
     snapshot,
     warm,
 )
+from tests.fault_points import reuse_files
 
 TARGETS = Path(__file__).parents[1] / "targets"
 ONNX = (TARGETS / "onnx.toml").read_text(encoding="utf-8")
@@ -284,11 +285,12 @@ def test_full_disk(target: str, tmp_path: Path) -> None:
     assert_same(tmp_path, {**before, "new": "folder"})
 
 
-def test_files_that_fail_their_tolerance_are_not_kept(tmp_path: Path) -> None:
+def test_files_that_fail_their_tolerance_are_not_kept(onnx_bundle: Path, tmp_path: Path) -> None:
     text = change("embedding_psnr_db = 100", "embedding_psnr_db = 1000")
     (tmp_path / "mine.toml").write_text(text, encoding="utf-8")
     before = snapshot(tmp_path)
-    result = cold(tmp_path, ["run", "mine.toml", *SMALL, "-o", "out"])
+    arguments = ["run", "mine.toml", *SMALL, "-o", "out"]
+    result = warm(tmp_path, arguments, before=[partial(reuse_files, onnx_bundle)])
     assert result.code == FAILED
     assert "nothing written, the files failed verification" in result.stdout
     assert "expected >= 1000" in result.stdout

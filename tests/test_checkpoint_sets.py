@@ -3,6 +3,7 @@
 import json
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mobilesam_export.checkpoint.weight_sets import WRAPPERS, find_sets, used_en
 from mobilesam_export.errors import CheckpointError
 from mobilesam_export.model import expected_entries
 from tests.cli_runner import ERROR, refused, warm
+from tests.fault_points import reuse_files
 
 StateDict = dict[str, torch.Tensor]
 KEYS = ("net", "ema", "module", "params", "state_dict", "model", "model_state_dict", "weights")
@@ -235,9 +237,12 @@ def test_a_colon_in_the_name_of_a_file_is_no_entry(
     assert split_source(written) == (Path(file), entry)
 
 
-def test_an_export_says_what_it_took_and_records_it(two_sets: Path, tmp_path: Path) -> None:
+def test_an_export_says_what_it_took_and_records_it(
+    two_sets: Path, onnx_bundle: Path, tmp_path: Path
+) -> None:
     options = ["--image-size", 256, "--no-verify", "-o", "out"]
-    done = warm(tmp_path, ["onnx", "-c", f"{two_sets}:ema", *options])
+    arguments = ["onnx", "-c", f"{two_sets}:ema", *options]
+    done = warm(tmp_path, arguments, before=[partial(reuse_files, onnx_bundle)])
     assert done.code == 0, done.stderr
     said = "note: both.pt: took the weights from 'ema.module.module' and stripped this prefix"
     assert said in done.stderr.splitlines()

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from PIL import Image
 
 from mobilesam_export.scenes import scene
-from tests.cli_runner import TMP, assert_same, snapshot, warm
+from tests.cli_runner import TMP, snapshot, warm
+from tests.fault_points import reuse_files
 
 PROGRAM = Path(sys.executable).with_name("mobilesam-export")
 
@@ -120,23 +122,12 @@ def test_results_go_to_stdout_and_progress_to_stderr(onnx_bundle: Path, tmp_path
     assert "not trained" in done.stderr
 
 
-def test_a_target_of_one_s_own_that_fails_its_tolerance_writes_nothing(tmp_path: Path) -> None:
-    """Exit 3, the failures in words, and no bundle."""
-    source = Path(__file__).parents[1] / "targets" / "onnx.toml"
-    strict = source.read_text().replace("embedding_psnr_db = 100", "embedding_psnr_db = 500")
-    (tmp_path / "strict.toml").write_text(strict)
-    before = snapshot(tmp_path)
-    options = ["-c", "seeded", "--image-size", "256", "-o", "out"]
-    done = warm(tmp_path, ["run", "strict.toml", *options])
-    assert done.code == 3
-    assert "strict: nothing written" in done.stdout
-    assert "expected >= 500" in done.stdout
-    assert_same(tmp_path, before)
-
-
-def test_no_verify_says_so_in_the_result_and_the_manifest(tmp_path: Path) -> None:
+def test_no_verify_says_so_in_the_result_and_the_manifest(
+    onnx_bundle: Path, tmp_path: Path
+) -> None:
     options = ["-c", "seeded:7", "--image-size", "320", "--points", "2", "--no-verify"]
-    done = warm(tmp_path, ["onnx", *options, "-o", "out", "--json"])
+    arguments = ["onnx", *options, "-o", "out", "--json"]
+    done = warm(tmp_path, arguments, before=[partial(reuse_files, onnx_bundle)])
     assert done.code == 0, done.stderr
     printed = json.loads(done.stdout)
     assert printed["verification"]["status"] == "unverified"

@@ -1,7 +1,6 @@
 """`inspect --sensitivity`: what rounding one group of layers does, the rest being float32."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -24,7 +23,6 @@ from mobilesam_export.target import load_target
 from mobilesam_export.target.patterns import fitting
 from mobilesam_export.verification.cases import ImageCase, reference_cases
 from tests.cli_runner import USAGE, refused, warm
-from tests.conftest import DEFAULT
 
 TARGET = load_target("onnx")
 CONTRACT = Contract(256, 6, TARGET.graph)
@@ -173,11 +171,9 @@ def test_a_core_ml_bundle_takes_its_image_as_core_ml_gives_it(
     assert min(found) > 50
 
 
-def test_a_tflite_bundle_takes_its_pixels_as_they_are(
-    export: Callable[..., Path], tmp_path: Path
-) -> None:
-    bundle = export("tflite", *DEFAULT, "-r", "float16", "--no-verify")
-    assert min(encoder_psnr_db(bundle, tmp_path)) > 50
+def test_a_tflite_bundle_takes_its_pixels_as_they_are(tflite_bundle: Path, tmp_path: Path) -> None:
+    """In eight bits every group costs more than in float16, and none as much as a wrong mean."""
+    assert min(encoder_psnr_db(tflite_bundle, tmp_path)) > 40
 
 
 def test_bundles_and_options_that_make_no_sense_are_refused(

@@ -16,7 +16,7 @@ from mobilesam_export.checkpoint.identify import compare_state_dict
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.scenes import TRAINING_SEEDS, masked_scene
 
-SCHEDULE = (Stage(256, 2, 1, 1e-4), Stage(320, 1, 1, 1e-4))
+SCHEDULE = (Stage(128, 2, 1, 1e-4), Stage(192, 1, 1, 1e-4))
 
 
 @given(seed=st.integers(0, 1000))

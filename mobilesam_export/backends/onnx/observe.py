@@ -1,6 +1,7 @@
 """What is inside an ONNX file while it runs: the same graph with more outputs."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 from mobilesam_export.contract import Array
 from mobilesam_export.session import Visit
 
-AT_ONCE = 24  # tensors; at 1024 that is up to 1 GB
+BYTES_AT_ONCE = 500_000_000  # of tensors kept in one run; each run compiles the graph anew
+UNKNOWN_BYTES = 20_000_000  # what a tensor without a known shape counts as
 # What the encoder sees of an image, or the decoder of its embedding; else same for all images.
 IMAGES = ("image", "input_image", "image_embeddings")
 
@@ -66,16 +68,36 @@ def observe(path: Path, inputs: dict[str, Array], visit: Visit) -> None:
         for tensor, label in _dependent(model.graph)
         if types.get(tensor, onnx.TensorProto.FLOAT) in floats
     }
-    names = list(labels)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    for start in range(0, len(names), AT_ONCE):
-        chunk = names[start : start + AT_ONCE]
+    for chunk in _chunks(labels, _sizes(model.graph)):
         del model.graph.output[:]
         model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(n) for n in chunk)
         session = onnxruntime.InferenceSession(model.SerializeToString(), options)
         for name, value in zip(chunk, session.run(chunk, inputs), strict=True):
             visit(labels[name], value)
+
+
+def _sizes(graph: Any) -> dict[str, int]:
+    """Bytes of every tensor with a known shape, in float32, by name."""
+    shapes = {info.name: info.type.tensor_type.shape.dim for info in graph.value_info}
+    known = {name: [dim.dim_value for dim in dims] for name, dims in shapes.items()}
+    return {name: 4 * math.prod(dims) for name, dims in known.items() if all(dims)}
+
+
+def _chunks(names: Iterable[str], sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """Runs of names whose tensors take up to BYTES_AT_ONCE, or one that takes more."""
+    chunk: list[str] = []
+    total = 0
+    for name in names:
+        size = sizes.get(name, UNKNOWN_BYTES)
+        if chunk and total + size > BYTES_AT_ONCE:
+            yield chunk
+            chunk, total = [], 0
+        chunk.append(name)
+        total += size
+    if chunk:
+        yield chunk
 
 
 def _dependent(graph: Any) -> Iterator[tuple[str, str]]:
