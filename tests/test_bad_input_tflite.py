@@ -107,4 +107,4 @@ def test_an_exception_that_fits_no_weight(tmp_path: Path) -> None:
     arguments = ["run", "mine.toml", "-c", "seeded", "--image-size", 256, "-r", "w8a8"]
     result = warm(tmp_path, arguments)
     assert result.code == ERROR
-    assert "'trunk' fits no weight of the encoder" in error_line(result.stderr)
+    assert "'trunk' matches no weight of the encoder" in error_line(result.stderr)

@@ -114,7 +114,7 @@ def test_a_table_with_a_mistake_is_refused(quantize: dict[str, Any], message: st
 
 @pytest.mark.parametrize(
     ("floats", "samples", "message"),
-    [([], 0, "no samples"), (["stm.*"], 1, r"'stm\.\*' fits no weight")],
+    [([], 0, "no samples"), (["stm.*"], 1, r"'stm\.\*' matches no weight")],
 )
 def test_what_cannot_be_calibrated_so(
     sam: Sam, coreml_bundle: Path, floats: list[str], samples: int, message: str

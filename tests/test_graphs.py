@@ -24,7 +24,7 @@ from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.prompts import Prompt
 from mobilesam_export.scenes import scene
 from mobilesam_export.target import GraphForm, builtin_targets, load_target
-from mobilesam_export.target.patterns import fitting
+from mobilesam_export.target.patterns import matching
 
 SIZE = 256
 SLOTS = (2, 6, 16)
@@ -138,7 +138,7 @@ def test_layers_have_the_same_names_in_every_layout(name: str) -> None:
         *("stage2.blocks.1.local_conv", "stage3.blocks.5.fc1", "stage4.blocks.1.fc2"),
         *("stage4.blocks.1.proj", "neck.0", "neck.2"),
     ):
-        assert fitting(paths, pattern), pattern
+        assert matching(paths, pattern), pattern
 
 
 @pytest.mark.parametrize(("height", "width"), [(256, 170), (97, 256), (256, 256), (1, 256)])

@@ -281,10 +281,10 @@ def test_a_static_recipe_without_samples_is_refused() -> None:
         quantize.quantize(model, "encoder", W8A8, quantize.check_recipe(W8A8), [], [])
 
 
-def test_a_pattern_that_fits_no_weight_is_refused() -> None:
+def test_a_pattern_that_matches_no_weight_is_refused() -> None:
     model = linear_model(np.eye(4, dtype=np.float32), None)
     recipe: Recipe = replace(W8A8, quantize={"integer": {"encoder": ["nothing"]}})
     sample = {"x": np.ones((5, 4), np.float32)}
     model.graph.output[0].name = model.graph.node[0].output[0] = "image_embeddings"
-    with pytest.raises(TargetError, match="'nothing' fits no matrix of the encoder"):
+    with pytest.raises(TargetError, match="'nothing' matches no matrix of the encoder"):
         quantize.quantize(model, "encoder", recipe, quantize.check_recipe(recipe), [sample], [])

@@ -15,7 +15,7 @@ from mobilesam_export.graphs import split_graphs
 from mobilesam_export.graphs.names import check_patterns, skeletons, weights
 from mobilesam_export.model import Sam
 from mobilesam_export.target import builtin_targets, load_target, parse_target
-from mobilesam_export.target.patterns import check, chosen, fits
+from mobilesam_export.target.patterns import check, matches, stored_types
 from tests.cli_runner import ERROR, refused
 
 TEXT = (Path(__file__).parents[1] / "targets" / "onnx.toml").read_text(encoding="utf-8")
@@ -41,7 +41,7 @@ CONTRACT = Contract(256, 6, load_target("onnx").graph)
 def test_a_pattern_means_a_weight_by_its_name_or_a_module_that_holds_it(
     pattern: str, meant: bool
 ) -> None:
-    assert fits("stem.conv1.weight", pattern) == meant
+    assert matches("stem.conv1.weight", pattern) == meant
 
 
 paths = st.lists(st.sampled_from(["stem", "stage1", "blocks", "0", "q"]), min_size=1, max_size=4)
@@ -52,20 +52,20 @@ paths = st.lists(st.sampled_from(["stem", "stage1", "blocks", "0", "q"]), min_si
 def test_a_pattern_without_wildcards_means_what_lies_in_that_module(
     path: list[str], module: list[str]
 ) -> None:
-    assert fits(".".join(path), ".".join(module)) == (path[: len(module)] == module)
+    assert matches(".".join(path), ".".join(module)) == (path[: len(module)] == module)
 
 
 def test_the_most_particular_pattern_counts_and_of_equals_the_last() -> None:
     names = {name: name for name in ("down1.expand.weight", "down2.expand.weight", "neck.0.weight")}
     kinds = {"down1.expand": "a", "down[123].expand": "b", "*": "c", "d?wn2.expand": "d"}
-    assert chosen(names, kinds) == dict(zip(names, ("a", "d", "c"), strict=True))
-    assert chosen(names, {"down2": "a"}) == {"down2.expand.weight": "a"}
+    assert stored_types(names, kinds) == dict(zip(names, ("a", "d", "c"), strict=True))
+    assert stored_types(names, {"down2": "a"}) == {"down2.expand.weight": "a"}
 
 
-def test_a_pattern_that_fits_nothing_is_refused_with_what_there_is() -> None:
+def test_a_pattern_that_matches_nothing_is_refused_with_what_there_is() -> None:
     keys = ("exceptions", "encoder", "stam.*")
     with pytest.raises(
-        TargetError, match=r"exceptions\.encoder: 'stam\.\*' fits no weight"
+        TargetError, match=r"exceptions\.encoder: 'stam\.\*' matches no weight"
     ) as caught:
         check(["stem.conv1.weight", "neck.0.weight"], "weight", *keys)
     assert str(caught.value).endswith("such are in stem, neck")
@@ -89,7 +89,7 @@ def test_looking_names_up_leaves_random_numbers_alone() -> None:
 
 
 @pytest.mark.parametrize("name", builtin_targets())
-def test_every_pattern_of_our_recipes_fits_a_weight(name: str) -> None:
+def test_every_pattern_of_our_recipes_matches_a_weight(name: str) -> None:
     target = load_target(name)
     for recipe in target.recipes.values():
         check_patterns(recipe, Contract(256, 6, target.graph))
@@ -105,7 +105,7 @@ def test_every_pattern_of_our_recipes_fits_a_weight(name: str) -> None:
         ('"neck.[02]"', '"neck.[02].bias"', "w8a8", "quantize.integer.encoder"),
     ],
 )
-def test_a_pattern_that_fits_nothing_is_refused_before_any_work(
+def test_a_pattern_that_matches_nothing_is_refused_before_any_work(
     old: str, new: str, recipe: str, where: str, tmp_path: Path
 ) -> None:
     """With file, line, recipe and pattern, before the checkpoint is looked for."""
@@ -114,7 +114,7 @@ def test_a_pattern_that_fits_nothing_is_refused_before_any_work(
     line = before.count("\n") + 1
     pattern = new.split('"')[1]
     arguments = ["run", "mine.toml", "-r", recipe, "-c", "missing.pt", "--image-size", 256]
-    phrases = [f"mine.toml, line {line}: recipe {recipe}: {where}: {pattern!r} fits no weight"]
+    phrases = [f"mine.toml, line {line}: recipe {recipe}: {where}: {pattern!r} matches no weight"]
     refused(tmp_path, arguments, ERROR, phrases)
 
 

@@ -20,7 +20,7 @@ from mobilesam_export.graphs.names import weights
 from mobilesam_export.model import build_sam
 from mobilesam_export.sensitivity import Damage, Sensitivity
 from mobilesam_export.target import load_target
-from mobilesam_export.target.patterns import fitting
+from mobilesam_export.target.patterns import matching
 from mobilesam_export.verification.cases import ImageCase, reference_cases
 from tests.cli_runner import USAGE, refused, warm
 
@@ -71,7 +71,7 @@ def test_a_group_is_a_pattern_that_means_its_weights() -> None:
     for graph in graphs():
         names = weights(graph.module, W8A8.weight_threshold)
         for group, own in sensitivity.weight_groups(graph.module, W8A8.weight_threshold).items():
-            assert fitting(names, group) == own
+            assert matching(names, group) == own
 
 
 def test_every_group_of_the_encoder_does_some_damage_and_none_all() -> None:

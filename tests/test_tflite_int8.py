@@ -110,7 +110,7 @@ def test_without_samples_there_are_no_ranges(tmp_path: Path) -> None:
 
 def test_a_pattern_of_no_op_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(
-        TargetError, match=r"'third\.\*' fits no weight of the encoder.* in first, sec"
+        TargetError, match=r"'third\.\*' matches no weight of the encoder.* in first, sec"
     ):
         small(tmp_path, "int8", ["third.*"])
 

@@ -1,9 +1,10 @@
 """Patterns of module paths that select layers, the same for every backend.
 
 A weight's name is that in the export form's `state_dict`, such as `stage2.blocks.0.fc1.weight`. A
-pattern (`fnmatch`, upper and lower case differ) fits a weight if it fits this name or the path of a
-module that holds it: `stem`, `stem.*`, `down[123]` and `stage?.blocks.*.fc1` are patterns. Backends
-translate their own names of tensors into these paths, each in its module `names`.
+pattern (`fnmatch`, upper and lower case differ) matches a weight if it matches this name or the
+path of a module that holds it: `stem`, `stem.*`, `down[123]` and `stage?.blocks.*.fc1` are
+patterns. Backends translate their own names of tensors into these paths, each in its module
+`names`.
 """
 
 import re
@@ -17,18 +18,18 @@ WILDCARD = re.compile(r"\[!?\]?[^\]]*\]|[*?]")
 MOST_LISTED = 12  # names in an error
 
 
-def fits(path: str, pattern: str) -> bool:
+def matches(path: str, pattern: str) -> bool:
     """Whether a pattern matches the weight of this name."""
     names = path.split(".")
     return any(fnmatchcase(".".join(names[:end]), pattern) for end in range(1, len(names) + 1))
 
 
-def fitting(paths: Iterable[str], pattern: str) -> list[str]:
+def matching(paths: Iterable[str], pattern: str) -> list[str]:
     """The weights that a pattern matches."""
-    return [path for path in paths if fits(path, pattern)]
+    return [path for path in paths if matches(path, pattern)]
 
 
-def chosen(paths: Mapping[str, str], kinds: Mapping[str, str]) -> dict[str, str]:
+def stored_types(paths: Mapping[str, str], kinds: Mapping[str, str]) -> dict[str, str]:
     """The type in which each excepted weight is stored.
 
     If several patterns match a weight, the most specific one counts: the one with the most
@@ -46,7 +47,7 @@ def chosen(paths: Mapping[str, str], kinds: Mapping[str, str]) -> dict[str, str]
         name: kinds[pattern]
         for pattern in ordered
         for name, path in paths.items()
-        if fits(path, pattern)
+        if matches(path, pattern)
     }
 
 
@@ -62,11 +63,11 @@ def check(paths: Iterable[str], label: str, *keys: str) -> None:
         TargetError: with the names of what there is.
     """
     paths, pattern = list(paths), keys[-1]
-    if fitting(paths, pattern):
+    if matching(paths, pattern):
         return
     names = list(dict.fromkeys(path.partition(".")[0] for path in paths))
     raise TargetError(
-        f"{dotted(keys[:-1])}: {pattern!r} fits no {label}; such are in "
+        f"{dotted(keys[:-1])}: {pattern!r} matches no {label}; such are in "
         f"{', '.join(names[:MOST_LISTED])}",
         *keys,
     )

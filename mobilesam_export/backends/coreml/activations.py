@@ -78,7 +78,7 @@ def quantize_activations(model: Any, floats: Sequence[str], graph: Graph, sample
         samples: inputs of the graph, in the contract's form.
 
     Raises:
-        TargetError: a pattern fits no weight of a convolution, or there are no samples.
+        TargetError: a pattern matches no weight of a convolution, or there are no samples.
     """
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / f"{graph.spec.name}.mlpackage"
@@ -122,7 +122,7 @@ def _quantizable(program: Program, floats: Iterable[str], graph: Graph) -> dict[
             what = f"weight of a convolution of the {name}"
             patterns.check(paths.values(), what, "quantize", "float_inputs", name, pattern)
         for weight in [*inputs]:
-            if pattern == "*" or patterns.fits(paths.get(weight, ""), pattern):
+            if pattern == "*" or patterns.matches(paths.get(weight, ""), pattern):
                 del inputs[weight]
     results = {value.name for op in program.operations for value in op.outputs}
     return {weight: value for weight, value in inputs.items() if value in results}

@@ -114,4 +114,4 @@ def _exceptions(constants: Iterable[str], recipe: Recipe, graph: Graph) -> dict[
     kinds: Mapping[str, str] = recipe.exceptions.get(name, {})
     for pattern in kinds:
         patterns.check(paths.values(), f"weight of the {name}", "exceptions", name, pattern)
-    return patterns.chosen(paths, kinds)
+    return patterns.stored_types(paths, kinds)

@@ -229,7 +229,7 @@ def integer_products(
     settings: Settings,
     samples: Sequence[Sample] | None,
 ) -> Node:
-    """Let products be computed in int8 where a pattern fits the weight.
+    """Let products be computed in int8 where a pattern matches the weight.
 
     Args:
         model: float32.
@@ -247,7 +247,7 @@ def integer_products(
     for pattern in listed:
         what = f"matrix of the {name} that a map is multiplied with"
         patterns.check(weights, what, "quantize", "integer", name, pattern)
-    chosen = {weight for pattern in listed for weight in patterns.fitting(weights, pattern)}
+    chosen = {weight for pattern in listed for weight in patterns.matching(weights, pattern)}
     layers = [node for node in linear if node.input[1] in chosen]
     products = integer.Integer(graph)
     outputs = {node.output[0] for node in layers}
@@ -267,7 +267,7 @@ def _store_weights(model: Node, name: str, recipe: Recipe, settings: Settings) -
     exceptions: Mapping[str, str] = recipe.exceptions.get(name, {})
     for pattern in exceptions:
         patterns.check(found, f"weight of the {name}", "exceptions", name, pattern)
-    excepted = patterns.chosen({weight: weight for weight in found}, exceptions)
+    excepted = patterns.stored_types({weight: weight for weight in found}, exceptions)
     kinds = dict.fromkeys(found, store.INT8) | excepted
     if recipe.weights == "int4":
         for layer in integer.linear_layers(graph):

@@ -70,7 +70,7 @@ def quantize(
         paths: by the first output of an op, the name of its weight (`names.weight_paths`).
 
     Raises:
-        TargetError: there are no samples, or a pattern fits the weight of no such op.
+        TargetError: there are no samples, or a pattern matches the weight of no such op.
         ConversionError: the quantizer refused the file, or LiteRT could not run it.
     """
     static = quantization.activations in ACTIVATION_BITS
@@ -134,7 +134,7 @@ def _excepted(
     for pattern in quantization.float32:
         what = f"weight of the {spec.name} that would be int8"
         patterns.check(weights.values(), what, "exceptions", spec.name, pattern)
-    return list(patterns.chosen(weights, quantization.float32))
+    return list(patterns.stored_types(weights, quantization.float32))
 
 
 def _ranges(content: bytes, spec: GraphSpec, samples: Sequence[Mapping[str, Array]]) -> Any:

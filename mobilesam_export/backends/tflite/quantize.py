@@ -115,7 +115,7 @@ def quantize(
 
     Raises:
         ConversionError: the quantizer refused the file.
-        TargetError: ranges are static, and there are no samples; or a pattern fits no weight.
+        TargetError: ranges are static, and there are no samples; or a pattern matches no weight.
     """
     if quantization.int8 or quantization.stored:
         content = int8.quantize(content, quantization, spec, samples, paths)
