@@ -6,9 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mobilesam_export.commands import everything
 from mobilesam_export.commands.common import BUNDLE, JSON, OK, print_json, print_notes
+from mobilesam_export.errors import UsageError
 
 if TYPE_CHECKING:
+    from mobilesam_export.bundle.manifest import Bundle
+    from mobilesam_export.images import LoadedImage
     from mobilesam_export.prompts import Prompt
     from mobilesam_export.segment import Segmentation
 
@@ -86,24 +90,33 @@ class NumbersType(NumbersBase):
     "-o",
     "--out",
     type=click.Path(path_type=Path),
-    default=Path("mask.png"),
-    show_default=True,
-    help="The mask, white on black, of the image's size.",
+    help="The mask, white on black, of the image's size [default: mask.png]; of all objects, JSON "
+    "[default: masks.json].",
 )
 @click.option("--overlay", type=click.Path(path_type=Path), help="The mask drawn on the image.")
+@everything.everything_options
 @JSON
 def segment_command(**values: Any) -> int:
-    """Segment what you point at in IMAGE with the files of BUNDLE.
+    """Segment what you point at in IMAGE with the files of BUNDLE, or everything in it.
 
     \b
-    Example:
+    Examples:
       mobilesam-export segment build/onnx-float32 photo.jpg --point 320,240 --overlay out.png
+      mobilesam-export segment build/onnx-float32 photo.jpg --everything --overlay out.png
     """
+    if values.pop("everything"):
+        return _segment_everything(values)
+    everything.refuse_settings_alone(values)
+    return _segment_prompt({key: values[key] for key in values if key not in everything.OPTIONS})
+
+
+def _segment_prompt(values: dict[str, Any]) -> int:
     from PIL import Image
 
     from mobilesam_export import images, segment
     from mobilesam_export.bundle.manifest import open_bundle
 
+    values["out"] = values["out"] or Path("mask.png")
     options = SegmentOptions(**values)
     segment.check_image_paths(options.image, options.outputs)
     damage: list[str] = []  # outside the model files, which alone are run
@@ -115,15 +128,40 @@ def segment_command(**values: Any) -> int:
     if options.overlay:
         segment.save_image(segment.overlay(image, result.mask, prompt), options.overlay)
     _print_result(result, options)
+    _print_notes(opened, loaded, options.image, damage)
+    return OK
+
+
+def _segment_everything(values: dict[str, Any]) -> int:
+    from mobilesam_export import images
+    from mobilesam_export.bundle.manifest import open_bundle
+
+    if values.pop("points") or values.pop("box"):
+        raise UsageError("--everything takes no prompt; leave --point and --box out")
+    values["out"] = values["out"] or everything.OUT
+    folder = values.pop("bundle")
+    options = everything.EverythingOptions(**values)
+    options.check_paths()
+    damage: list[str] = []
+    opened = open_bundle(folder, warn=damage.append)
+    loaded = images.read_image(options.image)
+    print_notes(everything.run(opened, loaded.pixels, options))
+    _print_notes(opened, loaded, options.image, damage)
+    return OK
+
+
+def _print_notes(opened: "Bundle", loaded: "LoadedImage", path: Path, damage: list[str]) -> None:
+    """What must be known of the bundle, the image and the weights."""
+    from mobilesam_export import images
+
     notes = [*damage, *loaded.notes]
-    if images.is_single_color(image):
-        notes.append(f"image {options.image} is of a single color; there is nothing to find")
+    if images.is_single_color(loaded.pixels):
+        notes.append(f"image {path} is of a single color; there is nothing to find")
     print_notes(*notes)
     if not opened.provenance.trained:
         click.echo(f"note: weights {opened.provenance.source} are not trained", err=True)
     elif opened.provenance.source == "demo":
         click.echo("note: the demo weights know generated scenes only", err=True)
-    return OK
 
 
 def _print_result(result: "Segmentation", options: SegmentOptions) -> None:

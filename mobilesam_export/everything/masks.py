@@ -1,0 +1,173 @@
+"""A click on each point of a grid, and of all the answers those that are sure and different.
+
+The rules and defaults are those of `SamAutomaticMaskGenerator` in SAM's repository
+(facebookresearch/segment-anything, automatic_mask_generator.py), for its single crop, the image.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mobilesam_export import prompts
+from mobilesam_export.contract import Contract
+from mobilesam_export.errors import UsageError
+from mobilesam_export.everything import runs
+from mobilesam_export.predictor import EmbeddedImage, Predictor
+from mobilesam_export.prompts import Prompt
+
+Box = tuple[int, int, int, int]
+STABILITY_OFFSET = 1.0  # of logits: how far the threshold is moved each way to see what changes
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked, and which answers are kept.
+
+    Attributes:
+        points_per_side: of the grid, along each side of the image.
+        pred_iou_thresh: least IoU that the model predicts of a mask, 0..1.
+        stability_score_thresh: least stability, 0..1; see `stability`.
+        box_nms_thresh: IoU of two masks' boxes above which only the surer mask is kept, 0..1.
+    """
+
+    points_per_side: int = 32
+    pred_iou_thresh: float = 0.88
+    stability_score_thresh: float = 0.95
+    box_nms_thresh: float = 0.7
+
+
+@dataclass(frozen=True)
+class Found:
+    """One object.
+
+    Attributes:
+        counts: of the mask, as `runs` encodes it: of a large photograph, hundreds of masks are
+            kept until it is known which are different.
+        size: (height, width) of the image.
+        area: pixels of the mask.
+        box: x0, y0, x1, y1 of its outermost pixels, all inside.
+        predicted_iou: the model's own estimate of the mask's quality, about 0..1.
+        stability: see `stability`.
+        point: x, y of the click that it answers, in pixels of the image.
+    """
+
+    counts: NDArray[np.int64]
+    size: tuple[int, int]
+    area: int
+    box: Box
+    predicted_iou: float
+    stability: float
+    point: tuple[float, float]
+
+    @property
+    def mask(self) -> runs.Mask:
+        """(height, width) bool, of the image's size."""
+        return runs.decode(self.counts, self.size)
+
+
+def check_settings(settings: Settings, contract: Contract) -> None:
+    """Refuse what cannot be done.
+
+    Raises:
+        UsageError: a value is outside its range, or the decoder gives one mask a prompt only.
+    """
+    if contract.dynamic:
+        raise UsageError(
+            "--everything needs the decoder's three masks of a click, and this bundle's decoder "
+            "gives the best one only; use a bundle of another target, such as onnx"
+        )
+    if not 1 <= settings.points_per_side <= 256:
+        raise UsageError(f"expected 1 to 256 points a side, found {settings.points_per_side}")
+    for name in ("pred_iou_thresh", "stability_score_thresh", "box_nms_thresh"):
+        value = getattr(settings, name)
+        if not 0 <= value <= 1:  # false for NaN, too
+            raise UsageError(f"expected --{name.replace('_', '-')} within 0..1, found {value}")
+
+
+def grid(per_side: int, size: tuple[int, int]) -> list[tuple[float, float]]:
+    """The centers of per_side x per_side equal cells, row by row, as x, y in pixels."""
+    height, width = size
+    places = (np.arange(per_side) + 0.5) / per_side
+    return [(float(x * width), float(y * height)) for y in places for x in places]
+
+
+def find_masks(
+    predictor: Predictor, image: EmbeddedImage, settings: Settings, advance: Callable[[], None]
+) -> list[Found]:
+    """Click on every point of the grid and keep the best masks.
+
+    Args:
+        predictor: with a decoder that gives all its masks.
+        image: from the predictor.
+        settings: checked.
+        advance: called after each click.
+
+    Returns:
+        The surest first.
+    """
+    found: list[Found] = []
+    for point in grid(settings.points_per_side, image.size):
+        found.extend(_answers(predictor, image, settings, point))
+        advance()
+    return keep_different(found, settings.box_nms_thresh)
+
+
+def _answers(
+    predictor: Predictor, image: EmbeddedImage, settings: Settings, point: tuple[float, float]
+) -> Iterator[Found]:
+    """The sure ones of the three masks of a click."""
+    outputs = predictor.decode(Prompt(((*point, True),)), image)
+    for index, predicted_iou in enumerate(np.ravel(outputs["iou_predictions"])):
+        if index == 0 or not predicted_iou > settings.pred_iou_thresh:
+            continue  # mask 0 is for prompts that are not ambiguous
+        low_res = outputs["low_res_masks"][0, index]
+        logits = prompts.upscale(low_res, image.size, predictor.contract.image_size)
+        mask, stable = np.asarray(logits > 0), stability(logits)
+        if stable >= settings.stability_score_thresh and mask.any():
+            yield Found(
+                counts=runs.encode(mask),
+                size=image.size,
+                area=int(np.count_nonzero(mask)),
+                box=bounding_box(mask),
+                predicted_iou=float(predicted_iou),
+                stability=stable,
+                point=point,
+            )
+
+
+def stability(logits: NDArray[np.float32]) -> float:
+    """IoU of the masks of a threshold 1 above and 1 below, 0..1; 0 where both are empty."""
+    union = np.count_nonzero(logits > -STABILITY_OFFSET)
+    return np.count_nonzero(logits > STABILITY_OFFSET) / union if union else 0.0
+
+
+def bounding_box(mask: runs.Mask) -> Box:
+    """x0, y0, x1, y1 of the outermost pixels of a mask that is not empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
+
+
+def keep_different(found: list[Found], threshold: float) -> list[Found]:
+    """Non-maximum suppression: of masks whose boxes overlap more, the surest.
+
+    Args:
+        found: in any order; of equally sure masks the first counts.
+        threshold: IoU of boxes, whose sides are the distances of outermost pixels.
+    """
+    ordered = sorted(found, key=lambda item: -item.predicted_iou)
+    boxes = np.array([item.box for item in ordered], np.float64).reshape(-1, 4)
+    kept: list[int] = []
+    for index, box in enumerate(boxes):
+        if not kept or box_ious(box, boxes[kept]).max() <= threshold:
+            kept.append(index)
+    return [ordered[index] for index in kept]
+
+
+def box_ious(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """IoU of a box (4,) with each of (n, 4), all x0, y0, x1, y1; 0 where both have no area."""
+    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
+    shared = np.prod(np.clip(high - low, 0, None), axis=1)
+    union = np.prod(box[2:] - box[:2]) + np.prod(others[:, 2:] - others[:, :2], axis=1) - shared
+    return np.asarray(shared / np.where(union > 0, union, 1))
