@@ -17,18 +17,13 @@ from filelock import FileLock
 from PIL import Image
 
 from tests.conftest import DEFAULT, ROOT
+from tests.sample_limits import write_manifest
 
 OWN = ROOT / "tests" / "kotlin"
 COMPILER = ROOT / ".kotlin" / "node_modules" / "kotlin-compiler" / "lib"  # `make kotlin-compiler`
 # The compiler takes 20 s of processor time like this, and 50 s with the JVM's default settings.
 JAVA = ("java", "-Xmx1g", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 ENVIRONMENT = {**os.environ, "LC_ALL": "C.UTF-8"}
-# What the sample has to hold where the answers are PyTorch's own: stricter than any bundle's.
-LIMITS = {
-    "preprocessing": {"max": 1, "mean": 0.1},
-    "decoder": {"iou": 0.999},
-    "mask": {"iou": 0.999},
-}
 # What the stand-in network takes for its file.
 ASSETS = {
     "assets": {"encoder": "encoder", "decoder": "decoder"},
@@ -70,7 +65,7 @@ def report(tflite_bundle: Path, shared: Path) -> str:
 
 def _write_inputs(folder: Path, bundle: Path) -> None:
     shutil.copytree(bundle / "golden", folder / "bundle" / "golden")
-    (folder / "bundle" / "manifest.json").write_text(json.dumps({"limits": LIMITS}))
+    write_manifest(folder / "bundle")
     for name, files in ASSETS.items():
         (folder / name).mkdir()
         for graph, text in files.items():
