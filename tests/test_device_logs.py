@@ -189,6 +189,36 @@ def test_the_shell_runs_nothing_of_a_folders_name(name: str, tmp_path: Path) -> 
     assert not (tmp_path / "pwned").exists()
 
 
+def test_the_apple_script_tests_on_a_phone_inside_an_app_only(tmp_path: Path) -> None:
+    """iOS refuses tests without an app as their host."""
+    for tool, text in (("sysctl", "exit 0"), ("xcodebuild", 'printf "[%s]" "$@"')):
+        (tmp_path / tool).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / tool).chmod(0o755)
+    values = subject_values(subject("x", tmp_path))
+    fill_template(apple.TEMPLATES / "run.sh", values, tmp_path / "run.sh")
+
+    def run(*arguments: str) -> tuple[int, str]:
+        done = subprocess.run(
+            ["sh", "run.sh", "out.txt", *arguments],
+            cwd=tmp_path,
+            env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stderr
+
+    phone = "platform=iOS,name=My iPhone"
+    code, said = run(phone)
+    assert code == 2
+    assert "add the app's .xcodeproj and its scheme" in said
+    assert not (tmp_path / "out.txt").exists()
+    assert run(phone, "My App.xcodeproj", "My App") == (0, "")
+    log = (tmp_path / "out.txt").read_text()
+    assert f"[-scheme][My App][-destination][{phone}][-project][{tmp_path}/My App.xcodeproj]" in log
+    assert "# device: My iPhone\n" in log
+
+
 def test_the_android_script_returns_a_failure_and_keeps_the_log(tmp_path: Path) -> None:
     adb = tmp_path / "adb"
     adb.write_text('#!/bin/sh\ncase "$*" in *use_gpu=true*) echo "$*"; exit 1;; esac\n')

@@ -44,7 +44,12 @@ final class LatencyTests: XCTestCase {
     }
 
     func resource(_ path: String) throws -> URL {
-        guard let folder = Bundle.module.resourceURL else { throw CocoaError(.fileNoSuchFile) }
+        #if SWIFT_PACKAGE
+            let bundle = Bundle.module
+        #else
+            let bundle = Bundle(for: Self.self) // in an Xcode project, whose app is the test host
+        #endif
+        guard let folder = bundle.resourceURL else { throw CocoaError(.fileNoSuchFile) }
         return folder.appendingPathComponent(path)
     }
 
