@@ -22,7 +22,8 @@ function enable(kind, on) {
 }
 
 function showProgress({ text, loaded, total }) {
-  say(`${text}: ${(loaded / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB`);
+  const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
+  say(total ? `${text}: ${megabytes(loaded)} of ${megabytes(total)} MB` : `${text}…`);
   element("progress").hidden = loaded >= total;
   element("progress").value = total ? loaded / total : 0;
 }

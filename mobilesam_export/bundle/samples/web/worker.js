@@ -115,6 +115,7 @@ class Model {
 
 /** onnxruntime-web's module for a device; with threads where the page is isolated. */
 async function loadRuntime(base, device) {
+  progress("Loading onnxruntime-web");
   try {
     const ort = await import(`${base}ort.${device}.min.mjs`);
     ort.env.wasm.wasmPaths = base;
@@ -137,7 +138,7 @@ async function openOnBest(files, runtime, device) {
     let model = null;
     try {
       model = await Model.open(files, runtime, "webgpu");
-      progress("Checking the GPU", 1, 1);
+      progress("Checking the GPU");
       const checks = await checkGolden(model, 1);
       model.forgetImage();
       if (checks.every((check) => check.passed)) return model;
@@ -191,7 +192,8 @@ async function maskBitmap(mask, width, height) {
 }
 
 const firstLine = (error) => String(error?.message ?? error).split("\n")[0];
-const progress = (text, loaded, total) => postMessage({ progress: { text, loaded, total } });
+/** What goes on; with bytes where they are counted. */
+const progress = (text, loaded = 0, total = 0) => postMessage({ progress: { text, loaded, total } });
 
 let model = null;
 
