@@ -112,6 +112,19 @@ def test_any_target_that_runs_here_is_shown(
     assert 0 <= answer["iou"] <= 1
 
 
+def test_pytorch_chooses_the_mask_by_the_bundle_s_rule(
+    onnx_sam_bundle: Path, tmp_path: Path
+) -> None:
+    """SAM's files answer a box alone with the best of three masks, `onnx` with mask 0."""
+    Image.fromarray(scene(8, 60, 80)).save(tmp_path / "photo.png")
+    with previewed(onnx_sam_bundle, "photo.png", folder=tmp_path) as running:
+        box = json.dumps({"points": [], "box": [10, 10, 50, 40]}).encode()
+        status, answer = running.question("segment", box)
+    assert status == 200
+    assert answer["bundle"]["score"] == pytest.approx(answer["pytorch"]["score"], abs=1e-3)
+    assert answer["iou"] >= 0.99
+
+
 def test_a_click_in_the_browser_shows_both_masks(
     onnx_demo_bundle: Path, browser: "Browser", tmp_path: Path
 ) -> None:

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mobilesam_export import images
-from mobilesam_export.evaluation.candidates import (
-    bundle_candidate,
-    open_bundles,
-    pytorch_candidate,
-)
+from mobilesam_export.backends import reference
+from mobilesam_export.bundle.manifest import Bundle, open_bundle
+from mobilesam_export.checkpoint.load import load_matching_checkpoint
+from mobilesam_export.evaluation.candidates import PYTORCH
+from mobilesam_export.model import build_sam
+from mobilesam_export.predictor import Predictor
 from mobilesam_export.preview import server
 from mobilesam_export.preview.pair import Pair
 from mobilesam_export.progress import step
@@ -34,18 +35,19 @@ def serve_preview(
     """
     with contextlib.closing(server.listen(port)) as listener:
         with step("Checking the bundle's hashes"):
-            opened = open_bundles([folder])
+            opened = open_bundle(folder)
         pixels = images.load_image(image or folder / GOLDEN_IMAGE)
-        bundle = bundle_candidate(str(folder), opened[0])
+        with step("Loading the bundle"):
+            bundle = opened.predictor()
         with step("Loading the checkpoint for PyTorch"):
-            pytorch = pytorch_candidate(opened, checkpoint)
-        pair = Pair(bundle.predictor, pytorch.predictor)
+            pytorch = _pytorch(opened, checkpoint)
+        pair = Pair(bundle, pytorch)
         with step("Encoding the image"):
             first = pair.set_image(pixels)
         about = {
-            "title": f"{opened[0].target}, {opened[0].recipe_name}",
-            "bundle": bundle.predictor.encoder.runtime,
-            "pytorch": pytorch.name,
+            "title": f"{opened.target}, {opened.recipe_name}",
+            "bundle": bundle.encoder.runtime,
+            "pytorch": PYTORCH,
             "image": first,
         }
         token = server.new_token()
@@ -53,3 +55,10 @@ def serve_preview(
         say(f"Open {server.address(listener, token)} (Ctrl-C ends)")
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn has ended its work by then
             server.serve(listener, app)
+
+
+def _pytorch(bundle: Bundle, checkpoint: str | None) -> Predictor:
+    """The model of a bundle, which chooses the mask by the same rule as the bundle's contract."""
+    weights = load_matching_checkpoint(bundle.provenance, checkpoint)
+    sam = build_sam(weights.state_dict, bundle.contract.image_size)
+    return reference.load(sam, bundle.contract)
