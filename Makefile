@@ -17,17 +17,20 @@ $(READY): pyproject.toml
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable ".[all]" --group dev
 	touch $(READY)
 
-# The demo weights know generated scenes only, so that is what is segmented.
+# The web page first, and then what takes longer. The demo weights know generated scenes only, so that
+# is what is segmented.
+SERVE := python3 build/demo/onnx/sample/web/serve.py
 demo: $(READY)
-	$(BIN)/mobilesam-export coreml --checkpoint demo --out build/demo/coreml
 	$(BIN)/mobilesam-export onnx --checkpoint demo --out build/demo/onnx
+	@if command -v npm >/dev/null; then npm install --prefix build/demo/onnx/sample/web --silent \
+		--no-package-lock --no-audit --no-fund --ignore-scripts; fi
+	@echo "The page is ready. To click on images in a browser: $(SERVE)"
 	$(BIN)/python -m benchmarks.held_out_scene 5 build/demo/scene.png
 	$(BIN)/mobilesam-export segment build/demo/onnx build/demo/scene.png --point 281,414 \
 		--out build/demo/mask.png --overlay build/demo/overlay.png
-	@if command -v npm >/dev/null; then npm install --prefix build/demo/onnx/sample/web --silent \
-		--no-package-lock --no-audit --no-fund --ignore-scripts; fi
+	$(BIN)/mobilesam-export coreml --checkpoint demo --out build/demo/coreml
 	@echo "Look at build/demo/overlay.png; hand build/demo/coreml to an app developer."
-	@echo "To click on images in a browser: python3 build/demo/onnx/sample/web/serve.py"
+	@echo "To click on images in a browser: $(SERVE)"
 
 check: $(READY)
 	$(BIN)/ruff format --check .
