@@ -115,7 +115,7 @@ class Model {
 
 /** onnxruntime-web's module for a device; with threads where the page is isolated. */
 async function loadRuntime(base, device) {
-  progress("Loading onnxruntime-web");
+  progress(`Loading onnxruntime-web from ${new URL(base).host}`);
   try {
     const ort = await import(`${base}ort.${device}.min.mjs`);
     ort.env.wasm.wasmPaths = base;
