@@ -11,6 +11,8 @@ import pytest
 
 from mobilesam_export.bundle.manifest import _as_dict
 from mobilesam_export.diff.manifests import Change, compare_manifests
+from mobilesam_export.diff.run import Difference
+from mobilesam_export.diff.text import terminal
 from tests.cli_runner import warm
 from tests.test_manifest import contents
 
@@ -25,10 +27,10 @@ def manifest() -> Manifest:
     """Of an `onnx` bundle, as JSON gives it back."""
     written = {
         **_as_dict(contents("onnx")),
-        "runtime": {"name": "ONNX Runtime", "minimum": "1.18"},
         "files": {"encoder.onnx": FILE, "decoder.onnx": FILE, "README.md": FILE},
     }
     written["verification"]["status"] = "passed"
+    written["recipe"]["runtime"] = {"name": "ONNX Runtime", "minimum": "1.18"}
     loaded: Manifest = json.loads(json.dumps(written))
     return loaded
 
@@ -79,8 +81,8 @@ BREAKING: dict[str, tuple[Edit, str]] = {
     ),
     "another mask to show": (put("contract", "which_mask", "otherwise", value=1), "contract"),
     "another label": (put("contract", "coordinates", "labels", "empty", value=-10), "contract"),
-    "a newer runtime": (put("runtime", "minimum", value="1.23"), "runtime"),
-    "another runtime": (put("runtime", "name", value="LiteRT"), "runtime"),
+    "a newer runtime": (put("recipe", "runtime", "minimum", value="1.23"), "runtime"),
+    "another runtime": (put("recipe", "runtime", "name", value="LiteRT"), "runtime"),
     "a newer operator set": (put("convert", "opset", value=23), "runtime"),
     "a file renamed": (
         lambda m: m["files"].update({"enc.onnx": m["files"].pop("encoder.onnx")}),
@@ -98,7 +100,7 @@ HARMLESS: dict[str, tuple[Edit, str]] = {
         lambda m: tensor(m, "encoder", "inputs", 0).update(meaning="an RGB image"),
         "contract",
     ),
-    "an older runtime": (put("runtime", "minimum", value="1.9.2"), "runtime"),
+    "an older runtime": (put("recipe", "runtime", "minimum", value="1.9.2"), "runtime"),
     "another layout inside": (put("contract", "form", "layout", value="channel-first"), "graph"),
     "another recipe": (put("recipe", "name", value="float16"), "recipe"),
     "other weights": (put("checkpoint", "weights_sha256", value="1" * 64), "weights"),
@@ -137,9 +139,49 @@ def test_what_breaks_no_app_is_reported_and_not_called_breaking(
 
 
 def test_runtimes_that_are_stated_for_the_first_time_break_nothing(manifest: Manifest) -> None:
-    silent = {key: value for key, value in manifest.items() if key != "runtime"}
+    silent = {**manifest, "recipe": {**manifest["recipe"], "runtime": None}}
     assert not [change for change in compare_manifests(silent, manifest) if change.breaking]
     assert [change for change in compare_manifests(manifest, silent) if change.breaking]
+
+
+@pytest.mark.parametrize("name", ["preprocess", "postprocess", "which_mask", "coordinates"])
+def test_steps_that_are_stated_for_the_first_time_break_nothing(
+    manifest: Manifest, name: str
+) -> None:
+    older = copy.deepcopy(manifest)
+    del older["contract"][name]
+    (stated,) = compare_manifests(older, manifest)
+    (dropped,) = compare_manifests(manifest, older)
+    assert (stated.breaking, dropped.breaking) == (False, True)
+
+
+def test_a_least_runtime_of_a_real_bundle_is_where_the_rules_look(onnx_bundle: Path) -> None:
+    written = json.loads((onnx_bundle / "manifest.json").read_text())
+    raised = put("recipe", "runtime", "minimum", value="99.0")
+    (change,) = changes(written, raised)
+    assert (change.area, change.breaking) == ("runtime", True)
+
+
+def test_another_backend_is_not_compared_by_its_own_words(
+    onnx_bundle: Path, tflite_bundle: Path, tmp_path: Path
+) -> None:
+    """Operator sets, versions of tools and ops of one backend mean nothing to another."""
+    done = warm(tmp_path, ["diff", onnx_bundle, tflite_bundle, "--json"])
+    assert done.code == FAILED
+    found = json.loads(done.stdout)["changes"]
+    assert {"ops", "versions"}.isdisjoint(change["area"] for change in found)
+    breaking = [change["what"] for change in found if change["breaking"]]
+    assert {"backend", "recipe.runtime.name"} <= {*breaking}
+    assert not [what for what in breaking if what.startswith("convert")]
+
+
+def test_of_long_values_the_part_that_differs_is_shown() -> None:
+    what = "contract.encoder.inputs.image.meaning"
+    start = "RGB 0..255, longest side resized to the side of the square, then placed "
+    change = Change("contract", what, f"{start}top left", f"{start}in the middle", False, "a text")
+    text = terminal(Difference(Path("old"), Path("new"), (change,)))
+    assert "... placed top left" in text
+    assert "... placed in the middle" in text
 
 
 def test_a_bundle_does_not_differ_from_itself(onnx_bundle: Path, tmp_path: Path) -> None:

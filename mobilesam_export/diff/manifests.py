@@ -9,6 +9,7 @@ from mobilesam_export.target import GRAPHS
 
 # Compared by others: files by their content, and of the verification the figures.
 APART = ("files", "verification", "schema_version")
+OF_BACKEND = ("convert", "versions")  # keys that mean nothing for another backend
 WHOLE = ("range_folding", "calibration")  # one change, however many entries differ
 
 
@@ -40,13 +41,15 @@ def classed(place: str, old: Value, new: Value) -> Change:
 
 def compare_manifests(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Change, ...]:
     """Everything that differs, those that break an app first; files by their names only."""
-    left, right = _comparable(old), _comparable(new)
+    same_backend = old["backend"] == new["backend"]
+    left, right = (_comparable(manifest, same_backend) for manifest in (old, new))
     changes = [*_differences("", left, right), *_removed(old["files"], new["files"])]
     return tuple(sorted(changes, key=lambda change: not change.breaking))
 
 
-def _comparable(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in manifest.items() if key not in APART}
+def _comparable(manifest: Mapping[str, Any], same_backend: bool) -> dict[str, Any]:
+    left_out = APART if same_backend else (*APART, *OF_BACKEND)
+    kept = {key: value for key, value in manifest.items() if key not in left_out}
     return {**kept, "verification": {"status": manifest["verification"]["status"]}}
 
 

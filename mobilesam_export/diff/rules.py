@@ -50,13 +50,19 @@ RULES = (
     Rule("contract.form.image_input", "contract", Breaks.ALWAYS, "another kind of input"),
     Rule("contract.form.prompt", "contract", Breaks.ALWAYS, "another interface of the decoder"),
     Rule("contract.form*", "graph", Breaks.NEVER, "inside the files"),
+    *(
+        Rule(f"contract.{name}", "contract", Breaks.UNLESS_NEW, "steps that apps compute, as data")
+        for name in ("preprocess", "postprocess", "which_mask", "coordinates")
+    ),
     Rule("contract*", "contract", Breaks.ALWAYS, "apps compute by this"),
     Rule("backend", "runtime", Breaks.ALWAYS, "another runtime has to load the files"),
-    Rule("runtime.minimum*", "runtime", Breaks.IF_RAISED, "older runtimes do not load the files"),
-    Rule("runtime", "runtime", Breaks.UNLESS_NEW, "what the files need is not stated any more"),
-    Rule("runtime*", "runtime", Breaks.ALWAYS, "another runtime has to load the files"),
-    Rule("convert.minimum_deployment_target", "runtime", Breaks.IF_RAISED, "older systems"),
-    Rule("convert.opset", "runtime", Breaks.IF_RAISED, "older runtimes do not know the operators"),
+    Rule("recipe.runtime.minimum", "runtime", Breaks.IF_RAISED, "of what runs the files"),
+    Rule(
+        "recipe.runtime", "runtime", Breaks.UNLESS_NEW, "what the files need is not stated any more"
+    ),
+    Rule("recipe.runtime*", "runtime", Breaks.ALWAYS, "another runtime has to load the files"),
+    Rule("convert.minimum_deployment_target", "runtime", Breaks.IF_RAISED, "the least system"),
+    Rule("convert.opset", "runtime", Breaks.IF_RAISED, "of the operators that a runtime must know"),
     Rule("convert*", "graph", Breaks.NEVER, "inside the files"),
     Rule("range_folding*", "graph", Breaks.NEVER, "inside the files"),
     Rule("recipe*", "recipe", Breaks.NEVER, "inside the files; see figures and masks"),

@@ -10,6 +10,7 @@ import numpy as np
 from mobilesam_export.bundle import golden
 from mobilesam_export.bundle.describe import inspect_path
 from mobilesam_export.bundle.manifest import Bundle, FileEntry, open_bundle, read_manifest
+from mobilesam_export.bundle.write import SUMS
 from mobilesam_export.diff.manifests import Change, compare_manifests
 from mobilesam_export.errors import BundleError, one_line
 from mobilesam_export.metrics import mask_iou
@@ -87,11 +88,16 @@ def _files(old: Bundle, new: Bundle) -> Iterator[Change]:
         {n: e for n, e in bundle.files.items() if n not in bundle.graph_files}
         for bundle in (old, new)
     ]
-    for folder in sorted({name.partition("/")[0] for part in others for name in part}):
-        left, right = (_part(part, folder) for part in others)
-        if left != right:
+    for name in sorted({path.partition("/")[0] for part in others for path in part} - {SUMS}):
+        left, right = (_part(part, name) for part in others)
+        if left == right:
+            continue
+        if name in left or name in right:
+            yield _note("files", name, [_hash(left) or None, _hash(right) or None], "SHA-256")
+        else:
             count = sum(left.get(n) != right.get(n) for n in {*left, *right})
-            yield _note("files", folder, [len(left), len(right)], f"number; {count} differ")
+            reason = f"number of files, of which {count} differ"
+            yield _note("files", f"{name}/", [len(left), len(right)], reason)
 
 
 def _part(files: Mapping[str, FileEntry], name: str) -> dict[str, FileEntry]:
@@ -105,13 +111,13 @@ def _hash(files: Mapping[str, FileEntry]) -> str:
 
 
 def _graphs(old: Bundle, new: Bundle) -> Iterator[Change]:
-    """Ops by kind, largest rank and memory, of files that differ."""
+    """Memory of files that differ, and ops by kind, whose names each backend has of its own."""
     if dict(old.graph_files) == dict(new.graph_files):
         return
     for graph, left, right in zip(
         GRAPHS, inspect_path(old.folder), inspect_path(new.folder), strict=True
     ):
-        for kind in dict.fromkeys((*left.ops, *right.ops)):
+        for kind in dict.fromkeys((*left.ops, *right.ops)) if old.backend == new.backend else ():
             counts = [report.ops.get(kind, 0) for report in (left, right)]
             if counts[0] != counts[1]:
                 yield _note("ops", f"{graph}, {kind}", counts, "inside the files")
@@ -155,7 +161,7 @@ def _image_masks(old: ImageCase, new: ImageCase) -> Iterator[Change]:
         what = f"{old.name}, {case.name}"
         other = answers.get((case.name, case.prompt.points, case.prompt.box))
         if other is None:
-            yield _note("masks", what, ["prompt", None], "not asked of the new one")
+            yield _note("masks", what, ["prompt", None], "the new bundle has another prompt")
         elif (iou := mask_iou(other.answer.mask, case.answer.mask)) < 1:
             yield _note("masks", f"{what}, IoU", [1.0, iou], "of golden masks, old and new")
 

@@ -6,6 +6,7 @@ from mobilesam_export.errors import one_line
 from mobilesam_export.tables import NONE, Table, columns, markdown
 
 LONGEST_VALUE = 40  # characters
+CONTEXT = 8  # characters that are shown before the first that differs
 
 
 def outcome(difference: Difference) -> str:
@@ -45,12 +46,24 @@ def _table(difference: Difference) -> Table:
 
 
 def _values(change: Change) -> list[str]:
-    return [_shown(value) for value in (change.old, change.new)]
+    """Old and new; of long ones the part from where they differ on."""
+    old, new = _text(change.old), _text(change.new)
+    pairs = enumerate(zip(old, new, strict=False))
+    start = next((i for i, (left, right) in pairs if left != right), min(len(old), len(new)))
+    if start + CONTEXT < LONGEST_VALUE or max(len(old), len(new)) <= LONGEST_VALUE:
+        start = 0
+    return [_shortened(value, start) for value in (old, new)]
 
 
-def _shown(value: object) -> str:
-    if value is None:
+def _text(value: object) -> str:
+    if value in (None, ""):
         return NONE
     if isinstance(value, float):
         return f"{value:.4g}"
-    return one_line(f"{value:,}" if type(value) is int else value, LONGEST_VALUE)
+    return f"{value:,}" if type(value) is int else str(value)
+
+
+def _shortened(text: str, start: int) -> str:
+    if start and text != NONE:
+        text = f"...{text[start - CONTEXT :]}"
+    return one_line(text, LONGEST_VALUE)
