@@ -31,6 +31,30 @@ ASSETS = {
     "damaged": {"encoder": "no model", "decoder": "decoder"},
     "swapped": {"encoder": "decoder", "decoder": "encoder"},
 }
+# The rest of an app around the READMEs' code, as far as a compiler asks for it.
+APP = """@file:Suppress("UNUSED_VARIABLE")
+package app
+
+import android.content.Context
+import android.content.res.AssetManager
+import android.graphics.Bitmap
+import java.io.InputStream
+import mobilesam.*
+
+class Resolver { fun openInputStream(uri: String): InputStream? = uri.byteInputStream() }
+class BitmapDrawable(val resources: String, val bitmap: Bitmap)
+class ImageView { var foreground: BitmapDrawable? = null }
+val Context.contentResolver: Resolver get() = Resolver()
+val resources = ""
+
+fun bundle(context: Context, uri: String) {
+%s}
+
+fun sample(context: Context, uri: String, imageView: ImageView) {
+%s}
+
+fun check(sam: MobileSam, assets: AssetManager) = %s
+"""
 CHECKS = re.findall(r'^    "(\w+)" to ', (OWN / "Main.kt").read_text(), re.MULTILINE)
 STORED = {  # how EXIF's orientation stores an upright image
     1: None,
@@ -56,6 +80,7 @@ def report(tflite_bundle: Path, shared: Path) -> str:
         if not (folder / "report").exists():
             shutil.rmtree(folder, ignore_errors=True)
             _write_inputs(folder, tflite_bundle)
+            _write_code_of_readmes(folder, tflite_bundle)
             _compile(tflite_bundle / "sample" / "kotlin" / "mobilesam" / "src", folder)
             classes = f"{folder}/classes:{folder}/stubs:{COMPILER}/kotlin-stdlib.jar"
             printed = _run(*JAVA, "-cp", classes, "mobilesam.MainKt", str(folder))
@@ -82,10 +107,18 @@ def _write_inputs(folder: Path, bundle: Path) -> None:
         image.save(path, exif=exif, quality=95, subsampling=0)
 
 
+def _write_code_of_readmes(folder: Path, bundle: Path) -> None:
+    """What an app developer copies: it only has to compile."""
+    texts = [(bundle / path / "README.md").read_text() for path in ("", "sample/kotlin")]
+    first, second = (re.findall(r"```kotlin\n(.*?)```", text, re.DOTALL) for text in texts)
+    (call,) = re.findall(r"`(sam\.selfTest .*?)`", texts[1])
+    (folder / "Readme.kt").write_text(APP % (*first, *second, call))
+
+
 def _compile(sample: Path, folder: Path) -> None:
     stubs = [str(path) for path in sorted((OWN / "stubs").rglob("*.java"))]
     _run("javac", "-d", str(folder / "stubs"), *stubs)
-    kotlin = [str(sample), str(OWN / "Main.kt")]
+    kotlin = [str(sample), str(OWN / "Main.kt"), str(folder / "Readme.kt")]
     kotlin += [str(path) for path in sorted((OWN / "stubs").rglob("*.kt"))]
     path = f"{folder}/stubs:{COMPILER}/kotlin-stdlib.jar"
     options = ["-no-reflect", "-no-stdlib", "-jvm-target", "17", "-Werror", "-cp", path]
