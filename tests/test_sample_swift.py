@@ -29,6 +29,16 @@ MODELS = {
     "damaged": {"encoder": "no model", "decoder": "decoder"},
     "swapped": {"encoder": "decoder", "decoder": "encoder"},
 }
+# The READMEs' code in functions of an app; nothing calls them.
+APP = """import Foundation
+import MobileSAM
+
+func bundle(photo: URL, bundleFolder: URL) async throws {
+%s}
+
+func sample(photo: URL) async throws {
+%s}
+"""
 NAMES = [
     name
     for path in (
@@ -70,6 +80,18 @@ def _write_package(folder: Path, bundle: Path) -> None:
     shutil.copy(OWN / "Package.swift", folder)
     (folder / "LinuxTests").mkdir()
     shutil.copy(OWN / "LinuxTests.swift", folder / "LinuxTests")
+    _write_code_of_readmes(folder / "LinuxTests" / "Readme.swift", bundle)
+
+
+def _write_code_of_readmes(path: Path, bundle: Path) -> None:
+    """What an app developer copies: it only has to compile, and without the warning "unused"."""
+    texts = [(bundle / part / "README.md").read_text() for part in ("", "sample/swift")]
+    blocks = [re.findall(r"```swift\n(.*?)```", text, re.DOTALL) for text in texts]
+    codes = [
+        code + "".join(f"_ = {name}\n" for name in re.findall(r"^let (\w+)", code, re.MULTILINE))
+        for (code,) in blocks
+    ]
+    path.write_text(APP % tuple(codes))
 
 
 def _write_decoded(path: Path) -> None:
