@@ -36,6 +36,7 @@ BESIDE: dict[str, Any] = {
     "date": datetime.datetime(2026, 1, 2, 3, 4),
     "duration": datetime.timedelta(hours=1),
     "plain": [1, (2.5, None), "x", {"y": {3}}, collections.OrderedDict(z=True)],
+    "defaultdict": collections.defaultdict(list, {"loss": [0.5]}),
 }
 
 
@@ -48,6 +49,52 @@ def test_what_training_loops_save_beside_weights_is_skipped(
     content = {**WEIGHTS, "beside": BESIDE[name]}
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
     assert torch.equal(read_values(path)[NAME], WEIGHTS["model"]["image_encoder.a.weight"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "base"),
+    [
+        ("yacs.config.CfgNode", dict),
+        ("lightning.fabric.utilities.data.AttributeDict", dict),
+        ("omegaconf.dictconfig.DictConfig", object),
+    ],
+)
+def test_settings_of_known_trainers_are_skipped(
+    name: str, base: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, _, kind = name.rpartition(".")
+    cls = type(kind, (base,), {"__module__": module})
+    for end in (*(i for i, letter in enumerate(module) if letter == "."), None):
+        monkeypatch.setitem(sys.modules, module[:end], types.ModuleType(module[:end]))
+    monkeypatch.setattr(sys.modules[module], kind, cls, raising=False)
+    settings = cls(model=cls(name="tiny_vit_5m")) if base is dict else cls()
+    vars(settings).update(frozen=False, element_type=dict)
+    torch.save({**WEIGHTS, "config": settings}, tmp_path / "w.pt")
+    assert NAME in read_values(tmp_path / "w.pt")
+
+
+def test_weights_in_a_defaultdict_are_read(tmp_path: Path) -> None:
+    torch.save({"model": collections.defaultdict(None, WEIGHTS["model"])}, tmp_path / "w.pt")
+    assert NAME in read_values(tmp_path / "w.pt")
+
+
+class WithItems:
+    """Unpickles as an OrderedDict with an attribute in the place of a method."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        items = WEIGHTS["model"].items()
+        return collections.OrderedDict, (), {"items": 5}, None, iter(items)
+
+
+def test_an_attribute_of_a_dictionary_hides_none_of_its_methods(tmp_path: Path) -> None:
+    torch.save({"model": WithItems()}, tmp_path / "w.pt")
+    assert NAME in read_values(tmp_path / "w.pt")
+
+
+def test_weights_as_numpy_arrays_are_named(tmp_path: Path) -> None:
+    torch.save({"model": {"image_encoder.a.weight": np.zeros(3)}}, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match=r"no state dict of tensors but NumPy arrays"):
+        read_values(tmp_path / "w.pt")
 
 
 def test_names_of_numpy_1_are_skipped_as_those_of_numpy_2(tmp_path: Path) -> None:

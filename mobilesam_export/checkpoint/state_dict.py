@@ -12,7 +12,7 @@ import safetensors
 import torch
 from safetensors.torch import load_file
 
-from mobilesam_export.checkpoint.inert import safe_globals
+from mobilesam_export.checkpoint.inert import Inert, safe_globals
 from mobilesam_export.errors import CheckpointError
 
 MAX_DEPTH = 32  # dictionaries inside dictionaries; training loops write three or four
@@ -76,7 +76,12 @@ def read_values(path: Path) -> dict[str, object]:
             raise CheckpointError(f"checkpoint {path} holds {name!r} twice")
         values[name] = value
     if not any(isinstance(value, torch.Tensor) for value in values.values()):
-        raise CheckpointError(f"checkpoint {path} holds no state dict: {type(content).__name__}")
+        arrays = any(isinstance(value, Inert) for value in values.values())
+        found = "NumPy arrays or other objects" if arrays else type(content).__name__
+        raise CheckpointError(
+            f"checkpoint {path} holds no state dict of tensors but {found}; save the model's "
+            "state_dict() with torch.save or safetensors"
+        )
     return values
 
 
@@ -144,7 +149,8 @@ def _flat(content: object, path: Path) -> Iterator[tuple[str, object]]:
     def walk(node: object, prefix: str, depth: int) -> Iterator[tuple[str, object]]:
         nonlocal left
         named = isinstance(node, dict)
-        for key, value in node.items() if isinstance(node, dict) else enumerate(_items(node)):
+        # Not node.items(): a pickle can give an OrderedDict an attribute of that name.
+        for key, value in dict.items(node) if isinstance(node, dict) else enumerate(_items(node)):
             left -= 1
             if left < 0 or depth > MAX_DEPTH:
                 raise CheckpointError(f"checkpoint {path} is nested too deeply to be a checkpoint")

@@ -1,7 +1,7 @@
 """The version of an op of a .tflite file, by its tensors and options.
 
 The rules are those of LiteRT's tflite/converter/tools/versioning, op_version.cc and
-op_signature.cc (August 2026), for the kinds, types and options that exported files can have.
+op_signature.cc (August 2026), for the kinds, types and options of exported files, but where noted.
 """
 
 from collections.abc import Callable, Mapping
@@ -197,11 +197,14 @@ def _transpose_conv(op: Op) -> int:
 def _fully_connected(op: Op) -> int:
     types, weights = op.types(), op.inputs[1]
     hybrid = types == ("FLOAT32", "INT8", "FLOAT32")
+    int16x8 = types == ("INT16", "INT8", "INT16")
     in_order = (  # the first that holds counts
         (types[1] == "INT2", 14),
+        # Not LiteRT's rule: LiteRT 1.0.1, up to version 13, takes one scale for all (benchmarks/).
+        (int16x8 and _per_channel(weights, 0), 14),
         (types == ("INT16", "INT4", "INT16"), 13),
         (hybrid and _per_channel(weights, 0), 12),
-        (types == ("INT16", "INT8", "INT16") and bool(op.option("quantizedBiasType")), 11),
+        (int16x8 and bool(op.option("quantizedBiasType")), 11),
         (weights.sparsity is not None, 8),
         (types == ("INT16", "INT16", "INT16"), 7),
         (len(op.inputs) == 2, 6),  # no bias
