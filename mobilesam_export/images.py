@@ -47,6 +47,7 @@ FLOAT_OVERSHOOT = 1 / 255  # of the range: what resampling leaves outside it
 SINGLE_COLOR_RANGE = 1  # bytes; a sensor's noise is larger
 # ISO/IEC 23008-12, and "mif1", "msf1", which HEIC shares with AVIF.
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+LFS_POINTER = b"version https://git-lfs"
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -125,6 +126,10 @@ def _open(path: Path) -> Image.Image:
                 f"{path} is a TIFF of a kind that Pillow does not read, or a damaged one; "
                 "save it as 8-bit RGB"
             ) from exc
+        if start == LFS_POINTER[:12]:
+            raise ImageError(
+                f"{path} is a Git LFS pointer, not the image itself; run `git lfs pull`"
+            ) from exc
         if start[4:8] != b"ftyp" or start[8:] not in HEIC_BRANDS:
             raise ImageError(f"{path} is not an image of a known format (PNG, JPEG, ...)") from exc
     return _open_heic(path)
@@ -191,7 +196,8 @@ def _as_rgb(
     if image.mode == "F":
         grey, notes = _scaled_floats(np.asarray(image), path)
         return np.repeat(grey[..., None], 3, axis=2), notes
-    if {"A", "a"} & {*image.getbands()} or "transparency" in image.info:
+    has_alpha = image.mode != "LAB" and {"A", "a"} & {*image.getbands()}  # LAB's A is green to red
+    if has_alpha or "transparency" in image.info:
         if image.mode == "La":  # Pillow has no conversion from it to RGBA
             image = image.convert("LA")
         layer = image.convert("RGBA")

@@ -95,8 +95,9 @@ def test_transparency_is_shown_on_white(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "LA", "YCbCr", "LAB"])
 def test_other_modes_become_rgb(tmp_path: Path, mode: str) -> None:
-    path = save(tmp_path, Image.new(mode, (4, 2)), "p.tiff")
-    assert images.load_image(path).shape == (2, 4, 3)
+    found = read_image(save(tmp_path, Image.new(mode, (4, 2)), "p.tiff"))
+    assert found.pixels.shape == (2, 4, 3)
+    assert found.notes == ()
 
 
 def test_too_many_pixels_are_refused_before_they_are_decoded(
@@ -207,6 +208,12 @@ def test_a_fourth_channel_that_no_tag_calls_alpha_is_left_out(tmp_path: Path) ->
     assert content.count(unknown + bytes([2, 0])) == 1
     path.write_bytes(content.replace(unknown + bytes([2, 0]), unknown + bytes([0, 0])))
     assert np.array_equal(read_image(path).pixels, SCENE)
+
+
+def test_a_pointer_of_git_lfs_is_named(tmp_path: Path) -> None:
+    (tmp_path / "p.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(ImageError, match=r"p\.png is a Git LFS pointer.*git lfs pull"):
+        read_image(tmp_path / "p.png")
 
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
