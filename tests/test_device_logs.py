@@ -114,6 +114,8 @@ def test_the_summary_of_litert_2_is_read(tmp_path: Path) -> None:
             'CANNOT LINK EXECUTABLE "benchmark_model": library "libc++_shared.so" not found',
         ),
         ("ERROR: out of memory\nAborted\n", "ERROR: out of memory; the log ends with: Aborted"),
+        ("ERROR: out of memory\n=====\n", "ERROR: out of memory"),
+        (COUNTS.replace("51900", "nan"), "benchmark_model printed no median; use a newer one"),
         ("", "benchmark_model printed nothing"),
     ],
 )
@@ -122,6 +124,22 @@ def test_a_section_without_a_number_says_how_its_log_ends(
 ) -> None:
     (row,) = rows(tmp_path, section(log, "cpu"))
     assert (row.latency, row.unverified) == (None, said)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_file_that_windows_wrote_is_read(encoding: str, tmp_path: Path) -> None:
+    """PowerShell's redirection and Notepad put a byte order mark before the first line."""
+    log = section(COUNTS + TFLITE_END, "cpu").replace("\n", "\r\n")
+    (tmp_path / "results.txt").write_bytes(log.encode(encoding))
+    (row,) = import_rows(tmp_path / "results.txt")
+    assert row.latency is not None
+    assert row.latency.median_ms == 51.9
+
+
+def test_a_log_without_a_section_has_no_measurement(tmp_path: Path) -> None:
+    (tmp_path / "results.txt").write_text(HEAD.format("android", "Pixel 8") + COUNTS)
+    phrases = ["results.txt has no measurement in it; run the device script again"]
+    refused(tmp_path, ["benchmark", "--import", "results.txt"], ERROR, phrases)
 
 
 def test_two_devices_in_one_file_are_two_devices(tmp_path: Path) -> None:

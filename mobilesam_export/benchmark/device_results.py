@@ -4,6 +4,7 @@ The file is the log of the tool that timed, with lines of ours that begin with "
 reads the log; here are the lines that all of them have.
 """
 
+import codecs
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -26,7 +27,7 @@ def import_rows(path: Path) -> list[Row]:
         MeasurementError: it cannot be read, or no device script wrote it.
     """
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = _text(path.read_bytes()).splitlines()
     except OSError as exc:
         raise MeasurementError(f"cannot read {path}: {exc.strerror}") from exc
     if not lines or lines[0].strip() != FIRST_LINE:
@@ -37,6 +38,12 @@ def import_rows(path: Path) -> list[Row]:
     if not rows:
         raise MeasurementError(f"{path} has no measurement in it; run the device script again")
     return rows
+
+
+def _text(content: bytes) -> str:
+    """UTF-8, or what a byte order mark says: PowerShell and editors on Windows write one."""
+    utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if utf_16 else "utf-8-sig", errors="replace")
 
 
 def _blocks(lines: Sequence[str]) -> Iterator[Sequence[str]]:
