@@ -1,7 +1,7 @@
 """Thousands of damaged COCO files, EXIF blocks and image files, read as `evaluate` reads them.
 
-`python -m benchmarks.damaged_inputs` prints counts as JSON; exit code 1 if one of the last four
-of a kind is not 0:
+`python -m benchmarks.damaged_inputs` prints counts as JSON, with --save also into
+`benchmarks/results/damaged_inputs.json`; exit code 1 if one of the last four of a kind is not 0:
 
 - `evaluated`, `refused`: read, or refused by one clear line;
 - `unclear`: a message of several lines, or a result of another size;
@@ -38,6 +38,7 @@ from mobilesam_export.scenes import masked_scene
 from mobilesam_export.session import Session
 from mobilesam_export.target import load_target
 
+RESULT = Path(__file__).parent / "results" / "damaged_inputs.json"
 SEED = 0
 LIMIT_S = 60  # of one input
 PIXELS = 2_000_000  # the limit on images meanwhile, so that damaged sizes do not fill the memory
@@ -177,12 +178,16 @@ def main() -> None:
     for kind, default in (("coco", 2_000), ("exif", 10_000), ("files", 2_000)):
         parser.add_argument(f"--{kind}", type=int, default=default)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--save", action="store_true")
     options = parser.parse_args()
     counts = {
         kind: count(kind, range(options.first, options.first + getattr(options, kind)))
         for kind in TRIALS
     }
     print(json.dumps(counts, indent=2))
+    if options.save:
+        result = {"seed": SEED, "first": options.first, "outcomes": counts}
+        RESULT.write_text(json.dumps(result, indent=2) + "\n")
     sys.exit(any(counts[kind][fault] for kind in counts for fault in FAULTS))
 
 

@@ -17,6 +17,7 @@ BLOCK = re.compile(r"(<!-- (?P<name>[\w-]+) -->\n)(?P<body>.*?)(?=<!-- /(?P=name
 TABLES: dict[str, Callable[[], str]] = {
     "choices": tables.choices,
     "coreml-graph": tables.coreml_graph,
+    "damaged-inputs": tables.damaged_inputs,
     "demo-quality": tables.demo_quality,
     "export-cost": tables.export_cost,
     "gate": speed_tables.gate,

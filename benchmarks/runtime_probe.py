@@ -1,9 +1,9 @@
 """Run two files on stored inputs, in an environment that has a runtime and numpy only.
 
-`python runtime_probe.py FOLDER` with an environment's own Python: FOLDER has encoder and decoder
-files and `cases.npz` from `benchmarks.runtimes`. Prints one JSON object: version of the runtime,
-then for each graph either "refused" with the runtime's message, or its answers' errors.
-Old runtimes need an old Python and an old numpy: nothing of this package is imported.
+`python runtime_probe.py KIND FOLDER` with an environment's own Python: KIND is a key of `OPENERS`,
+FOLDER has encoder and decoder files and `cases.npz` from `benchmarks.runtimes`. Prints one JSON
+object: for each graph either "refused" with the runtime's message, or its answers' errors.
+Old runtimes need an old numpy: nothing of this package is imported.
 """
 
 import json
@@ -24,7 +24,7 @@ def open_onnx(path: Path) -> Run:
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [item.name for item in session.get_outputs()]
-    return lambda inputs: dict(zip(names, session.run(None, dict(inputs))))  # noqa: B905 names them
+    return lambda inputs: dict(zip(names, session.run(None, dict(inputs)), strict=True))
 
 
 def open_tflite(path: Path) -> Run:
@@ -40,7 +40,23 @@ def open_tflite(path: Path) -> Run:
     return lambda inputs: runner(**inputs)
 
 
-OPENERS = {"onnxruntime": open_onnx, "tflite": open_tflite}
+def open_opencv(path: Path) -> Run:
+    """An ONNX file in OpenCV's dnn, which hands out its own buffers."""
+    import cv2  # type: ignore[import-not-found]
+
+    network = cv2.dnn.readNetFromONNX(str(path))
+    names = network.getUnconnectedOutLayersNames()
+
+    def run(inputs: Arrays) -> Arrays:
+        for name, value in inputs.items():
+            network.setInput(value, name)
+        outputs = network.forward(names)
+        return {name: output.copy() for name, output in zip(names, outputs, strict=True)}
+
+    return run
+
+
+OPENERS = {"onnxruntime": open_onnx, "opencv": open_opencv, "tflite": open_tflite}
 
 
 def probe(

@@ -1,6 +1,7 @@
 """Tables of accuracy, sizes and graphs, rendered from `benchmarks/results/` and `targets/`."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,9 @@ def recipes() -> str:
 
 
 def _needs(target: Target, recipe: Recipe) -> str:
-    """The least system or operator set, which is all that [convert] tables hold."""
+    """The least runtime that was run; else the least system or operator set of [convert]."""
+    if recipe.runtime is not None:
+        return f"{recipe.runtime.name} {recipe.runtime.minimum}"
     options = {**target.convert, **recipe.convert}
     parts = [v if isinstance(v, str) else f"{key} {v}" for key, v in options.items()]
     return ", ".join(parts) or NONE
@@ -129,22 +132,36 @@ def webgpu() -> str:
 
 
 def runtimes() -> str:
-    """One line for each recipe: what each version of its runtime makes of it."""
+    """One line for each recipe: which versions of runtimes compute it, and which refuse it."""
+    rows = []
+    for recipe, answers in read("runtimes")["recipes"].items():
+        named = [_versions(answers, verdict) for verdict in ("right", "refused")]
+        right = [answer for answer in answers.values() if answer["verdict"] == "right"]
+        embedding = min(answer["encoder"]["embedding_psnr_db"] for answer in right)
+        mask_iou = min(answer["decoder"]["mask_iou"] for answer in right)
+        rows.append([f"`{recipe}`", *named, f"{embedding:.1f} dB, {mask_iou:.4f}"])
+    return markdown((["recipe", "right on", "refused by", "least embedding PSNR, mask IoU"], rows))
+
+
+def _versions(answers: Mapping[str, dict[str, Any]], verdict: str) -> str:
+    """The versions with this verdict, by package; a dash for none."""
+    versions: dict[str, list[str]] = {}
+    for name, answer in answers.items():
+        if answer["verdict"] == verdict:
+            package, _, version = name.partition("==")
+            versions.setdefault(package, []).append(version)
+    return "; ".join(f"{name} {', '.join(items)}" for name, items in versions.items()) or NONE
+
+
+def damaged_inputs() -> str:
+    """One line for each kind of damaged file: how reading it ended."""
+    outcomes = read("damaged_inputs")["outcomes"]
+    names = list(next(iter(outcomes.values())))
     rows = [
-        [f"`{recipe}`", name.replace("==", " "), answer["verdict"], _why(answer)]
-        for recipe, answers in read("runtimes")["recipes"].items()
-        for name, answer in answers.items()
+        [kind, f"{sum(found.values()):,}", *(f"{found[name]:,}" for name in names)]
+        for kind, found in outcomes.items()
     ]
-    return markdown((["recipe", "runtime", "answer", "embedding, mask IoU, or message"], rows))
-
-
-def _why(answer: dict[str, Any]) -> str:
-    """The figures of a runtime that answered, or its message."""
-    graphs = [answer.get(graph, {}) for graph in ("encoder", "decoder")]
-    messages = [answer.get("message"), *(graph.get("refused") for graph in graphs)]
-    if found := next((message for message in messages if message), ""):
-        return found.replace("|", "/")[:90]
-    return f"{graphs[0]['embedding_psnr_db']:.1f} dB, {graphs[1]['mask_iou']:.4f}"
+    return markdown((["kind", "files", *names], rows))
 
 
 def samexporter() -> str:

@@ -4,13 +4,21 @@ import json
 
 import pytest
 
-from benchmarks.runtimes import RESULT, RIGHT, RUNTIMES, WRONG, least_version, verdict
+from benchmarks.runtimes import (
+    CLAIMED,
+    RESULT,
+    RIGHT,
+    RUNTIMES,
+    WRONG,
+    all_recipes,
+    least_version,
+    verdict,
+)
 from mobilesam_export.errors import TargetError
 from mobilesam_export.target import Tolerance, builtin_targets, load_target, parse_target
 from mobilesam_export.target.recipe import Runtime
 
 MATRIX = json.loads(RESULT.read_text())["recipes"]
-PACKAGES = {"ONNX Runtime": "onnxruntime", "LiteRT": "ai-edge-litert"}
 
 
 def test_no_runtime_computes_a_recipe_wrongly() -> None:
@@ -23,25 +31,37 @@ def test_no_runtime_computes_a_recipe_wrongly() -> None:
     assert wrong == []
 
 
+def test_the_default_recipe_of_every_target_was_run_on_every_runtime() -> None:
+    for target in {recipe.partition(":")[0] for recipe in all_recipes()}:
+        loaded = load_target(target)
+        names = [item.name for item in RUNTIMES if item.backend == loaded.backend]
+        assert list(MATRIX[f"{target}:{loaded.default_recipe}"]) == names
+
+
 def test_a_recipe_claims_the_least_runtime_that_was_run() -> None:
-    """And claims nothing where nothing was run."""
-    measured = {recipe: least_version(answers) for recipe, answers in MATRIX.items()}
-    claimed = {}
+    for recipe, answers in MATRIX.items():
+        target, _, name = recipe.partition(":")
+        claim = load_target(target).recipes[name].runtime
+        assert claim is not None, recipe
+        assert claim.minimum == least_version(answers, CLAIMED[claim.name]), recipe
+
+
+def test_a_recipe_that_was_not_run_claims_nothing() -> None:
     for name in builtin_targets():
         for recipe, value in load_target(name).recipes.items():
-            if value.runtime is not None:
-                package = PACKAGES[value.runtime.name]
-                claimed[f"{name}:{recipe}"] = f"{package}=={value.runtime.minimum}"
-    assert claimed == measured
+            assert value.runtime is None or f"{name}:{recipe}" in MATRIX
 
 
 def test_the_least_version_is_the_one_from_which_on_all_are_right() -> None:
-    names = [runtime.name for runtime in RUNTIMES if runtime.backend == "tflite"]
-    answers = {name: {"verdict": RIGHT} for name in names}
-    answers[names[2]] = {"verdict": "refused"}
-    assert least_version(answers) == names[3]
-    answers[names[-1]] = {"verdict": WRONG}
-    assert least_version(answers) == ""
+    package = "ai-edge-litert"
+    versions = [item.version for item in RUNTIMES if item.package == package]
+    answers = {f"{package}=={version}": {"verdict": RIGHT} for version in versions}
+    answers["tflite-runtime==2.14.0"] = {"verdict": RIGHT}
+    assert least_version(answers, package) == versions[0]
+    answers[f"{package}=={versions[2]}"] = {"verdict": "refused"}
+    assert least_version(answers, package) == versions[3]
+    answers[f"{package}=={versions[-1]}"] = {"verdict": WRONG}
+    assert least_version(answers, package) == ""
 
 
 def test_an_answer_outside_the_tolerance_is_wrong_and_nan_is_one() -> None:
