@@ -49,22 +49,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind", choices=("float16", "coreai", "arm", "heads"))
     parser.add_argument("--image-size", type=int, default=1024)
-    parser.add_argument("--only", default="", help="a TARGET, TARGET:RECIPE, or for coreai weights")
+    parser.add_argument("--only", default="", help="a TARGET or TARGET:RECIPE")
+    parser.add_argument("--weights", default="", help="only these, such as neck=200")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        for row in rows(arguments.kind, arguments.image_size, arguments.only, Path(folder)):
+        for row in rows(arguments, Path(folder)):
             print(json.dumps(row), flush=True)
             write(row)
 
 
-def rows(kind: str, image_size: int, only: str, folder: Path) -> Iterator[dict[str, Any]]:
+def rows(arguments: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
     """Each export of this kind, measured."""
-    if kind == "coreai":
-        yield from coreai_rows(image_size, only)
-        return
-    families = {"float16": WEIGHTS, "arm": DEMO, "heads": DEMO | HEADS}
+    kind, image_size, only = arguments.kind, arguments.image_size, arguments.only
+    families = {"float16": WEIGHTS, "coreai": WEIGHTS, "arm": DEMO, "heads": DEMO | HEADS}
     targets = FLOAT16 if kind == "float16" else every_recipe(kind)
     for name, rule in families[kind].items():
+        if arguments.weights not in ("", name):
+            continue
+        if kind == "coreai":
+            yield coreai_row(name, rule(demo_weights()), image_size)
+            continue
         checkpoint = folder / "weights.safetensors"
         save_file(
             {key: value.contiguous() for key, value in rule(demo_weights()).items()}, checkpoint
@@ -82,13 +86,10 @@ def rows(kind: str, image_size: int, only: str, folder: Path) -> Iterator[dict[s
                         yield key | {"processor": model} | figures(found)
 
 
-def coreai_rows(image_size: int, only: str) -> Iterator[dict[str, Any]]:
+def coreai_row(name: str, weights: Weights, image_size: int) -> dict[str, Any]:
     """The export form of `coreml`, run by Core AI."""
     key = {"target": "coreml", "recipe": "float16", "size": image_size, "processor": "Core AI"}
-    for name, rule in WEIGHTS.items():
-        if not only or only == name:
-            report = coreai.verified(rule(demo_weights()), image_size)
-            yield {"weights": name} | key | figures(report.as_dict())
+    return {"weights": name} | key | figures(coreai.verified(weights, image_size).as_dict())
 
 
 def every_recipe(kind: str) -> list[tuple[str, str]]:
