@@ -23,7 +23,7 @@ def keep_float32(model: Node, layers: Sequence[str]) -> Node:
 
     graph, float16 = model.graph, onnx.TensorProto.FLOAT16
     weights = {item.name for item in graph.initializer if item.data_type == float16}
-    kept = {name for pattern in layers for name in patterns.fitting(weights, pattern)}
+    kept = {name for pattern in layers for name in patterns.matching(weights, pattern)}
     inferred = onnx.shape_inference.infer_shapes(model).graph
     types = {value.name: value.type.tensor_type.elem_type for value in inferred.value_info}
     types |= dict.fromkeys(weights, float16)
