@@ -1,12 +1,16 @@
-"""What the arithmetic of chips makes of the files: pessimistic float16, and ARM kernels.
+"""What the arithmetic of chips makes of the files: pessimistic float16, Core AI, and ARM kernels.
 
     python -m benchmarks.arithmetic float16      exports of targets that compute in float16
+    python -m benchmarks.arithmetic coreai       the Apple layout by Apple's runtime, at 256;
+                                                 needs `pip install --group coreai`
     python -m benchmarks.arithmetic arm          every recipe of ONNX and TFLite; needs `make arm`
+    python -m benchmarks.arithmetic heads        every recipe, channels of attention out of balance
 
 Weights are the demo weights and others that compute the same function in larger values, by the
-rules of `tests.stress_weights`. Each row is what the installed program says (`--json`). Rows are
-appended to `benchmarks/results/arithmetic.json` as they are measured, and one that is there for the
-same weights, target, recipe and size is replaced.
+rules of `tests.stress_weights`. Each row is what the installed program says (`--json`), but for
+those of Core AI, which no target exports. Rows are appended to `benchmarks/results/arithmetic.json`
+as they are measured, and one that is there for the same weights, target, recipe, size and processor
+is replaced.
 """
 
 import argparse
@@ -21,6 +25,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
+from benchmarks import coreai
 from benchmarks.tables import RESULTS
 from mobilesam_export.checkpoint.load import load_checkpoint
 from mobilesam_export.target import load_target
@@ -42,21 +47,28 @@ EMULATED = ("onnx", "tflite")
 def main() -> None:
     """Measure, and write down row by row."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=("float16", "arm", "heads"))
+    parser.add_argument("kind", choices=("float16", "coreai", "arm", "heads"))
     parser.add_argument("--image-size", type=int, default=1024)
     parser.add_argument("--only", default="", help="a TARGET or TARGET:RECIPE")
+    parser.add_argument("--weights", default="", help="only these, such as neck=200")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        for row in rows(arguments.kind, arguments.image_size, arguments.only, Path(folder)):
+        for row in rows(arguments, Path(folder)):
             print(json.dumps(row), flush=True)
             write(row)
 
 
-def rows(kind: str, image_size: int, only: str, folder: Path) -> Iterator[dict[str, Any]]:
+def rows(arguments: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]]:
     """Each export of this kind, measured."""
-    families = {"float16": WEIGHTS, "arm": DEMO, "heads": DEMO | HEADS}
+    kind, image_size, only = arguments.kind, arguments.image_size, arguments.only
+    families = {"float16": WEIGHTS, "coreai": WEIGHTS, "arm": DEMO, "heads": DEMO | HEADS}
     targets = FLOAT16 if kind == "float16" else every_recipe(kind)
     for name, rule in families[kind].items():
+        if arguments.weights not in ("", name):
+            continue
+        if kind == "coreai":
+            yield coreai_row(name, rule(demo_weights()), image_size)
+            continue
         checkpoint = folder / "weights.safetensors"
         save_file(
             {key: value.contiguous() for key, value in rule(demo_weights()).items()}, checkpoint
@@ -72,6 +84,12 @@ def rows(kind: str, image_size: int, only: str, folder: Path) -> Iterator[dict[s
                     emulated = ask("verify", bundle, "-c", checkpoint, "--arm")["arm"]
                     for model, found in emulated.items():
                         yield key | {"processor": model} | figures(found)
+
+
+def coreai_row(name: str, weights: Weights, image_size: int) -> dict[str, Any]:
+    """The export form of `coreml`, run by Core AI."""
+    key = {"target": "coreml", "recipe": "float16", "size": image_size, "processor": "Core AI"}
+    return {"weights": name} | key | figures(coreai.verified(weights, image_size).as_dict())
 
 
 def every_recipe(kind: str) -> list[tuple[str, str]]:
@@ -92,6 +110,9 @@ def figures(report: dict[str, Any]) -> dict[str, Any]:
         "runtime": report["runtime"],
         "embedding_psnr_db": min(item["psnr_db"] for item in report["embeddings"]),
         "mask_iou": min(item["mask_iou"] for item in report["prompts"]),
+        "decoder_logits_max_abs_error": max(
+            item["decoder_logits_max_abs_error"] for item in report["prompts"]
+        ),
         "float16": report["float16"],
     }
 

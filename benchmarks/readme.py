@@ -8,13 +8,17 @@ import re
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks import speed_tables, tables
+from benchmarks import arithmetic_tables, speed_tables, tables
 
 READMES = tuple(
     tables.ROOT / name for name in ("README.md", "benchmarks/README.md", "targets/README.md")
 )
 BLOCK = re.compile(r"(<!-- (?P<name>[\w-]+) -->\n)(?P<body>.*?)(?=<!-- /(?P=name) -->)", re.DOTALL)
 TABLES: dict[str, Callable[[], str]] = {
+    "arithmetic-arm": arithmetic_tables.arm,
+    "arithmetic-coreai": arithmetic_tables.coreai,
+    "arithmetic-float16": arithmetic_tables.float16,
+    "arithmetic-heads": arithmetic_tables.heads,
     "choices": tables.choices,
     "coreml-graph": tables.coreml_graph,
     "damaged-inputs": tables.damaged_inputs,

@@ -53,6 +53,21 @@ def test_float16_files_have_no_forbidden_operators_either(
     assert stored == {onnx.TensorProto.FLOAT16}
 
 
+def test_a_layer_of_keep_float32_computes_in_float32_from_float16_weights(
+    onnx_float16_bundle: Path,
+) -> None:
+    graph = onnx.load(onnx_float16_bundle / "encoder.onnx").graph
+    casts = {node.output[0]: node for node in graph.node if node.op_type == "Cast"}
+    (conv,) = [
+        node
+        for node in graph.node
+        if node.op_type == "Conv" and node.input[1].endswith("neck.2.weight/float32")
+    ]
+    assert all(casts[name].attribute[0].i == onnx.TensorProto.FLOAT for name in conv.input)
+    (back,) = [node for node in casts.values() if node.input[0] == conv.output[0]]
+    assert back.attribute[0].i == onnx.TensorProto.FLOAT16
+
+
 def test_encoder_is_within_its_size(onnx_bundle: Path) -> None:
     assert (onnx_bundle / "encoder.onnx").stat().st_size <= 29e6
 

@@ -1,6 +1,7 @@
 """Range folding: the same function, in values that float16 arithmetic can hold."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 
 import pytest
@@ -10,8 +11,10 @@ from mobilesam_export.backends import reference
 from mobilesam_export.checkpoint.load import load_checkpoint
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import CheckpointError
-from mobilesam_export.graphs import ranges, split_graphs
+from mobilesam_export.graphs import Graph, as_session, ranges, split_graphs
+from mobilesam_export.metrics import psnr_db
 from mobilesam_export.model import Sam, build_sam, tiny_vit
+from mobilesam_export.predictor import Predictor
 from mobilesam_export.target import load_target
 from mobilesam_export.verification import pessimistic
 from mobilesam_export.verification.cases import ImageCase, reference_cases
@@ -22,6 +25,7 @@ from tests.stress_weights import Weights, scale_heads, scale_neck, scale_streams
 SIZE = 256
 FORM = load_target("coreml").graph
 CONTRACT = Contract(SIZE, 6, FORM)
+TOLERANCE = load_target("coreml").recipes["float16"].tolerance
 # Far beyond what any trained network has, and not powers of two.
 STRESS: dict[str, Callable[[Weights], Weights]] = {
     "neck": partial(scale_neck, scale=200),
@@ -45,12 +49,20 @@ def folded(weights: Weights) -> tuple[Sam, Sam, tuple[ImageCase, ...]]:
 
 
 def float16(sam: Sam, expected: tuple[ImageCase, ...]) -> Float16:
+    return float16_of(split_graphs(sam, CONTRACT), expected)
+
+
+def float16_of(graphs: tuple[Graph, Graph], expected: tuple[ImageCase, ...]) -> Float16:
     halves = PessimisticFloat16(), PessimisticFloat16()
     encoder, decoder = (
-        pessimistic.open_graph(graph, half, ())
-        for graph, half in zip(split_graphs(sam, CONTRACT), halves, strict=True)
+        pessimistic.open_graph(graph, half, ()) for graph, half in zip(graphs, halves, strict=True)
     )
     return pessimistic.measure((encoder, decoder), halves, CONTRACT, expected)
+
+
+def few(expected: tuple[ImageCase, ...]) -> tuple[ImageCase, ...]:
+    """Both images with one prompt each, which is less work."""
+    return tuple(replace(case, prompts=case.prompts[:1]) for case in expected)
 
 
 @cache
@@ -77,14 +89,14 @@ def test_folding_keeps_the_function() -> None:
 
 def test_what_float16_makes_of_the_demo_weights() -> None:
     found = demo_float16()
-    assert found.embedding_psnr_db > 66
+    assert found.embedding_psnr_db > 73  # 71.8 with the chunks added to the stream one by one
     assert found.mask_iou > 0.98
     assert found.headroom > 8
 
 
 def test_without_folding_the_demo_weights_overflow() -> None:
     sam, _, expected = folded(demo())
-    found = float16(sam, expected)
+    found = float16(sam, few(expected))
     assert found.headroom < 1
     assert found.embedding_psnr_db < 30
     assert "sum of" in found.tensor
@@ -93,7 +105,7 @@ def test_without_folding_the_demo_weights_overflow() -> None:
 @pytest.mark.parametrize("kind", STRESS)
 def test_stress_weights_are_as_good_as_the_demo_weights(kind: str) -> None:
     _, sam, expected = folded(STRESS[kind](demo()))
-    found, best = float16(sam, expected), demo_float16()
+    found, best = float16(sam, few(expected)), demo_float16()
     assert abs(found.embedding_psnr_db - best.embedding_psnr_db) < 2
     assert found.headroom > 8
 
@@ -119,9 +131,9 @@ def planted(sam: Sam) -> Sam:
 
 def test_a_layer_norm_that_overflows_is_named() -> None:
     _, sam, expected = folded(demo())
-    found = float16(planted(sam), expected)
-    assert found.tensor.startswith("encoder: neck.3")
-    failures = found.broken_limits(load_target("coreml").recipe("float16")[1].tolerance)
+    found = float16(planted(sam), few(expected))
+    assert found.tensor == "encoder: neck.3 mul"  # already the squares, before their sum
+    failures = found.broken_limits(TOLERANCE)
     assert any("neck.3" in failure and "65,504" in failure for failure in failures)
 
 
@@ -137,3 +149,23 @@ def test_values_that_no_power_of_two_brings_in_range_are_named() -> None:
 def test_an_input_of_zeros_is_left_as_it_is() -> None:
     peaks = dict.fromkeys((norm for norms in ranges.places().values() for norm in norms), 0.0)
     assert set(ranges.choose_exponents(peaks).values()) == {0}
+
+
+class Drowned(torch.nn.Module):
+    """The same values, but too small for float16 in between."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        small = x * 2.0**-20 * 2.0**-20
+        return small * 2.0**20 * 2.0**20
+
+
+def test_an_embedding_that_ignores_the_image_only_in_float16_is_named() -> None:
+    _, sam, expected = folded(demo())
+    encoder, decoder = split_graphs(sam, CONTRACT)
+    encoder.module.stage3 = torch.nn.Sequential(encoder.module.stage3, Drowned())
+    image = expected[0].image
+    found = Predictor(as_session(encoder), as_session(decoder), CONTRACT).embed(image)
+    assert psnr_db(found.embeddings, expected[0].embeddings) > 100
+    failures = float16_of((encoder, decoder), few(expected)).broken_limits(TOLERANCE)
+    assert any("the encoder ignores the image" in failure for failure in failures)
+    assert any("stage3.1" in failure for failure in failures)

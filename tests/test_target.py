@@ -57,7 +57,11 @@ def test_a_path_works_wherever_a_name_does(tmp_path: Path) -> None:
         ('weights = "float32"', 'weights = "float64"', "expected one of: float32"),
         ('default_recipe = "float32"', 'default_recipe = "w2"', "default_recipe is 'w2'"),
         ('backend = "onnx"', "backend = 3", "expected str"),
-        ('keep_float32 = ["PointTokens", "PixelsInput"]', 'keep_float32 = "all"', "list of str"),
+        (
+            'keep_float32 = ["PointTokens", "PixelsInput", "neck.2"]',
+            'keep_float32 = "all"',
+            "list of str",
+        ),
         ("[graph]", "[graph", "not valid TOML"),
     ],
 )

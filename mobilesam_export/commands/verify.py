@@ -42,8 +42,7 @@ def verify_command(
     from mobilesam_export.proof import bundle as proof
 
     compared = proof.compare_with_interpreter(bundle) if interpreter else None
-    report = proof.verify_bundle(bundle, checkpoint)
-    emulated = proof.verify_on_arm(bundle, checkpoint) if arm else {}
+    report, emulated = proof.verify_bundle(bundle, checkpoint, emulate=arm)
     if as_json:
         other = {} if compared is None else {"against_interpreter": compared.as_dict()}
         if arm:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mobilesam_export.graphs import folding
 from mobilesam_export.graphs.norms import channel_norm
-from mobilesam_export.graphs.window_block import WindowBlock, chunk_count
+from mobilesam_export.graphs.window_block import WindowBlock, chunk_count, sum_of_chunks
 from mobilesam_export.model import tiny_vit
 from mobilesam_export.target import GraphForm
 
@@ -58,9 +58,10 @@ class Block(WindowBlock):
         y = self._attend_per_head(qkv) if self.attention == "per-head" else self._attend(qkv)
         x = self.local_conv(x + self.proj(self._reverse(y)))
         normalized = channel_norm(x, self.mlp_eps)
-        for fc1, fc2 in zip(self.fc1, self.fc2, strict=True):
-            x = x + fc2(F.gelu(fc1(normalized), approximate=self.gelu))
-        return x
+        return x + sum_of_chunks(
+            fc2(F.gelu(fc1(normalized), approximate=self.gelu))
+            for fc1, fc2 in zip(self.fc1, self.fc2, strict=True)
+        )
 
     def _biases(self) -> list[Tensor]:
         return [self.get_buffer(f"bias_{index}") for index in range(self.groups)]

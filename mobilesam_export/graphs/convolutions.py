@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mobilesam_export.graphs import folding
-from mobilesam_export.graphs.window_block import chunk_count
+from mobilesam_export.graphs.window_block import chunk_count, sum_of_chunks
 from mobilesam_export.model import PIXEL_STD, tiny_vit
 from mobilesam_export.target import GraphForm
 
@@ -51,13 +51,15 @@ class Bottleneck(nn.Module):
         self.gelu = gelu
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x
-        for expand, depthwise, project in zip(
-            self.expand, self.depthwise, self.project, strict=True
-        ):
-            hidden = F.gelu(expand(x), approximate=self.gelu)
-            y = y + project(F.gelu(depthwise(hidden), approximate=self.gelu))
-        return F.gelu(y, approximate=self.gelu)
+        chunks = zip(self.expand, self.depthwise, self.project, strict=True)
+        y = sum_of_chunks(self._chunk(x, *chunk) for chunk in chunks)
+        return F.gelu(x + y, approximate=self.gelu)
+
+    def _chunk(
+        self, x: Tensor, expand: nn.Module, depthwise: nn.Module, project: nn.Module
+    ) -> Tensor:
+        hidden = F.gelu(expand(x), approximate=self.gelu)
+        return project(F.gelu(depthwise(hidden), approximate=self.gelu))
 
 
 class ConvStage(nn.Module):

@@ -42,10 +42,10 @@ def why_unavailable(backend: Backend) -> str:
     """Why this backend's files cannot be run under emulation here; "" if they can."""
     if not backend.has_arm_build:
         return f"there is no ARM build of {backend.runner()} that could be emulated here"
-    if not (FOLDER / EMULATOR).is_file():
-        return (
-            f"no emulator and ARM builds in {FOLDER}/; run `make arm` in a checkout, and this there"
-        )
+    needed = {"emulator": EMULATOR, "ARM build of Python": f"root/{PYTHON}", "ARM builds": "site"}
+    for what, path in needed.items():
+        if not (FOLDER / path).exists():
+            return f"no {what} in {FOLDER}/; run `make arm` in a checkout, and this there"
     return ""
 
 

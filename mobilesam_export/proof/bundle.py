@@ -21,51 +21,44 @@ if TYPE_CHECKING:  # torch is imported in functions: hashes are checked without 
 REFERENCE = ("torch", "safetensors", "scipy", "platformdirs")
 
 
-def verify_bundle(folder: Path, checkpoint: str | None = None) -> verify.Report:
+def verify_bundle(
+    folder: Path, checkpoint: str | None = None, *, emulate: bool = False
+) -> tuple[verify.Report, dict[str, verify.Report]]:
     """Check the hashes of an existing bundle and hold its files to PyTorch again.
 
     Args:
         folder: the bundle.
         checkpoint: what it was made of, or None to take what its manifest names.
+        emulate: whether the ARM builds of its runtime run the files as well.
+
+    Returns:
+        The report on its runtime here, and the reports on ARM builds by the emulated processor
+        model, a key of `arm.MODELS`.
 
     Raises:
-        BundleError: it is damaged or no bundle. UsageError: that is another checkpoint.
+        BundleError: it is damaged or no bundle. UsageError: that is another checkpoint, or there is
+            no emulator or no ARM build of that runtime. BackendError: the emulated process ended,
+            or its runtime refuses the files.
     """
     with step("Checking the bundle's hashes"):
         opened = open_bundle(folder)
     backend = get_backend(opened.backend)
+    if emulate:
+        if reason := arm.why_unavailable(backend):
+            raise UsageError(f"--arm: {reason}")
+        packages.require(*REFERENCE, extra="torch")
     if reason := backend.why_unavailable() or packages.why_missing(*REFERENCE, extra="torch"):
-        return verify.unverified(f"hashes are right, but {reason}")
+        return verify.unverified(f"hashes are right, but {reason}"), {}
     from mobilesam_export.graphs import ranges, split_graphs
 
     sam, expected = _expected_answers(opened, checkpoint)
     graphs = split_graphs(ranges.fold_ranges(sam, opened.exponents), opened.contract)
     files = Files(folder, backend, opened.recipe, opened.contract)
-    return verify_files(files, graphs, expected)
-
-
-def verify_on_arm(folder: Path, checkpoint: str | None = None) -> dict[str, verify.Report]:
-    """Hold the files to PyTorch as the ARM builds of their runtime compute them.
-
-    Args:
-        folder: the bundle.
-        checkpoint: as of `verify_bundle`.
-
-    Returns:
-        By the emulated processor model, a key of `arm.MODELS`.
-
-    Raises:
-        UsageError: there is no emulator, or no ARM build of that runtime.
-        BackendError: the emulated process ended, or its runtime refuses the files.
-    """
-    opened = open_bundle(folder)
-    if reason := arm.why_unavailable(get_backend(opened.backend)):
-        raise UsageError(f"--arm: {reason}")
-    packages.require(*REFERENCE, extra="torch")
-    _, expected = _expected_answers(opened, checkpoint)
+    report = verify_files(files, graphs, expected)
     # Emulation is slow: one prompt without a mask and one with it.
     few = tuple(replace(case, prompts=case.prompts[:: len(case.prompts) - 1]) for case in expected)
-    return {model: _verify_emulated(opened, model, few) for model in arm.MODELS}
+    models = arm.MODELS if emulate else ()
+    return report, {model: _verify_emulated(opened, model, few) for model in models}
 
 
 def _verify_emulated(

@@ -4,6 +4,7 @@
 called verified where a chip computes in float16: runtimes on a PC are kinder than chips.
 """
 
+import math
 from dataclasses import dataclass
 
 from mobilesam_export.target import Tolerance
@@ -11,6 +12,8 @@ from mobilesam_export.target import Tolerance
 # Images other than those of the verification bring larger values; between ten scenes the largest
 # sum of squares of the demo weights varies by a factor of 2.
 MIN_HEADROOM = 4.0
+# As of the guard against collapsed embeddings in `verify`.
+MIN_DISTANCE = 0.5
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,8 @@ class Float16:
     Attributes:
         embedding_psnr_db: least peak signal-to-noise ratio of the embedding against float32.
         mask_iou: least intersection over union of the final mask with float32's.
+        distance: of the embeddings of two different images, mean absolute difference, in units of
+            float32's; near 0 the embedding ignores the image.
         headroom: the factor by which everything could grow before anything computed, partial sums
             included, exceeds 65,504; below 1 something overflows.
         tensor: what would exceed it first, as "encoder: neck.1 layer_norm, sum of squares".
@@ -30,6 +35,7 @@ class Float16:
 
     embedding_psnr_db: float
     mask_iou: float
+    distance: float
     headroom: float
     tensor: str
     floor: float
@@ -53,6 +59,13 @@ class Float16:
                 failures.append(
                     f"in pessimistic float16: {what} {value:.4g}, expected >= {least:g}"
                 )
+        if math.isnan(self.distance):
+            failures.append("in pessimistic float16: the embedding has NaN or infinity")
+        elif self.distance < MIN_DISTANCE:
+            failures.append(
+                f"in pessimistic float16: two different images give embeddings {self.distance:.3g} "
+                "times as far apart as PyTorch's: the encoder ignores the image"
+            )
         if not self.headroom >= MIN_HEADROOM:
             failures.append(
                 f"in pessimistic float16: {self.tensor} has a headroom of {self.headroom:.3g} to "

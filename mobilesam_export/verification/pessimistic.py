@@ -36,24 +36,33 @@ def measure(
         expected: the reference's answers.
     """
     predictor = Predictor(*sessions, contract)
-    psnrs, ious = [], []
+    psnrs, ious, found = [], [], []
     with np.errstate(all="ignore"):  # overflow is a finding, not a warning
         for case in expected:
             image = predictor.embed(case.image)
+            found.append(image.embeddings)
             psnrs.append(psnr_db(image.embeddings, case.embeddings))
             for item in case.prompts:
                 ious.append(mask_iou(predictor.predict(item.prompt, image).mask, item.answer.mask))
+        distance = np.divide(_distance(found), _distance([case.embeddings for case in expected]))
     pairs = list(zip(("encoder", "decoder"), halves, strict=True))
     largest = max((half.largest.value, f"{name}: {half.largest.tensor}") for name, half in pairs)
     faintest = min((half.faintest.value, f"{name}: {half.faintest.tensor}") for name, half in pairs)
     return Float16(
         embedding_psnr_db=min(psnrs),
         mask_iou=min(ious),
+        distance=float(distance),
         headroom=FLOAT16_MAX / largest[0] if largest[0] else math.inf,
         tensor=largest[1],
         floor=faintest[0] / FLOAT16_NORMAL,
         faintest=faintest[1],
     )
+
+
+def _distance(embeddings: Sequence[Array]) -> float:
+    """Mean absolute difference of the first two; not a number where one has such values."""
+    first, second = (value.astype(np.float64) for value in embeddings[:2])
+    return float(np.abs(first - second).mean())
 
 
 def open_graph(graph: Graph, half: PessimisticFloat16, islands: Collection[str]) -> Session:

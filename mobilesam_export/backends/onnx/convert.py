@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from mobilesam_export.backends.conversion import Conversion
-from mobilesam_export.backends.onnx import quantize
+from mobilesam_export.backends.onnx import islands, quantize
 from mobilesam_export.backends.onnx.image_limit import refuse_larger_images
 from mobilesam_export.backends.onnx.settings import OnnxSettings
 from mobilesam_export.contract import Array, Contract, GraphSpec, TensorSpec
@@ -79,7 +79,9 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
         _add_upscaling(model, contract.image_size)
     if contract.form.image_input == "sam" and graph.spec.name == "encoder":
         refuse_larger_images(model, contract.image_size)
-    _name_weights(model, graph.module)
+    _name_weights(model, module)
+    if recipe.weights == "float16":
+        islands.keep_float32(model, recipe.keep_float32)
     if settings.quantization is not None:
         samples, examples = conversion.samples, [_example(graph, inputs)]
         model = quantize.quantize(
@@ -95,7 +97,7 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
 
 
 def _in_float16(graph: Graph, recipe: Recipe) -> nn.Module:
-    """The module in float16, but for the classes that stay float32."""
+    """The module in float16, but for the classes that stay float32; layers follow in the file."""
     module = copy.deepcopy(graph.module).half()
     classes = {type(part).__name__ for part in module.modules()}
     for part in module.modules():
