@@ -22,7 +22,7 @@ CHOICES = (
     ("the same, smallest download", "coreml", "w4-palettized"),
     ("Android, CPU", "tflite", "w8-dynamic"),
     ("Android, GPU", "tflite-gpu", "float16"),
-    ("any ONNX Runtime: desktop, server, web", "onnx", "float32"),
+    ("desktop, server, web", "onnx", "float32"),
     ("the same, CPU only", "onnx", "w8-dynamic"),
     ("tools written for SAM's ONNX files", "onnx-sam", "float32"),
 )
