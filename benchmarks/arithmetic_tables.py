@@ -27,7 +27,7 @@ def float16() -> str:
                 ]
             )
     head = ["recipe", "size", "weights", "runtime here", "pessimistic", "mask IoU"]
-    return markdown(([*head, "headroom"], sorted(rows, key=lambda cells: cells[:2])))
+    return markdown(([*head, "headroom"], sorted(rows, key=lambda cells: tuple(cells[:2]))))
 
 
 def coreai() -> str:

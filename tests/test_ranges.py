@@ -162,7 +162,7 @@ class Drowned(torch.nn.Module):
 def test_an_embedding_that_ignores_the_image_only_in_float16_is_named() -> None:
     _, sam, expected = folded(demo())
     encoder, decoder = split_graphs(sam, CONTRACT)
-    encoder.module.stage3 = torch.nn.Sequential(encoder.module.stage3, Drowned())
+    encoder.module.stage3 = torch.nn.Sequential(encoder.module.get_submodule("stage3"), Drowned())
     image = expected[0].image
     found = Predictor(as_session(encoder), as_session(decoder), CONTRACT).embed(image)
     assert psnr_db(found.embeddings, expected[0].embeddings) > 100
