@@ -54,7 +54,10 @@ TEXTS = {
     "number for text": (change('"onnx"', "5"), "backend: expected str, found 5"),
     "text for number": (change("mask_iou = 0.999", 'mask_iou = "1"'), "expected float, found '1'"),
     "yes for number": (change("mask_iou = 0.999", "mask_iou = true"), "expected float, found True"),
-    "text for list": (change('["PointTokens", "PixelsInput"]', '"x"'), "a list of strings"),
+    "text for list": (
+        change('["PointTokens", "PixelsInput", "neck.2"]', '"x"'),
+        "a list of strings",
+    ),
     "graph is no table": ("graph = 5\n" + change("[graph]", "[convert.graph]"), "graph: expected"),
     "recipe is no table": ("recipe = 5\n" + ONNX.partition("[recipe")[0], "[recipe.NAME]"),
     "convert is no table": (

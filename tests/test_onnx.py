@@ -1,5 +1,6 @@
 """What is in the ONNX files, beyond computing the right thing."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +181,14 @@ def test_options_are_checked(table: dict[str, object]) -> None:
     target = load_target("onnx")
     with pytest.raises(TargetError, match="opset"):
         backend.parse_recipe(target.recipes["float32"], target.graph, table)
+
+
+def test_a_word_that_keeps_nothing_in_float32_is_refused() -> None:
+    target = load_target("onnx")
+    recipe = target.recipes["float16"]
+    mistaken = replace(recipe, keep_float32=(*recipe.keep_float32, "nekc.2"))
+    with pytest.raises(TargetError, match="'nekc.2' is no module's class and matches no weight"):
+        backend.parse_recipe(mistaken, target.graph, target.convert)
 
 
 @pytest.mark.slow

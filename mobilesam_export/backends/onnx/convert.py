@@ -17,7 +17,7 @@ from mobilesam_export.backends.onnx import islands, quantize
 from mobilesam_export.backends.onnx.image_limit import refuse_larger_images
 from mobilesam_export.backends.onnx.settings import OnnxSettings
 from mobilesam_export.contract import Array, Contract, GraphSpec, TensorSpec
-from mobilesam_export.errors import ConversionError, TargetError, first_line
+from mobilesam_export.errors import ConversionError, first_line
 from mobilesam_export.graphs import Graph
 from mobilesam_export.quiet import quiet
 from mobilesam_export.target import Recipe
@@ -99,15 +99,9 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
 def _in_float16(graph: Graph, recipe: Recipe) -> nn.Module:
     """The module in float16, but for the classes that stay float32; layers follow in the file."""
     module = copy.deepcopy(graph.module).half()
-    classes = {type(part).__name__ for part in module.modules()}
     for part in module.modules():
         if type(part).__name__ in recipe.keep_float32:
             part.float()
-    if not classes & set(recipe.keep_float32):
-        raise TargetError(
-            f"keep_float32 = {list(recipe.keep_float32)} names no module of the {graph.spec.name}; "
-            f"it has: {', '.join(sorted(classes))}"
-        )
     return module
 
 
