@@ -187,7 +187,7 @@ def test_a_word_that_keeps_nothing_in_float32_is_refused() -> None:
     target = load_target("onnx")
     recipe = target.recipes["float16"]
     mistaken = replace(recipe, keep_float32=(*recipe.keep_float32, "nekc.2"))
-    with pytest.raises(TargetError, match="'nekc.2' is no module's class and matches no weight"):
+    with pytest.raises(TargetError, match=r"'nekc\.2' is no module's class"):
         backend.parse_recipe(mistaken, target.graph, target.convert)
 
 
