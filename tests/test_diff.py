@@ -194,9 +194,9 @@ def test_two_bundles_are_compared_in_files_ops_figures_and_masks(
 ) -> None:
     arguments = ["diff", onnx_bundle, onnx_float16_bundle, "--json", "--markdown", "changes.md"]
     done = warm(tmp_path, arguments)
-    assert done.code == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["breaking"] is False
+    breaking = [change["area"] for change in found["changes"] if change["breaking"]]
+    assert (done.code, breaking) == (3, ["runtime"])  # the least one of float16 is not known
     areas = {change["area"] for change in found["changes"]}
     assert {"files", "size", "ops", "recipe", "weights", "figures", "masks"} <= areas
     text = (tmp_path / "changes.md").read_text()

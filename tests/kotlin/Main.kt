@@ -64,10 +64,10 @@ private val checks = listOf<Pair<String, () -> Unit>>(
         withImage { expectError<EmptyBoxException>("left < right") { it.segment(box = Box(9f, 9f, 9f, 20f)) } }
     },
     "mask_of_another_image" to ::maskOfAnotherImageIsRefused,
-    "no_picture" to {
+    "not_an_image" to {
         expectError<UnreadableImageException>("cannot be decoded") { decodeUpright { "text".byteInputStream() } }
     },
-    "missing_picture" to { expectError<UnreadableImageException>("cannot be opened") { decodeUpright { null } } },
+    "missing_image" to { expectError<UnreadableImageException>("cannot be opened") { decodeUpright { null } } },
     "missing_file" to {
         expectError<WrongFileException>("decoder.tflite cannot be opened") { MobileSam.open(app("missing")) }
     },
@@ -99,17 +99,17 @@ private fun onGpu(body: (MobileSam) -> Unit) {
     MobileSam.open(app().assets, Contract(floatImage = true), gpu = true, threads = 1).use(body)
 }
 
-private fun picture(image: JSONObject) = decodeUpright { golden.resolve(image.getString("file")).inputStream() }
+private fun upright(image: JSONObject) = decodeUpright { golden.resolve(image.getString("file")).inputStream() }
 
 private fun withImage(body: (MobileSam) -> Unit) = MobileSam.open(app()).use {
-    it.setImage(picture(images[0]))
+    it.setImage(upright(images[0]))
     body(it)
 }
 
 /** All prompts as an app would give them; the stand-in checks what reaches the files. */
 private fun answersGolden(sam: MobileSam) {
     for (image in images) {
-        sam.setImage(picture(image))
+        sam.setImage(upright(image))
         val prompts = image.getJSONArray("prompts")
         var click: Mask? = null
         for (i in 0 until prompts.length()) {
@@ -207,7 +207,7 @@ private fun everyOrientationIsUpright() {
 }
 
 private fun hardwareBitmapIsCopied(): Unit = MobileSam.open(app()).use {
-    it.setImage(picture(images[0]).copy(Bitmap.Config.HARDWARE, false))
+    it.setImage(upright(images[0]).copy(Bitmap.Config.HARDWARE, false))
     val prompt = images[0].getJSONArray("prompts").getJSONObject(0)
     expect(prompt.chosenScore(), it.segment(prompt.points(), prompt.box()).score)
 }
