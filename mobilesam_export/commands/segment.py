@@ -8,13 +8,11 @@ import click
 
 from mobilesam_export.commands import everything
 from mobilesam_export.commands.common import BUNDLE, JSON, OK, print_json, print_notes
-from mobilesam_export.errors import UsageError
 
 if TYPE_CHECKING:
     from mobilesam_export.bundle.manifest import Bundle
     from mobilesam_export.images import LoadedImage
-    from mobilesam_export.prompts import Prompt
-    from mobilesam_export.segment import Segmentation
+    from mobilesam_export.prompts import ImageArray, Prompt
 
     NumbersBase = click.ParamType[tuple[float, ...]]
 else:
@@ -49,6 +47,31 @@ class SegmentOptions:
 
         clicks = tuple((x, y, not label or bool(label[0])) for x, y, *label in self.points)
         return Prompt(clicks, self.box)
+
+    def check_paths(self) -> None:
+        """Refuse, before any work, what cannot be written."""
+        from mobilesam_export import segment
+
+        segment.check_image_paths(self.image, self.outputs)
+
+    def run(self, opened: "Bundle", image: "ImageArray") -> None:
+        """Segment, write the images, and print what was found."""
+        from PIL import Image
+
+        from mobilesam_export import segment
+
+        prompt = self.prompt()
+        result = segment.segment(opened, image, prompt)
+        segment.save_image(Image.fromarray(result.mask), self.out)
+        if self.overlay:
+            segment.save_image(segment.overlay(image, result.mask, prompt), self.overlay)
+        share, files = float(result.mask.mean()), [str(path) for path in self.outputs]
+        if self.as_json:
+            print_json({"files": files, "share": share, "predicted_iou": result.predicted_iou})
+            return
+        shown = f"{share:.1%} of it, predicted IoU {result.predicted_iou:.2f}"
+        click.echo(f"{', '.join(files)}: {shown}")
+        print_notes(result.note)
 
 
 class NumbersType(NumbersBase):
@@ -104,50 +127,23 @@ def segment_command(**values: Any) -> int:
       mobilesam-export segment build/onnx-float32 photo.jpg --point 320,240 --overlay out.png
       mobilesam-export segment build/onnx-float32 photo.jpg --everything --overlay out.png
     """
-    if values.pop("everything"):
-        return _segment_everything(values)
-    everything.refuse_settings_alone(values)
-    return _segment_prompt({key: values[key] for key in values if key not in everything.OPTIONS})
-
-
-def _segment_prompt(values: dict[str, Any]) -> int:
-    from PIL import Image
-
-    from mobilesam_export import images, segment
-    from mobilesam_export.bundle.manifest import open_bundle
-
-    values["out"] = values["out"] or Path("mask.png")
-    options = SegmentOptions(**values)
-    segment.check_image_paths(options.image, options.outputs)
-    damage: list[str] = []  # outside the model files, which alone are run
-    opened = open_bundle(options.bundle, warn=damage.append)
-    loaded = images.read_image(options.image)
-    image, prompt = loaded.pixels, options.prompt()
-    result = segment.segment(opened, image, prompt)
-    segment.save_image(Image.fromarray(result.mask), options.out)
-    if options.overlay:
-        segment.save_image(segment.overlay(image, result.mask, prompt), options.overlay)
-    _print_result(result, options)
-    _print_notes(opened, loaded, options.image, damage)
-    return OK
-
-
-def _segment_everything(values: dict[str, Any]) -> int:
     from mobilesam_export import images
     from mobilesam_export.bundle.manifest import open_bundle
 
-    if values.pop("points") or values.pop("box"):
-        raise UsageError("--everything takes no prompt; leave --point and --box out")
-    values["out"] = values["out"] or everything.OUT
-    folder = values.pop("bundle")
-    options = everything.EverythingOptions(**values)
+    options = everything.parse(values) if values.pop("everything") else _parse(values)
     options.check_paths()
-    damage: list[str] = []
-    opened = open_bundle(folder, warn=damage.append)
+    damage: list[str] = []  # outside the model files, which alone are run
+    opened = open_bundle(options.bundle, warn=damage.append)
     loaded = images.read_image(options.image)
-    print_notes(everything.run(opened, loaded.pixels, options))
+    options.run(opened, loaded.pixels)
     _print_notes(opened, loaded, options.image, damage)
     return OK
+
+
+def _parse(values: dict[str, Any]) -> SegmentOptions:
+    everything.take_out_unset(values)
+    values["out"] = values["out"] or Path("mask.png")
+    return SegmentOptions(**values)
 
 
 def _print_notes(opened: "Bundle", loaded: "LoadedImage", path: Path, damage: list[str]) -> None:
@@ -162,13 +158,3 @@ def _print_notes(opened: "Bundle", loaded: "LoadedImage", path: Path, damage: li
         click.echo(f"note: weights {opened.provenance.source} are not trained", err=True)
     elif opened.provenance.source == "demo":
         click.echo("note: the demo weights know generated scenes only", err=True)
-
-
-def _print_result(result: "Segmentation", options: SegmentOptions) -> None:
-    share, files = float(result.mask.mean()), [str(path) for path in options.outputs]
-    if options.as_json:
-        print_json({"files": files, "share": share, "predicted_iou": result.predicted_iou})
-        return
-    shown = f"{share:.1%} of it, predicted IoU {result.predicted_iou:.2f}"
-    click.echo(f"{', '.join(files)}: {shown}")
-    print_notes(result.note)

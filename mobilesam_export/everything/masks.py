@@ -14,28 +14,12 @@ from mobilesam_export import prompts
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import UsageError
 from mobilesam_export.everything import runs
+from mobilesam_export.everything.settings import Settings
 from mobilesam_export.predictor import EmbeddedImage, Predictor
 from mobilesam_export.prompts import Prompt
 
 Box = tuple[int, int, int, int]
 STABILITY_OFFSET = 1.0  # of logits: how far the threshold is moved each way to see what changes
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is asked, and which answers are kept.
-
-    Attributes:
-        points_per_side: of the grid, along each side of the image.
-        pred_iou_thresh: least IoU that the model predicts of a mask, 0..1.
-        stability_score_thresh: least stability, 0..1; see `stability`.
-        box_nms_thresh: IoU of two masks' boxes above which only the surer mask is kept, 0..1.
-    """
-
-    points_per_side: int = 32
-    pred_iou_thresh: float = 0.88
-    stability_score_thresh: float = 0.95
-    box_nms_thresh: float = 0.7
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """What everything mode writes: masks as JSON, a map of labels, and masks drawn on the image."""
 
 import colorsys
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mobilesam_export.everything import runs
-from mobilesam_export.everything.masks import Found, Settings
-from mobilesam_export.files import write_whole
+from mobilesam_export.everything.masks import Found
+from mobilesam_export.everything.settings import Settings
 from mobilesam_export.prompts import ImageArray
 
 GOLDEN_RATIO = 0.618034  # of the color circle: hues after one another that are far apart
@@ -44,16 +43,6 @@ def _annotation(number: int, found: Found) -> dict[str, Any]:
         "stability_score": found.stability,
         "point_coords": [list(found.point)],
     }
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write all of it or nothing.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    with write_whole(path) as part:
-        part.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
 def label_map(found: Sequence[Found], size: tuple[int, int]) -> Image.Image:
