@@ -8,10 +8,9 @@ from mobilesam_export.backends import reference
 from mobilesam_export.benchmark.measure import Subject
 from mobilesam_export.benchmark.pytorch import DTYPES, MODES, PytorchMode, open_graph
 from mobilesam_export.bundle.manifest import Bundle
-from mobilesam_export.checkpoint.load import load_matching_checkpoint
+from mobilesam_export.checkpoint.load import load_matching_model
 from mobilesam_export.contract import plain_contract
 from mobilesam_export.errors import UsageError
-from mobilesam_export.model import build_sam
 from mobilesam_export.progress import step
 from mobilesam_export.session import Session
 from mobilesam_export.target import Tolerance
@@ -71,8 +70,7 @@ def pytorch_subjects(
     """
     torch.set_num_threads(threads)
     with step("Loading the checkpoint for PyTorch"):
-        checkpoint = load_matching_checkpoint(bundle.provenance, source)
-        sam = build_sam(checkpoint.state_dict, bundle.contract.image_size)
+        sam = load_matching_model(bundle.provenance, source, bundle.contract.image_size)
         contract = plain_contract(bundle.contract.image_size, bundle.contract.max_points)
         case = cases.reference_cases(reference.load(sam, contract))[0]
 

@@ -37,7 +37,7 @@ from mobilesam_export.checkpoint.weight_sets import (
     notes_on,
 )
 from mobilesam_export.errors import CheckpointError, UsageError
-from mobilesam_export.model import expected_entries
+from mobilesam_export.model import Sam, build_sam, expected_entries
 
 SOURCES = (
     "official, demo, seeded, seeded:SALT or the path of a .pt, .pth or .safetensors file, with "
@@ -109,6 +109,17 @@ def load_matching_checkpoint(provenance: Provenance, source: str | None) -> Chec
             f"this bundle was exported from other weights ({provenance.source}) than {source} holds"
         )
     return checkpoint
+
+
+def load_matching_model(provenance: Provenance, source: str | None, image_size: int) -> Sam:
+    """The model that a bundle was exported from; arguments and errors of the above.
+
+    Args:
+        provenance: the bundle's.
+        source: where its weights are now, or None to take what the provenance names.
+        image_size: S of the bundle.
+    """
+    return build_sam(load_matching_checkpoint(provenance, source).state_dict, image_size)
 
 
 def split_source(source: str) -> tuple[Path, str]:

@@ -5,11 +5,10 @@ from pathlib import Path
 
 from mobilesam_export.backends import reference
 from mobilesam_export.bundle.manifest import Bundle, open_bundle
-from mobilesam_export.checkpoint.load import load_matching_checkpoint
+from mobilesam_export.checkpoint.load import load_matching_model
 from mobilesam_export.contract import plain_contract
 from mobilesam_export.errors import UsageError
 from mobilesam_export.evaluation.scores import Candidate
-from mobilesam_export.model import build_sam
 from mobilesam_export.progress import step
 
 PYTORCH = "PyTorch float32"
@@ -56,8 +55,7 @@ def pytorch_candidate(bundles: Sequence[Bundle], checkpoint: str | None) -> Cand
     """
     if len({item.provenance.weights_sha256 for item in bundles}) > 1:
         raise UsageError("bundles of different weights have no PyTorch model in common")
-    weights = load_matching_checkpoint(bundles[0].provenance, checkpoint)
-    side = bundles[0].contract.image_size
+    provenance, side = bundles[0].provenance, bundles[0].contract.image_size
     contract = plain_contract(side, bundles[0].contract.max_points)
-    predictor = reference.load(build_sam(weights.state_dict, side), contract)
-    return Candidate(PYTORCH, weights.provenance.weights_sha256, predictor, 0)
+    predictor = reference.load(load_matching_model(provenance, checkpoint, side), contract)
+    return Candidate(PYTORCH, provenance.weights_sha256, predictor, 0)

@@ -6,11 +6,9 @@ from pathlib import Path
 
 from mobilesam_export import images
 from mobilesam_export.backends import reference
-from mobilesam_export.bundle.manifest import Bundle, open_bundle
-from mobilesam_export.checkpoint.load import load_matching_checkpoint
+from mobilesam_export.bundle.manifest import open_bundle
+from mobilesam_export.checkpoint.load import load_matching_model
 from mobilesam_export.evaluation.candidates import PYTORCH
-from mobilesam_export.model import build_sam
-from mobilesam_export.predictor import Predictor
 from mobilesam_export.preview import server
 from mobilesam_export.preview.pair import Pair
 from mobilesam_export.progress import step
@@ -40,7 +38,9 @@ def serve_preview(
         with step("Loading the bundle"):
             bundle = opened.predictor()
         with step("Loading the checkpoint for PyTorch"):
-            pytorch = _pytorch(opened, checkpoint)
+            sam = load_matching_model(opened.provenance, checkpoint, opened.contract.image_size)
+            # Of the bundle's contract, so that both choose the mask by the same rule.
+            pytorch = reference.load(sam, opened.contract)
         pair = Pair(bundle, pytorch)
         with step("Encoding the image"):
             first = pair.set_image(pixels)
@@ -55,10 +55,3 @@ def serve_preview(
         say(f"Open {server.address(listener, token)} (Ctrl-C ends)")
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn has ended its work by then
             server.serve(listener, app)
-
-
-def _pytorch(bundle: Bundle, checkpoint: str | None) -> Predictor:
-    """The model of a bundle, which chooses the mask by the same rule as the bundle's contract."""
-    weights = load_matching_checkpoint(bundle.provenance, checkpoint)
-    sam = build_sam(weights.state_dict, bundle.contract.image_size)
-    return reference.load(sam, bundle.contract)

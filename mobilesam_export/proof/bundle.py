@@ -55,31 +55,29 @@ def verify_bundle(
     graphs = split_graphs(ranges.fold_ranges(sam, opened.exponents), opened.contract)
     files = Files(folder, backend, opened.recipe, opened.contract)
     report = verify_files(files, graphs, expected)
-    # Emulation is slow: one prompt without a mask and one with it.
-    few = tuple(replace(case, prompts=case.prompts[:: len(case.prompts) - 1]) for case in expected)
     models = arm.MODELS if emulate else ()
-    return report, {model: _verify_emulated(opened, model, few) for model in models}
+    return report, {model: _verify_emulated(opened, model, expected) for model in models}
 
 
 def _verify_emulated(
     opened: Bundle, model: str, expected: tuple[cases.ImageCase, ...]
 ) -> verify.Report:
+    # Emulation is slow: one prompt without a mask and one with it.
+    few = tuple(replace(case, prompts=case.prompts[:: len(case.prompts) - 1]) for case in expected)
     text = f"Verifying the files on an emulated {model}"
     with step(text), arm.sessions(opened.folder, model) as sessions:
         predictor = Predictor(*sessions, opened.contract)
-        return verify.verify(predictor, expected, opened.recipe.tolerance)
+        return verify.verify(predictor, few, opened.recipe.tolerance)
 
 
 def _expected_answers(
     opened: Bundle, checkpoint: str | None
 ) -> "tuple[Sam, tuple[cases.ImageCase, ...]]":
     from mobilesam_export.backends import reference
-    from mobilesam_export.checkpoint.load import load_matching_checkpoint
-    from mobilesam_export.model import build_sam
+    from mobilesam_export.checkpoint.load import load_matching_model
 
     with step("Asking PyTorch for the expected answers"):
-        weights = load_matching_checkpoint(opened.provenance, checkpoint)
-        sam = build_sam(weights.state_dict, opened.contract.image_size)
+        sam = load_matching_model(opened.provenance, checkpoint, opened.contract.image_size)
         return sam, cases.reference_cases(reference.load(sam, opened.contract))
 
 
