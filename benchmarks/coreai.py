@@ -7,7 +7,6 @@ pessimistic float16 is a good model of Apple's arithmetic. Its files are those o
 """
 
 import asyncio
-import copy
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,11 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mobilesam_export.backends import reference
 from mobilesam_export.contract import Array, Contract
-from mobilesam_export.graphs import Graph, ranges, split_graphs
+from mobilesam_export.graphs import Graph, in_float16, ranges, split_graphs
 from mobilesam_export.model import build_sam
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.session import Session
@@ -31,7 +30,7 @@ from mobilesam_export.verification.cases import reference_cases
 
 # What stays float32, as in the recipe float16 of coreml: float16 cannot tell neighbouring pixels
 # above 1024 apart.
-KEPT_FLOAT32 = "PointTokens"
+KEPT_FLOAT32 = ("PointTokens",)
 POINTS = 6  # prompt slots, the program's default
 
 
@@ -70,7 +69,7 @@ def session(graph: Graph, folder: Path) -> Iterator[Session]:
     from coreai.authoring import AIModelAsset
     from coreai_torch import TorchConverter, get_decomp_table
 
-    module, examples = in_float16(graph.module), graph.example_inputs()
+    module, examples = in_float16(graph.module, KEPT_FLOAT32), graph.example_inputs()
     if graph.image_input:
         examples = tuple(value.half() for value in examples)
     program = torch.export.export(module, examples).run_decompositions(get_decomp_table())
@@ -93,15 +92,6 @@ def session(graph: Graph, folder: Path) -> Iterator[Session]:
             yield Session(run, f"Core AI {version('coreai-core')}, float16")
         finally:
             runner.run(executable.__aexit__(None, None, None))
-
-
-def in_float16(module: nn.Module) -> nn.Module:
-    """A copy in float16, but for what stays float32."""
-    half = copy.deepcopy(module).half()
-    for part in half.modules():
-        if type(part).__name__ == KEPT_FLOAT32:
-            part.float()
-    return half
 
 
 async def _run(function: Any, values: list[Any]) -> dict[str, Array]:  # noqa: ANN401 untyped

@@ -10,6 +10,7 @@ from typing import Any
 
 from mobilesam_export.errors import MobileSamExportError, OutputError, UsageError
 
+LFS_POINTER = b"version https://git-lfs"  # how what Git LFS leaves in a file's place begins
 # Characters of a file's name that its temporary file keeps: with four bytes each, the prefix, the
 # process id and the suffix, far from the 255 bytes that file systems allow.
 STEM_KEPT = 40

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from mobilesam_export.errors import ImageError, one_line
+from mobilesam_export.files import LFS_POINTER
 from mobilesam_export.quiet import quiet_descriptors
 
 ImageArray = NDArray[np.uint8]  # (height, width, 3) RGB
@@ -47,7 +48,6 @@ FLOAT_OVERSHOOT = 1 / 255  # of the range: what resampling leaves outside it
 SINGLE_COLOR_RANGE = 1  # bytes; a sensor's noise is larger
 # ISO/IEC 23008-12, and "mif1", "msf1", which HEIC shares with AVIF.
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
-LFS_POINTER = b"version https://git-lfs"
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -120,17 +120,17 @@ def _open(path: Path) -> Image.Image:
         return Image.open(path)
     except UnidentifiedImageError as exc:
         with path.open("rb") as file:
-            start = file.read(12)
+            start = file.read(len(LFS_POINTER))
         if start.startswith(TIFF_MAGIC):
             raise ImageError(
                 f"{path} is a TIFF of a kind that Pillow does not read, or a damaged one; "
                 "save it as 8-bit RGB"
             ) from exc
-        if start == LFS_POINTER[:12]:
+        if start == LFS_POINTER:
             raise ImageError(
                 f"{path} is a Git LFS pointer, not the image itself; run `git lfs pull`"
             ) from exc
-        if start[4:8] != b"ftyp" or start[8:] not in HEIC_BRANDS:
+        if start[4:8] != b"ftyp" or start[8:12] not in HEIC_BRANDS:
             raise ImageError(f"{path} is not an image of a known format (PNG, JPEG, ...)") from exc
     return _open_heic(path)
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from mobilesam_export.checkpoint.inert import Inert, safe_globals
 from mobilesam_export.errors import CheckpointError
+from mobilesam_export.files import LFS_POINTER
 
 MAX_DEPTH = 32  # dictionaries inside dictionaries; training loops write three or four
 MAX_VALUES = 200_000  # SAM 3, the largest relative, and its optimizer have some thousand
@@ -133,7 +134,7 @@ def _why_refused(messages: str) -> str:
 def _guess_file_kind(head: bytes) -> str:
     if not head:
         return "the file is empty"
-    if head.startswith(b"version https://git-lfs"):
+    if head.startswith(LFS_POINTER):
         return "a Git LFS pointer, not the file itself; run `git lfs pull`"
     if re.match(rb"(\xef\xbb\xbf)?\s*<[!?a-zA-Z]", head):
         return "a web page, not a checkpoint; download the raw file"

@@ -3,7 +3,8 @@
 In: a `Sam` and a `Contract`. Out: two `Graph`s, whose modules converters take as they are.
 """
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from mobilesam_export.graphs.encoder import Encoder
 from mobilesam_export.model import Sam
 from mobilesam_export.session import Session
 
-__all__ = ["Graph", "as_session", "split_graphs"]
+__all__ = ["Graph", "as_session", "in_float16", "split_graphs"]
 
 # Sizes for tracing where an axis is dynamic: anything but 0 and 1 will do.
 EXAMPLE_AXES = {"height": 192, "width": 224, "num_points": 3}
@@ -114,3 +115,12 @@ def _example(spec: TensorSpec, generator: torch.Generator) -> Tensor:
     if spec.name == "point_coords":
         return 256 * torch.rand(shape, generator=generator)
     return torch.randn(shape, generator=generator)
+
+
+def in_float16(module: nn.Module, kept: Collection[str]) -> nn.Module:
+    """A copy with weights in float16, but for modules of these classes, which stay float32."""
+    half = copy.deepcopy(module).half()
+    for part in half.modules():
+        if type(part).__name__ in kept:
+            part.float()
+    return half

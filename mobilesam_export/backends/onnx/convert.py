@@ -4,7 +4,6 @@ torch writes a clean graph of the export form as it is: nothing is simplified or
 because offline optimizers have been seen to change what MobileSAM computes (see README).
 """
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,8 @@ from mobilesam_export.backends.onnx.image_limit import refuse_larger_images
 from mobilesam_export.backends.onnx.settings import OnnxSettings
 from mobilesam_export.contract import Array, Contract, GraphSpec, TensorSpec
 from mobilesam_export.errors import ConversionError, first_line
-from mobilesam_export.graphs import Graph
+from mobilesam_export.graphs import Graph, in_float16
 from mobilesam_export.quiet import quiet
-from mobilesam_export.target import Recipe
 
 IR_VERSION = 9  # ONNX 1.15's, which has opset 20; ONNX Runtime 1.17 and newer read it
 IR_OF_OPSET = {21: 10, 22: 10, 23: 11}  # of the ONNX releases with these opsets
@@ -50,7 +48,8 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
 
     settings, contract, recipe = conversion.settings, conversion.contract, conversion.recipe
     assert isinstance(settings, OnnxSettings)
-    module = _in_float16(graph, recipe) if recipe.weights == "float16" else graph.module
+    half = recipe.weights == "float16"
+    module = in_float16(graph.module, recipe.keep_float32) if half else graph.module
     # Outputs that only ONNX can compute are added below.
     added = {"masks", "orig_im_size"}
     inputs = [spec.name for spec in graph.spec.inputs if spec.name not in added]
@@ -80,7 +79,7 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
     if contract.form.image_input == "sam" and graph.spec.name == "encoder":
         refuse_larger_images(model, contract.image_size)
     _name_weights(model, module)
-    if recipe.weights == "float16":
+    if half:
         islands.keep_float32(model, recipe.keep_float32)
     if settings.quantization is not None:
         samples, examples = conversion.samples, [_example(graph, inputs)]
@@ -94,15 +93,6 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
     except onnx.checker.ValidationError as exc:
         raise ConversionError(f"the {graph.spec.name} is not valid ONNX: {exc}") from exc
     path.write_bytes(model.SerializeToString(deterministic=True))
-
-
-def _in_float16(graph: Graph, recipe: Recipe) -> nn.Module:
-    """The module in float16, but for the classes that stay float32; layers follow in the file."""
-    module = copy.deepcopy(graph.module).half()
-    for part in module.modules():
-        if type(part).__name__ in recipe.keep_float32:
-            part.float()
-    return module
 
 
 def _dynamic_shapes(

@@ -40,7 +40,7 @@ def check(kept: Sequence[str], form: GraphForm) -> None:
             )
 
 
-def keep_float32(model: Node, layers: Sequence[str]) -> Node:
+def keep_float32(model: Node, layers: Sequence[str]) -> None:
     """Compute layers in float32.
 
     Args:
@@ -52,6 +52,8 @@ def keep_float32(model: Node, layers: Sequence[str]) -> Node:
     graph, float16 = model.graph, onnx.TensorProto.FLOAT16
     weights = {item.name for item in graph.initializer if item.data_type == float16}
     kept = {name for pattern in layers for name in patterns.matching(weights, pattern)}
+    if not kept:
+        return
     inferred = onnx.shape_inference.infer_shapes(model).graph
     types = {value.name: value.type.tensor_type.elem_type for value in inferred.value_info}
     types |= dict.fromkeys(weights, float16)
@@ -69,7 +71,6 @@ def keep_float32(model: Node, layers: Sequence[str]) -> Node:
         node.output[0] = f"{output}/float32"
         graph.node.append(node)
         graph.node.append(_cast(node.output[0], output, float16))
-    return model
 
 
 def _cast(source: str, target: str, kind: int) -> Node:

@@ -1,5 +1,6 @@
 """TFLite files timed on an Android phone: adb and LiteRT's benchmark_model, which prints us."""
 
+import itertools
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -48,7 +49,7 @@ def write(subject: DeviceSubject, folder: Path) -> None:
 def read(lines: Sequence[str]) -> Iterator[DeviceTiming]:
     """One timing per section of the log; see `DeviceScript`."""
     marks = [i for i, line in enumerate(lines) if line.startswith(SECTION)]
-    for mark, end in zip(marks, [*marks[1:], len(lines)], strict=False):  # of no marks, none
+    for mark, end in itertools.pairwise([*marks, len(lines)]):
         component, _, place = lines[mark].removeprefix(SECTION).partition(" ")
         if component in GRAPHS:
             yield _section("\n".join(lines[mark + 1 : end]), component, place)
