@@ -56,6 +56,8 @@ def export(  # noqa: PLR0913 the options of the command line, each by its name
     points: int = 6,
     calibration: "str | Path | None" = None,
     verify: bool = True,
+    fit: bool = True,
+    min_iou: float | None = None,
 ) -> "Bundle":
     """Convert, verify and bundle MobileSAM, as the command of the target's name does.
 
@@ -69,6 +71,9 @@ def export(  # noqa: PLR0913 the options of the command line, each by its name
         points: prompt slots of the decoder, 2 or more; a box takes two.
         calibration: folder of images for static recipes, or None for generated scenes.
         verify: whether to run the files and compare them with PyTorch.
+        fit: whether layers are raised in precision where the recipe does not hold.
+        min_iou: least mean mask IoU against PyTorch, over 0 to 1, or None for the recipe's
+            tolerance alone.
 
     Returns:
         The bundle, opened.
@@ -93,6 +98,8 @@ def export(  # noqa: PLR0913 the options of the command line, each by its name
         points=points,
         verify=verify,
         calibration=None if calibration is None else Path(calibration),
+        fit=fit,
+        min_iou=min_iou,
     )
     outcome = pipeline.export(job)
     if outcome.folder is None:

@@ -1,6 +1,6 @@
 """checkpoint -> model -> graphs -> backend -> verify -> bundle: the main job, in one place."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,14 +10,20 @@ from mobilesam_export.bundle import readme, staging
 from mobilesam_export.bundle.contents import Contents, file_metadata
 from mobilesam_export.bundle.write import write_contents
 from mobilesam_export.contract import Contract
-from mobilesam_export.errors import BackendError
+from mobilesam_export.errors import BackendError, TargetError, UsageError
+from mobilesam_export.files import remove
+from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import note, step
 from mobilesam_export.proof.files import Files, verify_files
 from mobilesam_export.target import Recipe, Target
+from mobilesam_export.target.fitted import fitted_toml
 from mobilesam_export.verification import cases, verify
 from mobilesam_export.verification.status import Status
 
 if TYPE_CHECKING:  # torch is imported in functions: hashes are checked without it
+    from mobilesam_export.checkpoint.load import Checkpoint
+    from mobilesam_export.fitting import Fit
+    from mobilesam_export.graphs import Graph
     from mobilesam_export.model import Sam
 
 
@@ -34,6 +40,9 @@ class Job:
         points: prompt slots of the decoder, 2 or more.
         verify: whether to run the files and compare.
         calibration: a folder of images for static recipes, or None for generated scenes.
+        fit: whether layers are raised in precision where the recipe does not hold.
+        min_iou: mean mask IoU over all prompts that files must have, or None for what the recipe's
+            tolerance asks.
     """
 
     target: Target
@@ -44,6 +53,8 @@ class Job:
     points: int = 6
     verify: bool = True
     calibration: Path | None = None
+    fit: bool = True
+    min_iou: float | None = None
 
 
 @dataclass(frozen=True)
@@ -54,11 +65,13 @@ class Outcome:
         folder: the bundle, or None if verification failed and so nothing was written.
         sizes: bytes of encoder and decoder by file name.
         report: of the verification.
+        fit: how the recipe was fitted to the weights; None if it held, or could not be fitted.
     """
 
     folder: Path | None
     sizes: dict[str, int]
     report: verify.Report
+    fit: "Fit | None" = None
 
 
 @dataclass(frozen=True)
@@ -90,12 +103,23 @@ def check(job: Job) -> Plan:
     staging.check_replaceable(folder)
     if job.calibration is not None:
         calibration.find_images(job.calibration)
+    if job.min_iou is not None:
+        recipe = _held_to(recipe, job)
     with job.target.locating("recipe", name):
         convert = {**job.target.convert, **recipe.convert}
         settings = backend.parse_recipe(recipe, job.target.graph, convert)
         _check_patterns(recipe, contract)
     readme.find_template(backend, job.target.graph)
     return Plan(name, recipe, contract, backend, settings, folder)
+
+
+def _held_to(recipe: Recipe, job: Job) -> Recipe:
+    """The recipe with the mean mask IoU that a job asks for."""
+    if job.min_iou is None or not 0 < job.min_iou <= 1:
+        raise UsageError(f"--min-iou is {job.min_iou}; expected a number over 0 up to 1")
+    if not job.verify:
+        raise UsageError("--min-iou is judged by running the files; leave --no-verify out")
+    return replace(recipe, tolerance=replace(recipe.tolerance, mean_mask_iou=job.min_iou))
 
 
 def _check_patterns(recipe: Recipe, contract: Contract) -> None:
@@ -119,49 +143,137 @@ def export(job: Job) -> Outcome:
     from mobilesam_export.model import build_sam
 
     plan = check(job)
-    name, recipe, contract, backend = plan.recipe_name, plan.recipe, plan.contract, plan.backend
-    folder = plan.folder
+    contract = plan.contract
     with step(f"Loading the checkpoint ({job.checkpoint})"):
         checkpoint = load_checkpoint(job.checkpoint)
         sam = build_sam(checkpoint.state_dict, job.image_size)
-    for text in checkpoint.notes:
+    for text in (*checkpoint.notes, *_other_weights(plan.recipe, checkpoint)):
         note(text)
+    asked = reference.load(sam, contract)
     with ranges.observed(sam) as peaks:
         with step("Asking PyTorch for the expected answers"):
-            expected = cases.reference_cases(reference.load(sam, contract))
+            expected = cases.reference_cases(asked)
         calibrated = collect_samples(job, plan, sam)
     exponents = ranges.choose_exponents(peaks)
     graphs = split_graphs(ranges.fold_ranges(sam, exponents), contract)
-    with staging.staging(folder) as stage:
-        for graph in graphs:
-            with step(f"Converting the {graph.spec.name}"):
-                path = stage / f"{graph.spec.name}{backend.suffix}"
-                metadata = file_metadata(graph.spec, job.target, name, checkpoint)
-                samples = calibrated.samples[graph.spec.name] if calibrated else ()
-                conversion = Conversion(plan.settings, recipe, contract, metadata, samples)
-                with job.target.locating("recipe", name):
-                    backend.convert(graph, conversion, path)
-        if reason := backend.why_unavailable() if job.verify else "--no-verify was given":
-            report = verify.unverified(reason)
-        else:
-            files = Files(stage, backend, recipe, contract)
-            report = verify_files(files, graphs, expected)
+    with staging.staging(plan.folder) as stage:
+        maker = _Maker(job, plan, checkpoint, graphs, expected, calibrated, stage)
+        report, recipe, fit = maker.report(plan.recipe), plan.recipe, None
+        if report.status is Status.FAILED and job.fit and can_be_fitted(plan):
+            fit = maker.fit(report, asked)
+            report, recipe = fit.last.report, fit.recipe
+            _write_toml(stage, job.target, plan, fit, checkpoint)
         contents = Contents(
-            target=job.target,
-            recipe_name=name,
+            target=replace(job.target, recipes={**job.target.recipes, plan.recipe_name: recipe}),
+            recipe_name=plan.recipe_name,
             contract=contract,
             checkpoint=checkpoint,
-            versions={"mobilesam-export": __version__, **backend.versions()},
+            versions={"mobilesam-export": __version__, **plan.backend.versions()},
             report=report,
             calibration=calibrated,
             exponents=exponents,
+            fit=None if fit is None else fit.as_dict(),
         )
         if report.status is not Status.FAILED:
             write_contents(stage, contents, expected)
             sizes = readme.artifact_sizes(stage)
-            staging.publish(stage, folder)
-            return Outcome(folder, sizes, report)
-    return Outcome(None, {}, report)
+            staging.publish(stage, plan.folder)
+            return Outcome(plan.folder, sizes, report, fit)
+    return Outcome(None, {}, report, fit)
+
+
+def _write_toml(
+    stage: Path, target: Target, plan: Plan, fit: "Fit", checkpoint: "Checkpoint"
+) -> None:
+    """The fitted recipe, as a target's file of the target's name: exports by it are the same."""
+    weights = checkpoint.provenance.weights_sha256
+    text = fitted_toml(target, plan.recipe_name, fit.recipe, weights)
+    (stage / f"{target.name}.toml").write_text(text, encoding="utf-8")
+
+
+def can_be_fitted(plan: Plan) -> bool:
+    """Whether the recipe compresses weights, and the graphs are such as PyTorch can be asked of."""
+    return plan.recipe.compressed and not plan.contract.dynamic
+
+
+def _other_weights(recipe: Recipe, checkpoint: "Checkpoint") -> tuple[str, ...]:
+    weights = checkpoint.provenance.weights_sha256
+    if recipe.fitted_to in ("", weights):
+        return ()
+    return (
+        f"this recipe was fitted to other weights (SHA-256 {recipe.fitted_to[:12]}..., these have "
+        f"{weights[:12]}...); the recipe it was made from may be smaller and do as well",
+    )
+
+
+@dataclass
+class _Maker:
+    """Converts by one recipe after the other, which differ in their exceptions."""
+
+    job: Job
+    plan: Plan
+    checkpoint: "Checkpoint"
+    graphs: "tuple[Graph, Graph]"
+    expected: tuple[cases.ImageCase, ...]
+    calibrated: calibration.Calibration | None
+    stage: Path
+    kept: dict[str, object] = field(default_factory=dict)
+    converted: dict[str, object] = field(default_factory=dict)  # by graph, the exceptions in it
+
+    def report(self, recipe: Recipe) -> verify.Report:
+        """Write the files of a recipe, as far as they are not there, and run them."""
+        for graph in self.graphs:
+            name = graph.spec.name
+            exceptions = recipe.exceptions.get(name, {})
+            if self.converted.get(name) != exceptions:
+                self._convert(graph, recipe)
+                self.converted[name] = exceptions
+        backend = self.plan.backend
+        if reason := backend.why_unavailable() if self.job.verify else "--no-verify was given":
+            return verify.unverified(reason)
+        files = Files(self.stage, backend, recipe, self.plan.contract)
+        return verify_files(files, self.graphs, self.expected)
+
+    def fit(self, report: verify.Report, reference: Predictor) -> "Fit":
+        """Raise groups of layers until the files hold."""
+        from mobilesam_export import fitting
+
+        def trial(report: verify.Report) -> fitting.Trial:
+            return fitting.Trial(sum(readme.artifact_sizes(self.stage).values()), report)
+
+        plan = self.plan
+        problem = fitting.Problem(
+            recipe=plan.recipe,
+            stored=plan.backend.raised_type,
+            accepts=self._accepts,
+            graphs=self.graphs,
+            contract=plan.contract,
+            expected=self.expected,
+            ranked_on=fitting.ranking_cases(self.job.calibration, self.expected, reference),
+            first=trial(report),
+        )
+        return fitting.fit(problem, lambda recipe: trial(self.report(recipe)))
+
+    def _accepts(self, recipe: Recipe) -> bool:
+        convert = {**self.job.target.convert, **recipe.convert}
+        try:
+            self.plan.backend.parse_recipe(recipe, self.job.target.graph, convert)
+        except TargetError:
+            return False
+        return True
+
+    def _convert(self, graph: "Graph", recipe: Recipe) -> None:
+        """Write one file."""
+        target, plan, name = self.job.target, self.plan, graph.spec.name
+        convert = {**target.convert, **recipe.convert}
+        path = self.stage / f"{name}{plan.backend.suffix}"
+        remove(path)
+        with step(f"Converting the {name}"), target.locating("recipe", plan.recipe_name):
+            settings = plan.backend.parse_recipe(recipe, target.graph, convert)
+            metadata = file_metadata(graph.spec, target, plan.recipe_name, self.checkpoint)
+            samples = self.calibrated.samples[name] if self.calibrated else ()
+            conversion = Conversion(settings, recipe, plan.contract, metadata, samples, self.kept)
+            plan.backend.convert(graph, conversion, path)
 
 
 def collect_samples(job: Job, plan: Plan, sam: "Sam") -> calibration.Calibration | None:

@@ -30,10 +30,13 @@ class Backend(Protocol):
     Attributes:
         suffix: of its files (or folders), with the dot.
         has_arm_build: whether its runtime has an ARM build for Linux, which can be emulated.
+        raised_type: what an exception of a compressed recipe names, so that a layer is stored and
+            computed as if the recipe compressed nothing.
     """
 
     suffix: str
     has_arm_build: bool = False
+    raised_type: str = "float16"
 
     @abstractmethod
     def parse_recipe(self, recipe: Recipe, form: GraphForm, convert: Mapping[str, Any]) -> Settings:

@@ -28,6 +28,8 @@ class Contents:
         report: of the verification.
         calibration: the samples of a static recipe, or None.
         exponents: of range folding, see `graphs.ranges`.
+        fit: what was raised in precision because the target's recipe did not hold, as JSON; None
+            if nothing was.
     """
 
     target: Target
@@ -38,6 +40,7 @@ class Contents:
     report: Report
     calibration: Calibration | None = None
     exponents: Mapping[str, int] = field(default_factory=dict)
+    fit: Mapping[str, Any] | None = None
 
     @property
     def recipe(self) -> Recipe:

@@ -140,6 +140,7 @@ def _as_dict(contents: Contents) -> dict[str, Any]:
         "license": provenance.license,
         "range_folding": dict(contents.exponents),
         "calibration": None if contents.calibration is None else contents.calibration.describe(),
+        "fit": None if contents.fit is None else dict(contents.fit),
         "versions": dict(contents.versions),
         "verification": contents.report.as_dict(),
     }

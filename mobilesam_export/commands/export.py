@@ -36,6 +36,8 @@ class ExportOptions:
     image_size: int
     points: int
     calibration: Path | None
+    min_iou: float | None
+    no_fit: bool
     no_verify: bool
     as_json: bool
 
@@ -59,6 +61,8 @@ class ExportOptions:
             points=self.points,
             verify=not self.no_verify,
             calibration=self.calibration,
+            fit=not self.no_fit,
+            min_iou=self.min_iou,
         )
 
 
@@ -100,6 +104,17 @@ OPTIONS = (
         type=click.Path(path_type=Path),
         help="Folder of images like the app's: they fix the ranges of activations, in static "
         "recipes and for float16. [default: scenes]",
+    ),
+    click.option(
+        "--min-iou",
+        type=float,
+        metavar="X",
+        help="Least mean mask IoU against PyTorch, over 0 to 1. [default: the recipe's tolerance]",
+    ),
+    click.option(
+        "--no-fit",
+        is_flag=True,
+        help="Do not raise layers in precision where the recipe does not hold on these weights.",
     ),
     click.option("--no-verify", is_flag=True, help="Do not run the files."),
     JSON,
@@ -164,6 +179,8 @@ def print_outcome(target: Target, outcome: "Outcome") -> None:
         click.echo(click.style(str(outcome.folder), bold=True))
         for name, size in outcome.sizes.items():
             click.echo(f"  {name:<20} {size / 1e6:6.1f} MB")
+    if outcome.fit is not None:
+        click.echo(f"  {outcome.fit.summary()}")
     click.echo(f"  {styled(outcome.report.summary(), outcome.report.status)}")
     if outcome.folder is None:
         click.echo("  to look at them all the same, export with --no-verify", err=True)
@@ -175,5 +192,6 @@ def outcome_dict(target: Target, outcome: "Outcome") -> dict[str, Any]:
         "target": target.name,
         "bundle": None if outcome.folder is None else str(outcome.folder),
         "bytes": outcome.sizes,
+        "fit": None if outcome.fit is None else outcome.fit.as_dict(),
         "verification": outcome.report.as_dict(),
     }

@@ -22,6 +22,7 @@ LARGEST = {
     "logits_max_abs_error": math.inf,
     "iou_max_abs_error": 1.0,
     "mask_iou": 1.0,
+    "mean_mask_iou": 1.0,
 }
 
 
@@ -35,12 +36,14 @@ class Tolerance:
         logits_max_abs_error: largest error of a mask logit; 0 or more.
         iou_max_abs_error: largest error of a predicted IoU; 0 to 1.
         mask_iou: least intersection over union of the chosen mask at the image's size; 0 to 1.
+        mean_mask_iou: least mean of the same over all prompts (`--min-iou`); 0 to 1.
     """
 
     embedding_psnr_db: float
     logits_max_abs_error: float
     iou_max_abs_error: float
     mask_iou: float
+    mean_mask_iou: float = 0.0
 
     def __post_init__(self) -> None:
         for name, largest in LARGEST.items():
@@ -89,6 +92,7 @@ class Recipe:
             a table of it, such as `float_inputs.encoder`, are patterns of weights as well.
         calibrate_weights: whether compressed weights are chosen by their error on sample inputs.
         runtime: the least version that was run; None where none was.
+        fitted_to: SHA-256 of the weights whose damage has raised some exceptions; "" if none has.
     """
 
     weights: str
@@ -103,6 +107,7 @@ class Recipe:
     quantize: Mapping[str, Any] = field(default_factory=dict)
     calibrate_weights: bool = False
     runtime: Runtime | None = None
+    fitted_to: str = ""
 
     def __post_init__(self) -> None:
         check_choice("weights", self.weights, (*PRECISIONS, *COMPRESSED), "weights")

@@ -139,7 +139,11 @@ def verify(
     findings = _Findings()
     with np.errstate(all="ignore"):  # a broken file's NaN is a finding, not a warning
         _run(findings, predictor, cases)
-        failures = (*_broken_limits(findings, tolerance), *_collapse(findings, cases))
+        failures = (
+            *_broken_limits(findings, tolerance),
+            *_low_mean(findings, tolerance),
+            *_collapse(findings, cases),
+        )
         first_wrong = _first_wrong(predictor, cases) if failures else ""
     if float16 is not None:
         failures += float16.broken_limits(tolerance)
@@ -265,6 +269,11 @@ def _broken_limits(findings: _Findings, tolerance: Tolerance) -> tuple[str, ...]
             f"{name} reaches {value:.3g}, which overflows float16 ({diagnosis.FLOAT16_MAX:g})"
         )
     return tuple(failures)
+
+
+def _low_mean(findings: _Findings, tolerance: Tolerance) -> tuple[str, ...]:
+    mean, least = np.mean([p.mask_iou for p in findings.prompts]), tolerance.mean_mask_iou
+    return () if mean >= least else (f"mean mask IoU {mean:.4f}, expected >= {least:g}",)
 
 
 def _collapse(findings: _Findings, cases: Sequence[ImageCase]) -> tuple[str, ...]:

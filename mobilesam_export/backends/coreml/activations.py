@@ -6,7 +6,7 @@ depthwise are: attention's products, softmax, normalisation, GELU and residual s
 """
 
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,13 @@ def quantized(values: Tensor, affine: Affine) -> Tensor:
     return (steps.clamp(LOWEST, HIGHEST) - affine.zero_point) * affine.scale
 
 
-def quantize_activations(model: Any, floats: Sequence[str], graph: Graph, samples: Samples) -> Any:
+def quantize_activations(
+    model: Any,
+    floats: Sequence[str],
+    graph: Graph,
+    samples: Samples,
+    excepted: Sequence[str] = (),
+) -> Any:
     """Let convolutions take int8.
 
     Args:
@@ -76,6 +82,8 @@ def quantize_activations(model: Any, floats: Sequence[str], graph: Graph, sample
         floats: patterns of weights whose convolutions still take float16.
         graph: what the program was converted from.
         samples: inputs of the graph, in the contract's form.
+        excepted: patterns of weights that stay float16, of convolutions or not; inputs of such
+            convolutions stay float16, too.
 
     Raises:
         TargetError: a pattern matches no weight of a convolution, or there are no samples.
@@ -84,7 +92,7 @@ def quantize_activations(model: Any, floats: Sequence[str], graph: Graph, sample
         package = Path(folder) / f"{graph.spec.name}.mlpackage"
         model.save(str(package))
         interpreter = load_program(package)
-        inputs = _quantizable(interpreter.program, floats, graph)
+        inputs = _quantizable(interpreter.program, floats, excepted, graph)
         if not inputs:
             return model
         if not samples:
@@ -109,7 +117,9 @@ def _affine(low: float, high: float) -> Affine:
     return Affine(scale, int(np.clip(round(LOWEST - low / scale), LOWEST, HIGHEST)))
 
 
-def _quantizable(program: Program, floats: Iterable[str], graph: Graph) -> dict[str, str]:
+def _quantizable(
+    program: Program, floats: Sequence[str], excepted: Sequence[str], graph: Graph
+) -> dict[str, str]:
     """Weight -> input of every convolution that is to take int8."""
     inputs = {
         op.inputs["weight"][0]: op.inputs["x"][0]
@@ -121,6 +131,7 @@ def _quantizable(program: Program, floats: Iterable[str], graph: Graph) -> dict[
         if pattern != "*":
             what = f"weight of a convolution of the {name}"
             patterns.check(paths.values(), what, "quantize", "float_inputs", name, pattern)
+    for pattern in (*floats, *excepted):
         for weight in [*inputs]:
             if pattern == "*" or patterns.matches(paths.get(weight, ""), pattern):
                 del inputs[weight]

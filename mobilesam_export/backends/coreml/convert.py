@@ -20,30 +20,17 @@ PACKAGE_BYTES = 32_000_000  # more than the largest of ours, the float32 encoder
 
 def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
     """Write one graph as an .mlpackage folder; see `Backend.convert`."""
-    settings, contract, recipe = conversion.settings, conversion.contract, conversion.recipe
+    settings, recipe = conversion.settings, conversion.recipe
     assert isinstance(settings, CoremlSettings)
-    with quiet():
-        import coremltools as ct
-
-        from mobilesam_export.backends.coreml import passes
-    ios = getattr(ct.target, settings.minimum_deployment_target)
     try:
         with quiet(), torch.no_grad():
-            program = torch.export.export(graph.module, graph.example_inputs())
-            model = ct.convert(
-                program.run_decompositions({}),
-                inputs=_inputs(graph.spec, contract),
-                outputs=[ct.TensorType(name=s.name, dtype=np.float32) for s in graph.spec.outputs],
-                convert_to="mlprogram",
-                minimum_deployment_target=ios,
-                compute_precision=_precision(recipe),
-                pass_pipeline=passes.pipeline(),
-                skip_model_load=True,  # there is nothing to load it with but on a Mac
+            model = conversion.once(
+                graph.spec.name, lambda: _converted(graph, conversion, settings)
             )
             if recipe.activations == "int8":
                 floats = settings.float_inputs.get(graph.spec.name, ())
-                samples = conversion.samples
-                model = activations.quantize_activations(model, floats, graph, samples)
+                samples, excepted = conversion.samples, _excepted(graph, recipe)
+                model = activations.quantize_activations(model, floats, graph, samples, excepted)
             elif recipe.calibrated:
                 grids = weights.grids(model, recipe, graph)
                 model = compensation.compensate(model, grids, conversion.samples)
@@ -57,6 +44,31 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
             f"coremltools could not convert the {graph.spec.name}: {first_line(exc)}"
         ) from exc
     package.make_reproducible(path)
+
+
+def _excepted(graph: Graph, recipe: Recipe) -> list[str]:
+    """Patterns of weights that stay float16, whose convolutions take no int8 either."""
+    exceptions = recipe.exceptions.get(graph.spec.name, {})
+    return [pattern for pattern, kind in exceptions.items() if kind == "float16"]
+
+
+def _converted(graph: Graph, conversion: Conversion, settings: CoremlSettings) -> Any:
+    """The program that coremltools makes of the graph, not compressed."""
+    import coremltools as ct
+
+    from mobilesam_export.backends.coreml import passes
+
+    program = torch.export.export(graph.module, graph.example_inputs())
+    return ct.convert(
+        program.run_decompositions({}),
+        inputs=_inputs(graph.spec, conversion.contract),
+        outputs=[ct.TensorType(name=s.name, dtype=np.float32) for s in graph.spec.outputs],
+        convert_to="mlprogram",
+        minimum_deployment_target=getattr(ct.target, settings.minimum_deployment_target),
+        compute_precision=_precision(conversion.recipe),
+        pass_pipeline=passes.pipeline(),
+        skip_model_load=True,  # there is nothing to load it with but on a Mac
+    )
 
 
 def _raise_if_full(folder: Path) -> None:

@@ -23,6 +23,8 @@ from mobilesam_export.quiet import quiet
 IR_VERSION = 9  # ONNX 1.15's, which has opset 20; ONNX Runtime 1.17 and newer read it
 IR_OF_OPSET = {21: 10, 22: 10, 23: 11}  # of the ONNX releases with these opsets
 
+ADDED = ("masks", "orig_im_size")  # what only ONNX can compute is added to torch's graph
+
 # SAM's post-processing: to S x S, crop the padding, to the image's size. `{side}` is S.
 UPSCALE = """
 upscale (float[1,1,L,L] low_res_masks, float[2] orig_im_size) => (float[1,1,height,width] masks)
@@ -46,13 +48,29 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
     """Write one graph as an ONNX file; see `Backend.convert`."""
     import onnx
 
-    settings, contract, recipe = conversion.settings, conversion.contract, conversion.recipe
+    settings, recipe = conversion.settings, conversion.recipe
     assert isinstance(settings, OnnxSettings)
+    model = conversion.once(graph.spec.name, lambda: _exported(graph, conversion, settings.opset))
+    if settings.quantization is not None:
+        inputs = [spec.name for spec in graph.spec.inputs if spec.name not in ADDED]
+        samples, examples = conversion.samples, [_example(graph, inputs)]
+        model = quantize.quantize(
+            model, graph.spec.name, recipe, settings.quantization, samples, examples
+        )
+    model.ir_version = IR_OF_OPSET.get(settings.opset, IR_VERSION)
+    _describe(model, graph.spec, conversion)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except onnx.checker.ValidationError as exc:
+        raise ConversionError(f"the {graph.spec.name} is not valid ONNX: {exc}") from exc
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _exported(graph: Graph, conversion: Conversion, opset: int) -> Any:
+    """The graph as torch writes it, whole and with its weights' names, not compressed."""
+    contract, recipe = conversion.contract, conversion.recipe
     half = recipe.weights == "float16"
     module = in_float16(graph.module, recipe.keep_float32) if half else graph.module
-    # Outputs that only ONNX can compute are added below.
-    added = {"masks", "orig_im_size"}
-    inputs = [spec.name for spec in graph.spec.inputs if spec.name not in added]
     outputs = ["image_embeddings"]
     if graph.spec.name == "decoder":
         outputs = ["low_res_masks", "iou_predictions"]
@@ -62,10 +80,10 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
                 module,
                 graph.example_inputs(),
                 dynamo=True,
-                opset_version=settings.opset,
-                input_names=inputs,
+                opset_version=opset,
+                input_names=[item.name for item in graph.spec.inputs if item.name not in ADDED],
                 output_names=outputs,
-                dynamic_shapes=_dynamic_shapes(graph.spec, contract, added),
+                dynamic_shapes=_dynamic_shapes(graph.spec, contract),
                 verbose=False,
             )
             assert program is not None
@@ -81,23 +99,10 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
     _name_weights(model, module)
     if half:
         islands.keep_float32(model, recipe.keep_float32)
-    if settings.quantization is not None:
-        samples, examples = conversion.samples, [_example(graph, inputs)]
-        model = quantize.quantize(
-            model, graph.spec.name, recipe, settings.quantization, samples, examples
-        )
-    model.ir_version = IR_OF_OPSET.get(settings.opset, IR_VERSION)
-    _describe(model, graph.spec, conversion)
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except onnx.checker.ValidationError as exc:
-        raise ConversionError(f"the {graph.spec.name} is not valid ONNX: {exc}") from exc
-    path.write_bytes(model.SerializeToString(deterministic=True))
+    return model
 
 
-def _dynamic_shapes(
-    spec: GraphSpec, contract: Contract, added: set[str]
-) -> list[dict[int, Any]] | None:
+def _dynamic_shapes(spec: GraphSpec, contract: Contract) -> list[dict[int, Any]] | None:
     if not contract.dynamic:
         return None
     limits = {"height": contract.image_size, "width": contract.image_size}
@@ -109,7 +114,7 @@ def _dynamic_shapes(
             dims.setdefault(name, torch.export.Dim(name, min=1, max=limits.get(name, 1024)))
         return {i: dims[name] for i, name in names.items()}
 
-    return [axes(item) for item in spec.inputs if item.name not in added]
+    return [axes(item) for item in spec.inputs if item.name not in ADDED]
 
 
 def _add_upscaling(model: Any, side: int) -> None:

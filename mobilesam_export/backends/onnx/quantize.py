@@ -172,12 +172,12 @@ def quantize(
             approximate = partial(rewrite.approximate_gelu, form=settings.gelu)
             steps.append(("approximating GELU", approximate, GELU_PSNR_DB))
     if listed := settings.integer.get(name, ()):
+        kept = recipe.exceptions.get(name, {})
+        ranged = samples if recipe.calibrated else None
         steps.append(
             (
                 "quantizing products",
-                lambda m: integer_products(
-                    m, name, listed, settings, samples if recipe.calibrated else None
-                ),
+                lambda m: integer_products(m, name, listed, settings, ranged, kept),
                 QUANTIZED_PSNR_DB,
             )
         )
@@ -228,6 +228,7 @@ def integer_products(
     listed: Sequence[str],
     settings: Settings,
     samples: Sequence[Sample] | None,
+    exceptions: Mapping[str, str] | None = None,
 ) -> Node:
     """Let products be computed in int8 where a pattern matches the weight.
 
@@ -237,6 +238,8 @@ def integer_products(
         listed: patterns of weights.
         settings: how ranges are found.
         samples: to calibrate on, or None for ranges found at each run.
+        exceptions: of the recipe for this graph; products with a weight that is stored in float32
+            or float16 stay as they are.
 
     Raises:
         TargetError: a pattern is for no such weight.
@@ -248,6 +251,8 @@ def integer_products(
         what = f"matrix of the {name} that a map is multiplied with"
         patterns.check(weights, what, "quantize", "integer", name, pattern)
     chosen = {weight for pattern in listed for weight in patterns.matching(weights, pattern)}
+    kinds = patterns.stored_types({weight: weight for weight in weights}, exceptions or {})
+    chosen -= {weight for weight, kind in kinds.items() if kind != store.INT8}
     layers = [node for node in linear if node.input[1] in chosen]
     products = integer.Integer(graph)
     outputs = {node.output[0] for node in layers}

@@ -25,6 +25,7 @@ class TfliteBackend(Backend):
     """`.tflite` files; see `Backend` for every member."""
 
     suffix = ".tflite"
+    raised_type = "float32"
     has_arm_build = True
 
     def parse_recipe(

@@ -30,16 +30,20 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
     assert isinstance(conversion.settings, TfliteSettings)
     quantization = conversion.settings.quantization[graph.spec.name]
     for_gpu = conversion.contract.form.layout == "batch-one"
-    content = model_file.with_interface(_float32(graph, for_gpu=for_gpu), graph.spec)
-    content = reshapes.simplify(content)
-    if for_gpu:
-        content = reshapes.simplify(batch.lift(content))
+    content = conversion.once(graph.spec.name, lambda: _simplified(graph, for_gpu=for_gpu))
     paths = names.weight_paths(content, graph.module)
     content = quantize.quantize(content, quantization, graph.spec, conversion.samples, paths)
     content = versions.recomputed(content)
     about = metadata.build(graph.spec, conversion.metadata, conversion.contract)
     files = metadata.associated_files(graph.spec, conversion.metadata)
     path.write_bytes(model_file.finished(content, about) + files)
+
+
+def _simplified(graph: Graph, *, for_gpu: bool) -> bytes:
+    """The float32 file with its interface, before the recipe's numbers."""
+    content = model_file.with_interface(_float32(graph, for_gpu=for_gpu), graph.spec)
+    content = reshapes.simplify(content)
+    return reshapes.simplify(batch.lift(content)) if for_gpu else content
 
 
 def _float32(graph: Graph, *, for_gpu: bool) -> bytes:

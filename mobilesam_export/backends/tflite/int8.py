@@ -128,7 +128,7 @@ def _excepted(
     outputs = [
         graph.tensors[operator.outputs[0]].name.decode()
         for operator in graph.operators
-        if kinds[operator.opcodeIndex] in quantization.int8
+        if kinds[operator.opcodeIndex] in (*quantization.int8, *quantization.stored)
     ]
     weights = {output: paths[output] for output in outputs if output in paths}
     for pattern in quantization.float32:

@@ -1,0 +1,6 @@
+"""A recipe that does not hold on some weights -> the same with some layers raised in precision."""
+
+from mobilesam_export.fitting.cases import ranking_cases
+from mobilesam_export.fitting.search import Fit, Problem, Trial, fit
+
+__all__ = ["Fit", "Problem", "Trial", "fit", "ranking_cases"]
