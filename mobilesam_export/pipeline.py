@@ -244,7 +244,7 @@ class _Maker:
         plan = self.plan
         problem = fitting.Problem(
             recipe=plan.recipe,
-            stored=plan.backend.raised_type,
+            stored=plan.backend.raised_types(plan.recipe),
             accepts=self._accepts,
             graphs=self.graphs,
             contract=plan.contract,

@@ -8,7 +8,7 @@ Nothing of a converter or a runtime is in it, and activations have the range of 
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 LLOYD_STEPS = 12  # of k-means in one dimension; more changes the third digit of a PSNR
 PROMPTS = ("click", "box")  # of those that files are verified with; there are many groups
 WIDTH_IN, ROW_IN = 8.0, 0.26  # inches of the plot
+Groups = Mapping[str, Mapping[str, Sequence[str]]]  # graph -> group -> names of its weights
 COLORS = {"encoder": "#3b82c4", "decoder": "#c2410c"}
 
 
@@ -133,7 +134,11 @@ def save_plot(found: Sensitivity, path: Path) -> None:
 
 
 def measure(
-    graphs: Sequence[Graph], recipe: Recipe, cases: Sequence[ImageCase], contract: Contract
+    graphs: Sequence[Graph],
+    recipe: Recipe,
+    cases: Sequence[ImageCase],
+    contract: Contract,
+    groups: Groups | None = None,
 ) -> Iterator[Damage]:
     """Round one group after the other.
 
@@ -142,6 +147,7 @@ def measure(
         recipe: what is rounded and how; its exceptions are left out of account.
         cases: images with prompts and PyTorch's answers.
         contract: of the graphs.
+        groups: what is rounded at once; None for blocks of layers (`weight_groups`).
 
     Yields:
         The damage of each group, in the order of the graphs.
@@ -149,13 +155,15 @@ def measure(
     encoder, decoder = graphs
     predictor = Predictor(as_session(encoder), as_session(decoder), contract)
     for graph in graphs:
-        for group, names in weight_groups(graph.module, recipe.weight_threshold).items():
+        graph_name, threshold = graph.spec.name, recipe.weight_threshold
+        chosen = weight_groups(graph.module, threshold) if groups is None else groups[graph_name]
+        for group, names in chosen.items():
             numbers = sum(_tensor(graph.module, name).numel() for name in names)
             with rounded(graph.module, group, names, recipe):
                 found = [_answer(predictor, case, encoded=graph is encoder) for case in cases]
             ious = [iou for _, values in found for iou in values]
             psnr = min(value for value, _ in found) if graph is encoder else None
-            yield Damage(graph.spec.name, group, numbers, psnr, float(np.mean(ious)), min(ious))
+            yield Damage(graph_name, group, numbers, psnr, float(np.mean(ious)), min(ious))
 
 
 def weight_groups(module: nn.Module, threshold: int) -> dict[str, list[str]]:

@@ -30,13 +30,10 @@ class Backend(Protocol):
     Attributes:
         suffix: of its files (or folders), with the dot.
         has_arm_build: whether its runtime has an ARM build for Linux, which can be emulated.
-        raised_type: what an exception of a compressed recipe names, so that a layer is stored and
-            computed as if the recipe compressed nothing.
     """
 
     suffix: str
     has_arm_build: bool = False
-    raised_type: str = "float16"
 
     @abstractmethod
     def parse_recipe(self, recipe: Recipe, form: GraphForm, convert: Mapping[str, Any]) -> Settings:
@@ -134,6 +131,15 @@ class Backend(Protocol):
     def computes_float16(self, recipe: Recipe, form: GraphForm) -> bool:
         """Whether chips compute what the file declares, or most of it, in float16."""
         return recipe.activations == "float16"
+
+    def raised_types(self, recipe: Recipe) -> tuple[str, ...]:
+        """What exceptions of a compressed recipe may say to raise layers in precision.
+
+        Returns:
+            Words of the recipe's exceptions, the one that costs least first; the last takes a layer
+            as if the recipe compressed nothing.
+        """
+        return ("float16",)
 
     def float32_islands(self, recipe: Recipe) -> tuple[str, ...]:
         """Module classes of the export form that stay float32 in a file of float16."""

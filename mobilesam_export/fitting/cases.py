@@ -14,7 +14,7 @@ from mobilesam_export.prompts import ImageArray
 from mobilesam_export.verification.cases import ImageCase, PromptCase
 
 PROMPTS = ("click", "box")  # of those of `verify`; there are many groups
-IMAGES = 4  # of the user's: a group is as many runs of the encoder
+IMAGES = 2  # of the user's, and 1 of those of `verify`: a group is as many runs of the encoder
 
 
 def ranking_cases(
@@ -31,7 +31,7 @@ def ranking_cases(
         return found
     return tuple(
         replace(case, prompts=tuple(item for item in case.prompts if item.name in PROMPTS))
-        for case in expected
+        for case in expected[:1]
     )
 
 

@@ -2,11 +2,10 @@
 
 import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mobilesam_export import sensitivity
 from mobilesam_export.graphs import Graph
-from mobilesam_export.graphs.names import weights
 from mobilesam_export.sensitivity import Damage
 from mobilesam_export.target import Recipe, patterns
 
@@ -26,16 +25,10 @@ class Candidate:
     pattern: str
 
 
-def rank(damages: Sequence[Damage], graphs: Sequence[Graph], recipe: Recipe) -> list[Candidate]:
-    """Groups with weights that the recipe compresses, those first that harm most for their size."""
-    sizes = {
-        (graph.spec.name, group): sum(weights(graph.module)[name].numel() for name in names)
-        for graph in graphs
-        for group, names in compressed_groups(graph, recipe).items()
-    }
-    found = [damage for damage in damages if (damage.graph, damage.group) in sizes]
-    found.sort(key=lambda d: harm(d) / sizes[d.graph, d.group], reverse=True)
-    return [Candidate(damage.graph, damage.group) for damage in found]
+def rank(damages: Sequence[Damage]) -> list[Candidate]:
+    """Groups, those first that harm most for their size."""
+    ordered = sorted(damages, key=lambda damage: harm(damage) / damage.numbers, reverse=True)
+    return [Candidate(damage.graph, damage.group) for damage in ordered]
 
 
 def harm(damage: Damage) -> float:
@@ -49,7 +42,7 @@ def harm(damage: Damage) -> float:
 
 
 def compressed_groups(graph: Graph, recipe: Recipe) -> dict[str, list[str]]:
-    """Groups of layers, and the names of those weights that the recipe does not except."""
+    """Blocks of layers, and the names of those weights that the recipe does not except."""
     exceptions: Mapping[str, str] = recipe.exceptions.get(graph.spec.name, {})
     groups = sensitivity.weight_groups(graph.module, recipe.weight_threshold)
     names = {name: name for found in groups.values() for name in found}
@@ -61,14 +54,37 @@ def compressed_groups(graph: Graph, recipe: Recipe) -> dict[str, list[str]]:
     return {group: found for group, found in kept.items() if found}
 
 
+def layers_of(graph: Graph, recipe: Recipe, chosen: Collection[Candidate]) -> dict[str, list[str]]:
+    """The same weights of some blocks, layer by layer."""
+    layers: dict[str, list[str]] = {}
+    for group, names in compressed_groups(graph, recipe).items():
+        if Candidate(graph.spec.name, group) in chosen:
+            for name in names:
+                layers.setdefault(name.removesuffix(".weight"), []).append(name)
+    return layers
+
+
 @contextlib.contextmanager
 def simulated(
-    graphs: Sequence[Graph], recipe: Recipe, left_out: Collection[Candidate]
+    graphs: Sequence[Graph], recipe: Recipe, chosen: Collection[Candidate], stored: str
 ) -> Iterator[None]:
-    """While inside, everything but what is left out is rounded at once, as the recipe rounds it."""
+    """While inside, all is rounded at once as the recipe with these groups raised rounds it.
+
+    Args:
+        graphs: encoder and decoder.
+        recipe: as it was.
+        chosen: the groups that are raised.
+        stored: in what; "int8" are weights in int8 that are computed with in float32.
+    """
+    weights_only = replace(recipe, activations="float32")
     with contextlib.ExitStack() as stack:
         for graph in graphs:
-            for group, names in compressed_groups(graph, recipe).items():
-                if Candidate(graph.spec.name, group) not in left_out:
-                    stack.enter_context(sensitivity.rounded(graph.module, group, names, recipe))
+            raised = [item.pattern for item in chosen if item.graph == graph.spec.name]
+            for names in compressed_groups(graph, recipe).values():
+                for name in names:
+                    kept = any(patterns.matches(name, pattern) for pattern in raised)
+                    if kept and stored in FLOATS:
+                        continue
+                    used, layer = weights_only if kept else recipe, name.removesuffix(".weight")
+                    stack.enter_context(sensitivity.rounded(graph.module, layer, [name], used))
         yield

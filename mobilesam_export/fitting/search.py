@@ -12,7 +12,13 @@ from typing import Any
 from mobilesam_export import sensitivity
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import TargetError
-from mobilesam_export.fitting.ranking import Candidate, rank, simulated
+from mobilesam_export.fitting.ranking import (
+    Candidate,
+    compressed_groups,
+    layers_of,
+    rank,
+    simulated,
+)
 from mobilesam_export.graphs import Graph, as_session
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import items_bar, step
@@ -22,6 +28,9 @@ from mobilesam_export.verification.cases import ImageCase
 from mobilesam_export.verification.status import Status
 from mobilesam_export.verification.verify import Report, verify
 
+MOST_LISTED = 6
+WORDS = {"int8": "int8 weights, computed in float"}
+NOTHING = -1  # of what no trial was made
 DOWNWARD = 2  # trials that look for fewer groups, once a number of them holds
 
 
@@ -49,7 +58,7 @@ class Fit:
 
     Attributes:
         raised: for "encoder" and "decoder", patterns of what is not compressed any more.
-        stored: what the exceptions say, see `Backend.raised_type`.
+        stored: what the exceptions say, see `Backend.raised_types`.
         recipe: with these exceptions.
         first: the files of the recipe as it was.
         last: those of `recipe`, which lie in the stage.
@@ -65,12 +74,13 @@ class Fit:
 
     def summary(self) -> str:
         """One line for people."""
-        names = ", ".join(
-            f"{graph} {name}" for graph, found in self.raised.items() for name in found
-        )
+        names = [f"{graph} {name}" for graph, found in self.raised.items() for name in found]
+        listed = ", ".join(names[:MOST_LISTED]) or "nothing"
+        if len(names) > MOST_LISTED:
+            listed += f" and {len(names) - MOST_LISTED} more"
         before, after = self.first.bytes / 1e6, self.last.bytes / 1e6
         return (
-            f"fitted to these weights: {names or 'nothing'} in {self.stored}; "
+            f"fitted to these weights: {listed} raised ({WORDS.get(self.stored, self.stored)}); "
             f"{before:.1f} -> {after:.1f} MB, {self.trials} conversions"
         )
 
@@ -94,7 +104,7 @@ class Problem:
 
     Attributes:
         recipe: with compressed weights, which did not hold.
-        stored: exception of what is raised, see `Backend.raised_type`.
+        stored: words for exceptions, see `Backend.raised_types`.
         accepts: whether the backend takes a recipe; it may refuse to raise some groups.
         graphs: encoder and decoder in export form.
         contract: of the graphs.
@@ -104,7 +114,7 @@ class Problem:
     """
 
     recipe: Recipe
-    stored: str
+    stored: tuple[str, ...]
     accepts: Callable[[Recipe], bool]
     graphs: tuple[Graph, Graph]
     contract: Contract
@@ -112,9 +122,9 @@ class Problem:
     ranked_on: Sequence[ImageCase]
     first: Trial
 
-    def recipe_of(self, chosen: Sequence[Candidate]) -> Recipe:
+    def recipe_of(self, chosen: Sequence[Candidate], stored: str) -> Recipe:
         """The recipe with these groups raised."""
-        return raised(self.recipe, patterns_of(chosen), self.stored)
+        return raised(self.recipe, patterns_of(chosen), stored)
 
 
 def patterns_of(chosen: Sequence[Candidate]) -> dict[str, list[str]]:
@@ -124,76 +134,117 @@ def patterns_of(chosen: Sequence[Candidate]) -> dict[str, list[str]]:
 
 
 def fit(problem: Problem, make: Make) -> Fit:
-    """Raise as few groups as it takes.
+    """Raise as little as it takes: first whole blocks of layers, then single layers of these.
 
     Args:
         problem: what is to be fitted.
         make: converts and verifies by a recipe; the files of the last call stay.
 
     Returns:
-        The fit. If no number of groups holds, its `last` does not: the files of the best trial, by
-        the worst mask IoU.
+        The fit. If nothing holds, neither does its `last`: the files of the best trial, by the
+        worst mask IoU.
     """
-    ranked = _ranked(problem)
-    search = _Search(problem, make, ranked)
-    count = search.up(_estimate(problem, ranked))
+    blocks = {g.spec.name: compressed_groups(g, problem.recipe) for g in problem.graphs}
+    ranked = _ranked(problem, blocks)
+    conversions = 1
+    for stored in problem.stored:
+        search = _Search(problem, make, stored, ranked)
+        count = search.least(last_resort=stored == problem.stored[-1])
+        conversions += search.made
+        if search.trials[count].holds:
+            break
     if search.trials[count].holds:
-        count = search.down(count)
-    search.again(count)
+        search, count = _finer(problem, make, search, count)
+        conversions += search.made
+    conversions += search.again(count)
     chosen = search.ranked[:count]
     return Fit(
         raised=patterns_of(chosen),
-        stored=problem.stored,
-        recipe=problem.recipe_of(chosen),
+        stored=stored,
+        recipe=problem.recipe_of(chosen, stored),
         first=problem.first,
         last=search.trials[count],
-        trials=search.made + 1,
+        trials=conversions,
     )
 
 
-def _ranked(problem: Problem) -> list[Candidate]:
-    groups = sum(
-        len(sensitivity.weight_groups(graph.module, problem.recipe.weight_threshold))
-        for graph in problem.graphs
-    )
+def _finer(problem: Problem, make: Make, coarse: "_Search", count: int) -> tuple["_Search", int]:
+    """A search among the layers of the blocks that hold, and its outcome."""
+    chosen = coarse.ranked[:count]
+    layers = {g.spec.name: layers_of(g, problem.recipe, chosen) for g in problem.graphs}
+    finer = _Search(problem, make, coarse.stored, _ranked(problem, layers))
+    everything = len(finer.ranked)
+    finer.trials[everything] = coarse.trials[count]
+    finer.last = everything if coarse.last == count else NOTHING
+    return finer, finer.least(last_resort=True)
+
+
+def _ranked(problem: Problem, groups: sensitivity.Groups) -> list[Candidate]:
+    """All of these groups, those first that harm most for their size."""
     damages = []
-    with items_bar("Ranking groups of layers", groups) as advance:
+    with items_bar("Ranking groups of layers", sum(map(len, groups.values()))) as advance:
         for damage in sensitivity.measure(
-            problem.graphs, problem.recipe, problem.ranked_on, problem.contract
+            problem.graphs, problem.recipe, problem.ranked_on, problem.contract, groups
         ):
             damages.append(damage)
             advance()
-    ranked = rank(damages, problem.graphs, problem.recipe)
-    return [item for item in ranked if problem.accepts(problem.recipe_of([item]))]
-
-
-def _estimate(problem: Problem, ranked: Sequence[Candidate]) -> int:
-    """The least number of groups with which a simulation in PyTorch holds; 1 or more."""
-    encoder, decoder = problem.graphs
-    predictor = Predictor(as_session(encoder), as_session(decoder), problem.contract)
-    fails, holds = 0, len(ranked)
-    with step("Estimating how many groups it takes"):
-        while holds - fails > 1:
-            middle = (fails + holds) // 2
-            with simulated(problem.graphs, problem.recipe, ranked[:middle]):
-                report = verify(predictor, problem.expected, problem.recipe.tolerance)
-            if report.status is Status.PASSED:
-                holds = middle
-            else:
-                fails = middle
-    return max(1, holds)
+    return rank(damages)
 
 
 class _Search:
-    """Trials by how many groups of the ranking are raised."""
+    """Trials by how many groups of the ranking are raised, all in the same way."""
 
-    def __init__(self, problem: Problem, make: Make, ranked: list[Candidate]) -> None:
-        self.problem, self.make, self.ranked = problem, make, ranked
+    def __init__(
+        self, problem: Problem, make: Make, stored: str, ranked: Sequence[Candidate]
+    ) -> None:
+        self.problem, self.make, self.stored = problem, make, stored
+        accepts = problem.accepts
+        self.ranked = [item for item in ranked if accepts(problem.recipe_of([item], stored))]
         self.trials: dict[int, Trial] = {0: problem.first}
         self.made = 0
-        self.last = 0
+        self.last = NOTHING
 
-    def up(self, count: int) -> int:
+    def least(self, *, last_resort: bool) -> int:
+        """The least number that holds, as far as a few trials tell; else the best.
+
+        Args:
+            last_resort: whether to try files where a simulation says that no number holds.
+        """
+        estimate = self._estimate()
+        if estimate is None and not last_resort:
+            return 0
+        count = self._up(len(self.ranked) if estimate is None else estimate)
+        return self._down(count) if self.trials[count].holds else count
+
+    def again(self, count: int) -> int:
+        """Let the files be those of this number; how many conversions it takes."""
+        if self.last == count:
+            return 0
+        self._make(count)
+        return 1
+
+    def _estimate(self) -> int | None:
+        """The least number, 1 or more, with which a simulation in PyTorch holds."""
+        with step("Estimating how much to raise"):
+            if not self.ranked or not self._holds(len(self.ranked)):
+                return None
+            fails, holds = 0, len(self.ranked)
+            while holds - fails > 1:
+                middle = (fails + holds) // 2
+                fails, holds = (fails, middle) if self._holds(middle) else (middle, holds)
+        return holds
+
+    def _holds(self, count: int) -> bool:
+        """Whether a simulation does, with so many groups raised."""
+        problem = self.problem
+        encoder, decoder = problem.graphs
+        predictor = Predictor(as_session(encoder), as_session(decoder), problem.contract)
+        chosen = self.ranked[:count]
+        with simulated(problem.graphs, problem.recipe, chosen, self.stored):
+            report = verify(predictor, problem.expected, problem.recipe.tolerance)
+        return report.status is Status.PASSED
+
+    def _up(self, count: int) -> int:
         """From a number of groups to one that holds, by growing steps; else to the best."""
         stride = 1
         while self.ranked:
@@ -205,7 +256,7 @@ class _Search:
             count, stride = count + stride, 2 * stride
         return max(self.trials, key=lambda number: _worst(self.trials[number]))
 
-    def down(self, count: int) -> int:
+    def _down(self, count: int) -> int:
         """From a number that holds to a smaller one that does, in a few trials."""
         fails = max(number for number, trial in self.trials.items() if not trial.holds)
         for _ in range(DOWNWARD):
@@ -217,11 +268,6 @@ class _Search:
             else:
                 fails = middle
         return count
-
-    def again(self, count: int) -> None:
-        """Let the files be those of this number."""
-        if self.last != count:
-            self._make(count)
 
     def _try(self, count: int) -> int:
         """Make a trial; its number, less what the backend turns out not to know."""
@@ -237,9 +283,8 @@ class _Search:
         return count
 
     def _make(self, count: int) -> Trial:
-        groups = "1 group" if count == 1 else f"{count} groups"
-        with step(f"Trying the recipe with {groups} of layers raised"):
-            trial = self.make(self.problem.recipe_of(self.ranked[:count]))
+        with step(f"Trying the recipe with {count} of {len(self.ranked)} groups raised"):
+            trial = self.make(self.problem.recipe_of(self.ranked[:count], self.stored))
         self.made, self.last = self.made + 1, count
         return trial
 

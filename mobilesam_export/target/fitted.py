@@ -20,7 +20,7 @@ def raised(recipe: Recipe, groups: Mapping[str, Sequence[str]], stored: str) -> 
     Args:
         recipe: with compressed weights.
         groups: for "encoder" and "decoder", patterns of weights that are not to be compressed.
-        stored: the exception that says so, see `Backend.raised_type`.
+        stored: the exception that says so, see `Backend.raised_types`.
     """
     return replace(recipe, exceptions=_with_exceptions(recipe.exceptions, groups, stored))
 

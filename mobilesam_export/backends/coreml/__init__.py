@@ -62,6 +62,10 @@ class CoremlBackend(Backend):
     def computes_float16(self, recipe: Recipe, form: GraphForm) -> bool:
         return recipe.activations != "float32"  # what is not int8 beside int8 is float16
 
+    def raised_types(self, recipe: Recipe) -> tuple[str, ...]:
+        """An exception in int8 is stored so and computed in float."""
+        return ("int8", "float16") if recipe.activations == "int8" else ("float16",)
+
     def stepwise(self, path: Path, around: Around) -> Session:
         return runtime.stepwise(path, around)
 

@@ -6,7 +6,7 @@ depthwise are: attention's products, softmax, normalisation, GELU and residual s
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ def quantize_activations(
     floats: Sequence[str],
     graph: Graph,
     samples: Samples,
-    excepted: Sequence[str] = (),
+    excepted: Iterable[str] = (),
 ) -> Any:
     """Let convolutions take int8.
 
@@ -82,8 +82,8 @@ def quantize_activations(
         floats: patterns of weights whose convolutions still take float16.
         graph: what the program was converted from.
         samples: inputs of the graph, in the contract's form.
-        excepted: patterns of weights that stay float16, of convolutions or not; inputs of such
-            convolutions stay float16, too.
+        excepted: patterns of the recipe's exceptions, whose convolutions still take float16, too;
+            they may match other weights.
 
     Raises:
         TargetError: a pattern matches no weight of a convolution, or there are no samples.
@@ -118,7 +118,7 @@ def _affine(low: float, high: float) -> Affine:
 
 
 def _quantizable(
-    program: Program, floats: Sequence[str], excepted: Sequence[str], graph: Graph
+    program: Program, floats: Sequence[str], excepted: Iterable[str], graph: Graph
 ) -> dict[str, str]:
     """Weight -> input of every convolution that is to take int8."""
     inputs = {

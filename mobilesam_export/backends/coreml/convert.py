@@ -29,7 +29,7 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
             )
             if recipe.activations == "int8":
                 floats = settings.float_inputs.get(graph.spec.name, ())
-                samples, excepted = conversion.samples, _excepted(graph, recipe)
+                samples, excepted = conversion.samples, recipe.exceptions.get(graph.spec.name, ())
                 model = activations.quantize_activations(model, floats, graph, samples, excepted)
             elif recipe.calibrated:
                 grids = weights.grids(model, recipe, graph)
@@ -44,12 +44,6 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
             f"coremltools could not convert the {graph.spec.name}: {first_line(exc)}"
         ) from exc
     package.make_reproducible(path)
-
-
-def _excepted(graph: Graph, recipe: Recipe) -> list[str]:
-    """Patterns of weights that stay float16, whose convolutions take no int8 either."""
-    exceptions = recipe.exceptions.get(graph.spec.name, {})
-    return [pattern for pattern, kind in exceptions.items() if kind == "float16"]
 
 
 def _converted(graph: Graph, conversion: Conversion, settings: CoremlSettings) -> Any:

@@ -161,6 +161,8 @@ def _check_exceptions(recipe: Recipe) -> None:
     for graph, table in recipe.exceptions.items():
         for pattern, weights in table.items():
             keys = ("exceptions", graph, pattern)
+            if weights == "int8" and recipe.activations == "int8":
+                continue  # stored so, and computed in float16
             if weights in ("float32", "int8"):
                 raise TargetError(
                     f"exceptions of a coreml recipe are float16 or a palette, not {weights}", *keys

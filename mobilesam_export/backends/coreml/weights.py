@@ -37,7 +37,11 @@ def compress(model: Any, recipe: Recipe, graph: Graph) -> Any:
     kinds = _exceptions(weight_names(model), recipe, graph)
     config = cto.OptimizationConfig(
         global_config=_default_config(recipe),
-        op_name_configs={name: _exception_config(recipe, kind) for name, kind in kinds.items()},
+        op_name_configs={
+            name: _exception_config(recipe, kind)
+            for name, kind in kinds.items()
+            if kind != recipe.weights
+        },
     )
     run = cto.linear_quantize_weights if recipe.weights == "int8" else cto.palettize_weights
     # With more threads, k-means adds up its clusters in an order that differs between runs.

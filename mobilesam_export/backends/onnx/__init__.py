@@ -62,6 +62,11 @@ class OnnxBackend(Backend):
 
         return runtime.load(path, spec, device, threads)
 
+    def raised_types(self, recipe: Recipe) -> tuple[str, ...]:
+        """An exception in int8 is stored so and computed in float."""
+        integer = recipe.activations in ("int8", "dynamic-int8")
+        return ("int8", "float16") if integer else ("float16",)
+
     def float32_islands(self, recipe: Recipe) -> tuple[str, ...]:
         return recipe.keep_float32
 

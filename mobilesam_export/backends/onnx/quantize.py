@@ -238,8 +238,8 @@ def integer_products(
         listed: patterns of weights.
         settings: how ranges are found.
         samples: to calibrate on, or None for ranges found at each run.
-        exceptions: of the recipe for this graph; products with a weight that is stored in float32
-            or float16 stay as they are.
+        exceptions: of the recipe for this graph; products with a weight that is one of them stay
+            float32, whatever the weight is stored in.
 
     Raises:
         TargetError: a pattern is for no such weight.
@@ -251,8 +251,7 @@ def integer_products(
         what = f"matrix of the {name} that a map is multiplied with"
         patterns.check(weights, what, "quantize", "integer", name, pattern)
     chosen = {weight for pattern in listed for weight in patterns.matching(weights, pattern)}
-    kinds = patterns.stored_types({weight: weight for weight in weights}, exceptions or {})
-    chosen -= {weight for weight, kind in kinds.items() if kind != store.INT8}
+    chosen -= {weight for item in exceptions or {} for weight in patterns.matching(weights, item)}
     layers = [node for node in linear if node.input[1] in chosen]
     products = integer.Integer(graph)
     outputs = {node.output[0] for node in layers}

@@ -25,7 +25,6 @@ class TfliteBackend(Backend):
     """`.tflite` files; see `Backend` for every member."""
 
     suffix = ".tflite"
-    raised_type = "float32"
     has_arm_build = True
 
     def parse_recipe(
@@ -63,6 +62,9 @@ class TfliteBackend(Backend):
         from mobilesam_export.backends.tflite.describe import describe_tflite
 
         return describe_tflite(path)
+
+    def raised_types(self, recipe: Recipe) -> tuple[str, ...]:
+        return ("float32",)
 
     def partitions(self, path: Path) -> Partitions | None:
         from mobilesam_export.backends.tflite.xnnpack import find_partitions
