@@ -114,6 +114,15 @@ def test_products_in_int8_are_near_the_float_ones(static: bool, biased: bool) ->
     assert ("DynamicQuantizeLinear" in kinds) == (not static)
 
 
+@pytest.mark.parametrize("kind", ["float32", "float16", "int8"])
+def test_a_product_whose_weight_is_an_exception_stays_float(kind: str) -> None:
+    model = linear_model(np.ones((4, 2), np.float32), None)
+    how = quantize.Settings(integer={"encoder": ["weight"]})
+    excepted = {"weight": kind}
+    made = quantize.integer_products(model, "encoder", ["weight"], how, None, excepted)
+    assert [node.op_type for node in made.graph.node] == ["MatMul"]
+
+
 def test_an_output_without_weights_is_its_bias() -> None:
     matrix = np.ones((4, 2), np.float32)
     matrix[:, 1] = 0

@@ -108,6 +108,21 @@ def test_a_broken_decoder_fails(fault: Callable[[Outputs], Outputs], message: st
     assert any(message in failure for failure in report.failures)
 
 
+def test_a_mean_mask_iou_that_is_asked_for_and_not_reached_fails() -> None:
+    first, *others = cases()[0].prompts
+    other = replace(first, answer=replace(first.answer, mask=~first.answer.mask))
+    spoiled = (replace(cases()[0], prompts=(other, *others)), *cases()[1:])
+    count = sum(len(case.prompts) for case in cases())
+    mean = 1 - 1 / count  # one of them has nothing in common
+
+    def failures(least: float) -> tuple[str, ...]:
+        tolerance = replace(FLOAT16, mask_iou=0, mean_mask_iou=least)
+        return verify.verify(right(), spoiled, tolerance).failures
+
+    assert failures(mean - 0.01) == ()
+    assert failures(0.99) == (f"mean mask IoU {mean:.4f}, expected >= 0.99",)
+
+
 def test_a_broken_encoder_is_not_blamed_on_the_decoder() -> None:
     report = verify_with(encoder_fault=embedding(lambda e: e * 3))
     assert max(item.logits_max_abs_error for item in report.prompts) > 0.2

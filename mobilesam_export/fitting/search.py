@@ -5,7 +5,7 @@ rounded, for each of its weights. How many it takes is first estimated in PyTorc
 conversion takes longer. What decides is the verification of the files themselves.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ from mobilesam_export.verification.verify import Report, verify
 
 MOST_LISTED = 6
 WORDS = {"int8": "int8 weights, computed in float"}
+MORE_BLOCKS = 3  # than a simulation takes
 NOTHING = -1  # of what no trial was made
 DOWNWARD = 2  # trials that look for fewer groups, once a number of them holds
 
@@ -134,7 +135,7 @@ def patterns_of(chosen: Sequence[Candidate]) -> dict[str, list[str]]:
 
 
 def fit(problem: Problem, make: Make) -> Fit:
-    """Raise as little as it takes: first whole blocks of layers, then single layers of these.
+    """Raise as few layers as it takes, of the blocks that need it.
 
     Args:
         problem: what is to be fitted.
@@ -145,17 +146,13 @@ def fit(problem: Problem, make: Make) -> Fit:
         worst mask IoU.
     """
     blocks = {g.spec.name: compressed_groups(g, problem.recipe) for g in problem.graphs}
-    ranked = _ranked(problem, blocks)
-    conversions = 1
-    for stored in problem.stored:
-        search = _Search(problem, make, stored, ranked)
-        count = search.least(last_resort=stored == problem.stored[-1])
+    ranked, conversions = _ranked(problem, blocks), 1
+    for layers, stored in _searches(problem, make, ranked):
+        search = _Search(problem, make, stored, _ranked(problem, layers))
+        count = search.least()
         conversions += search.made
         if search.trials[count].holds:
             break
-    if search.trials[count].holds:
-        search, count = _finer(problem, make, search, count)
-        conversions += search.made
     conversions += search.again(count)
     chosen = search.ranked[:count]
     return Fit(
@@ -168,15 +165,23 @@ def fit(problem: Problem, make: Make) -> Fit:
     )
 
 
-def _finer(problem: Problem, make: Make, coarse: "_Search", count: int) -> tuple["_Search", int]:
-    """A search among the layers of the blocks that hold, and its outcome."""
-    chosen = coarse.ranked[:count]
-    layers = {g.spec.name: layers_of(g, problem.recipe, chosen) for g in problem.graphs}
-    finer = _Search(problem, make, coarse.stored, _ranked(problem, layers))
-    everything = len(finer.ranked)
-    finer.trials[everything] = coarse.trials[count]
-    finer.last = everything if coarse.last == count else NOTHING
-    return finer, finer.least(last_resort=True)
+def _searches(
+    problem: Problem, make: Make, ranked: Sequence[Candidate]
+) -> Iterator[tuple[sensitivity.Groups, str]]:
+    """Layers to choose from and in what to raise them, the search that takes least first.
+
+    A block is some six layers, so those of a few blocks are ranked first: as many as it takes in a
+    simulation that raises whole blocks, and some more.
+    """
+    for stored in problem.stored:
+        search = _Search(problem, make, stored, ranked)
+        estimate = search.estimate()
+        if estimate is None and stored != problem.stored[-1]:
+            continue
+        some = len(search.ranked) if estimate is None else estimate + MORE_BLOCKS
+        for chosen in dict.fromkeys((tuple(search.ranked[:some]), tuple(search.ranked))):
+            layers = {g.spec.name: layers_of(g, problem.recipe, chosen) for g in problem.graphs}
+            yield layers, stored
 
 
 def _ranked(problem: Problem, groups: sensitivity.Groups) -> list[Candidate]:
@@ -204,16 +209,9 @@ class _Search:
         self.made = 0
         self.last = NOTHING
 
-    def least(self, *, last_resort: bool) -> int:
-        """The least number that holds, as far as a few trials tell; else the best.
-
-        Args:
-            last_resort: whether to try files where a simulation says that no number holds.
-        """
-        estimate = self._estimate()
-        if estimate is None and not last_resort:
-            return 0
-        count = self._up(len(self.ranked) if estimate is None else estimate)
+    def least(self) -> int:
+        """The least number that holds, as far as a few trials tell; else the best."""
+        count = self._up(self.estimate() or len(self.ranked))
         return self._down(count) if self.trials[count].holds else count
 
     def again(self, count: int) -> int:
@@ -223,7 +221,7 @@ class _Search:
         self._make(count)
         return 1
 
-    def _estimate(self) -> int | None:
+    def estimate(self) -> int | None:
         """The least number, 1 or more, with which a simulation in PyTorch holds."""
         with step("Estimating how much to raise"):
             if not self.ranked or not self._holds(len(self.ranked)):
