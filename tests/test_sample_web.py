@@ -4,12 +4,13 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -18,12 +19,14 @@ from PIL import Image
 
 from mobilesam_export import Prompt, open_bundle
 from mobilesam_export.metrics import mask_iou
+from tests.conftest import ROOT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 TIMEOUT_MS = 300_000  # for a page that hangs, on however busy a machine
 SAMPLE = Path("sample", "web")
+SERVER = ROOT / "mobilesam_export" / "bundle" / "samples" / "web" / "serve.py"
 # Counts how often the page's main thread is free while its worker computes.
 TICKS = "window.ticks = 0; setInterval(() => { window.ticks++; }, 10)"
 
@@ -138,6 +141,28 @@ def test_a_box_and_a_background_click_are_those_of_the_python_api(
     image = predictor.embed(bundle / "golden" / "landscape" / "image.png")
     prompt = Prompt(points=((100, 60, False),), box=(*corners[0], *corners[1]))
     assert mask_iou(mask[..., 0] > 0, predictor.predict(prompt, image).mask) >= 0.99
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ({"source": "demo", "trained": True}, "generated shapes only"),
+        ({"source": "seeded:0", "trained": False}, "not trained"),
+        ({"source": "official", "trained": True}, ""),
+    ],
+)
+def test_weights_for_trials_are_named_as_such(
+    weights: dict[str, Any], said: str, page: "Page"
+) -> None:
+    assert "generated shapes only" in page.inner_text("#weights")  # of this bundle
+    script = """(weights) => import("./view.js").then(({ showWeights }) => {
+        const place = document.createElement("p");
+        showWeights(place, weights);
+        return place;
+    }).then(({ textContent, hidden }) => [textContent, hidden])"""
+    text, hidden = page.evaluate(script, weights)
+    assert said in text
+    assert hidden == (text == "") == (said == "")
 
 
 def test_a_seventh_point_is_refused_in_words_and_the_mask_stays(page: "Page") -> None:
@@ -258,12 +283,26 @@ def first_words(browser: "Browser", address: str, script: str = "") -> str:
     return said
 
 
-def test_a_busy_port_is_one_line(bundle: Path) -> None:
-    with served(bundle) as address:
-        port = address.split(":")[2].partition("/")[0]
-        command = [sys.executable, str(bundle / SAMPLE / "serve.py"), port]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr == (
-        f"Error: port {port} cannot be used (Address already in use); name another one\n"
-    )
+def refused_port(port: str) -> tuple[int, str]:
+    """Exit code and last line of `serve.py PORT`."""
+    command = [sys.executable, str(SERVER), port]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stderr.splitlines()[-1]
+
+
+def test_a_busy_port_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        code, said = refused_port(port)
+    assert code == 1
+    assert said == f"Error: port {port} cannot be used (Address already in use); name another one"
+
+
+def test_what_is_no_port_is_refused_in_words() -> None:
+    code, said = refused_port("99999")
+    assert code == 1
+    assert said == "Error: port 99999 cannot be used (expected 0 to 65535); name another one"
+    code, said = refused_port("web")
+    assert code == 2
+    assert said.endswith("error: argument port: invalid int value: 'web'")

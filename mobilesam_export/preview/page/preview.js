@@ -1,6 +1,6 @@
 // The preview: two views of one image and one prompt, answered by the program that serves this page.
 
-import { PromptView, acceptImages, acceptUndo } from "./view.js";
+import { PromptView, acceptImages, acceptUndo, showWeights } from "./view.js";
 
 const element = (id) => document.getElementById(id);
 const NAMES = ["bundle", "pytorch"];
@@ -82,6 +82,7 @@ async function segment(prompt, name) {
 async function start() {
   about = (await guarded(() => ask("about"))) ?? {};
   element("title").textContent = about.title;
+  if (about.weights) showWeights(element("weights"), about.weights);
   if (about.image) await showImage(about.image);
 }
 

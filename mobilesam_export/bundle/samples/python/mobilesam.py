@@ -274,6 +274,8 @@ def open_image(image: str | Path | Image.Image) -> Image.Image:
         raise ImageError(f"{image} is not an image of a known format (PNG, JPEG, ...)") from exc
     except OSError as exc:
         raise ImageError(f"cannot read image {image}: {exc.strerror or exc}") from exc
+    except Exception as exc:  # damaged bytes raise anything in Pillow's parsers
+        raise ImageError(f"image {image} is damaged or too large ({exc})") from exc
 
 
 def _read_manifest(bundle: Path) -> dict[str, Any]:

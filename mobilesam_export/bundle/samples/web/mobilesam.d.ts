@@ -69,6 +69,13 @@ export interface Check {
   passed: boolean;
 }
 
+export interface Weights {
+  /** "official", "demo", "seeded:SALT", or the name of the file that was exported. */
+  source: string;
+  /** false: masks look like noise. */
+  trained: boolean;
+}
+
 export interface LoadOptions {
   /** Address of the bundle's folder, with a slash at its end; default: the one around this file. */
   bundle?: string;
@@ -86,7 +93,14 @@ export interface LoadOptions {
 export class MobileSAM {
   private constructor();
   static load(options?: LoadOptions): Promise<MobileSAM>;
-  readonly info: { device: "wasm" | "webgpu"; threads: number; target: string; recipe: string; slots: number };
+  readonly info: {
+    device: "wasm" | "webgpu";
+    threads: number;
+    target: string;
+    recipe: string;
+    slots: number;
+    weights: Weights;
+  };
   setImage(image: Blob | ImageBitmap): Promise<ImageInfo>;
   segment(prompt: Prompt): Promise<Result>;
   toPng(mask: Uint8Array, kind?: "mask" | "cutout"): Promise<Blob>;

@@ -1,7 +1,7 @@
 // The page: buttons and words around mobilesam.js and view.js.
 
 import { MobileSAM } from "./mobilesam.js";
-import { PromptView, acceptImages, acceptUndo } from "./view.js";
+import { PromptView, acceptImages, acceptUndo, showWeights } from "./view.js";
 
 const element = (id) => document.getElementById(id);
 const BUTTONS = { image: ["undo", "clear"], mask: ["mask", "cutout"], model: ["selftest"] };
@@ -117,6 +117,7 @@ async function selfTest() {
 async function start() {
   sam = await guarded(() => MobileSAM.load({ onProgress: showProgress, device: requestedDevice() }));
   if (!sam) return;
+  showWeights(element("weights"), sam.info.weights);
   enable("model", true);
   const response = await fetch(FIRST_IMAGE);
   if (response.ok) await setImage(await response.blob());

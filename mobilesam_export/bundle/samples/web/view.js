@@ -42,7 +42,7 @@ export class PromptView {
 
   /** @param {CanvasImageSource | null} bitmap opaque where the mask is. */
   setMask(bitmap) {
-    this.mask = bitmap;
+    this.mask = bitmap && tinted(bitmap);
     this.draw();
   }
 
@@ -76,7 +76,7 @@ export class PromptView {
     if (canvas.height !== size[1]) canvas.height = size[1];
     const context = canvas.getContext("2d");
     context.drawImage(bitmap, 0, 0, ...size);
-    if (mask) context.drawImage(tinted(mask), 0, 0, ...size);
+    if (mask) context.drawImage(mask, 0, 0, ...size);
     this.#drawPrompt(context, size[0] / this.width, density);
   }
 
@@ -147,6 +147,14 @@ function tinted(mask) {
   context.fillStyle = MASK;
   context.fillRect(0, 0, mask.width, mask.height);
   return canvas;
+}
+
+/** Say in `place` what to know of weights that are for trials, as the bundle's README does. */
+export function showWeights(place, { source, trained }) {
+  const demo = "These are the demo weights, which know generated shapes only: expect no useful mask of a photograph.";
+  const untrained = "These weights are not trained: masks look like noise.";
+  place.textContent = !trained ? untrained : source === "demo" ? demo : "";
+  place.hidden = !place.textContent;
 }
 
 /** Hand every image file that is dropped on the page or chosen with `input` to `take`. */

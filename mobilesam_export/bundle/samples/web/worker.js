@@ -201,9 +201,10 @@ const methods = {
   async load(root, runtime, device) {
     const files = await BundleFiles.open(root);
     model = await openOnBest(files, runtime, device);
-    const { target, recipe } = files.manifest;
-    const slots = model.slots;
-    return { device: model.device, threads: threads(), target, recipe: recipe.name, slots };
+    const { target, recipe, checkpoint } = files.manifest;
+    const weights = { source: checkpoint.source, trained: checkpoint.trained };
+    const about = { target, recipe: recipe.name, slots: model.slots, weights };
+    return { device: model.device, threads: threads(), ...about };
   },
   setImage: (image) => model.setImage(image),
   segment: (prompt) => model.segment(prompt),
