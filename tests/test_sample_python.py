@@ -50,7 +50,7 @@ def run(
     )
 
 
-@pytest.fixture(params=["onnx", "tflite:float32", "tflite", "tflite-gpu"])
+@pytest.fixture(params=["onnx", "onnx-sam", "tflite:float32", "tflite", "tflite-gpu"])
 def bundle(request: pytest.FixtureRequest, export: Callable[..., Path]) -> Path:
     target, _, recipe = request.param.partition(":")
     return export(target, *DEFAULT, *(("-r", recipe) if recipe else ()))
@@ -121,6 +121,7 @@ def check(kind, call, *arguments, **keywords):
         print(error)
         return
     raise AssertionError(kind)
+sam.warm_up()
 check(NoImageError, sam.segment, [(1, 1, 1)])
 check(ImageError, sam.set_image, "mobilesam.py")
 check(ImageError, sam.set_image, "absent.png")

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,14 +18,12 @@ from PIL import Image
 
 from mobilesam_export import Prompt, open_bundle
 from mobilesam_export.metrics import mask_iou
-from tests.conftest import ROOT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 TIMEOUT_MS = 300_000  # for a page that hangs, on however busy a machine
 SAMPLE = Path("sample", "web")
-SERVER = ROOT / "mobilesam_export" / "bundle" / "samples" / "web" / "serve.py"
 # Counts how often the page's main thread is free while its worker computes.
 TICKS = "window.ticks = 0; setInterval(() => { window.ticks++; }, 10)"
 
@@ -218,6 +215,19 @@ def test_a_second_visit_downloads_no_model(page: "Page") -> None:
     assert not [name for name in fetched if name.endswith(".onnx")]
 
 
+def test_warming_up_is_no_image(page: "Page") -> None:
+    said = page.evaluate(
+        """async () => {
+            const { MobileSAM } = await import("./mobilesam.js");
+            const sam = await MobileSAM.load();
+            await sam.warmUp();
+            const answer = sam.segment({ points: [{ x: 1, y: 1 }] });
+            return answer.catch(({ code }) => code).finally(() => sam.close());
+        }"""
+    )
+    assert said == "no-image"
+
+
 def test_the_self_test_reproduces_golden_and_leaves_the_page_free(loaded: "Page") -> None:
     """Both images, one of them a large JPEG that EXIF rotates; last, as it forgets the image."""
     loaded.evaluate(TICKS)
@@ -281,28 +291,3 @@ def first_words(browser: "Browser", address: str, script: str = "") -> str:
     said = page.inner_text("#status")
     page.close()
     return said
-
-
-def refused_port(port: str) -> tuple[int, str]:
-    """Exit code and last line of `serve.py PORT`."""
-    command = [sys.executable, str(SERVER), port]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr
-    return done.returncode, done.stderr.splitlines()[-1]
-
-
-def test_a_busy_port_is_one_line() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = str(other.getsockname()[1])
-        code, said = refused_port(port)
-    assert code == 1
-    assert said == f"Error: port {port} cannot be used (Address already in use); name another one"
-
-
-def test_what_is_no_port_is_refused_in_words() -> None:
-    code, said = refused_port("99999")
-    assert code == 1
-    assert said == "Error: port 99999 cannot be used (expected 0 to 65535); name another one"
-    code, said = refused_port("web")
-    assert code == 2
-    assert said.endswith("error: argument port: invalid int value: 'web'")

@@ -88,7 +88,8 @@ export interface LoadOptions {
 
 /**
  * One model and one image. Calls are queued: each is answered after the one before it. The first
- * `setImage` takes longer than later ones because the runtime allocates its memory then.
+ * `setImage` takes longer than later ones because the runtime allocates its memory then, unless
+ * `warmUp` was called before.
  */
 export class MobileSAM {
   private constructor();
@@ -103,6 +104,7 @@ export class MobileSAM {
   };
   setImage(image: Blob | ImageBitmap): Promise<ImageInfo>;
   segment(prompt: Prompt): Promise<Result>;
+  warmUp(): Promise<void>;
   toPng(mask: Uint8Array, kind?: "mask" | "cutout"): Promise<Blob>;
   selfTest(): Promise<Check[]>;
   close(): void;

@@ -67,6 +67,16 @@ class Model {
     this.embeddings = outputs.image_embeddings;
   }
 
+  /** Both files once on nothing; an image that has been encoded has done it already. */
+  async warmUp() {
+    if (this.embeddings) return;
+    const { side } = this;
+    Object.assign(this, { width: side, height: side });
+    await this.encode(new Uint8Array(side * side * 3));
+    await this.decode({ points: [{ x: 0, y: 0 }] });
+    this.forgetImage();
+  }
+
   async segment(prompt) {
     if (!this.embeddings) throw new MobileSAMError("no-image", "Choose an image first.");
     const start = performance.now();
@@ -208,6 +218,7 @@ const methods = {
   },
   setImage: (image) => model.setImage(image),
   segment: (prompt) => model.segment(prompt),
+  warmUp: () => model.warmUp(),
   toPng: (mask, kind) => model.toPng(mask, kind),
   async selfTest() {
     const checks = await checkGolden(model);
