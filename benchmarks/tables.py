@@ -134,6 +134,13 @@ def webgpu() -> str:
     return markdown((["", "ops on the GPU", "output", "largest error", "largest value"], rows))
 
 
+def web_page() -> str:
+    """One line for each thing that is done on the page: the main thread's longest task."""
+    longest = read("web_page")["longest_task_ms"]
+    rows = [[name, f"{ms:.0f} ms" if ms else "under 50 ms"] for name, ms in longest.items()]
+    return markdown((["", "longest task of the main thread"], rows))
+
+
 def runtimes() -> str:
     """One line for each recipe: which versions of runtimes compute it, and which refuse it."""
     rows = []

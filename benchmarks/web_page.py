@@ -43,7 +43,11 @@ new PerformanceObserver((list) => {
 """
 # Entries come when the thread is idle again.
 TAKE = "new Promise((done) => setTimeout(() => done(window.blocked.splice(0)), 300))"
-BLOCK = "(ms) => { const end = performance.now() + ms; while (performance.now() < end); }"
+BLOCK = """(ms) => new Promise((done) => setTimeout(() => {
+  const end = performance.now() + ms;
+  while (performance.now() < end);
+  done();
+}))"""
 ENCODED = re.compile(r"encoded in ([\d.]+) s \((.*)\)")
 ANSWERED = re.compile(r"([\d.]+) ms")
 
