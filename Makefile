@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+ONNX_READY := .venv/onnx-ready
 
 .PHONY: setup demo check test readme arm bench bench-quality bench-speed wheel clean \
 	kotlin-compiler swift-toolchain
@@ -9,18 +10,23 @@ CHECKPOINT ?= demo
 
 setup: $(READY)
 
-# torch by itself and first: of the range in pyproject.toml pip may take a build with several GB of CUDA.
-$(READY): pyproject.toml
+# In two steps, so that `make demo` has a page to click on before the rest is downloaded. torch by
+# itself and first: of the range in pyproject.toml pip may take a build with several GB of CUDA.
+$(ONNX_READY): pyproject.toml
 	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==2.13.*"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[onnx]"
+	touch $(ONNX_READY)
+
+$(READY): $(ONNX_READY)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet "torch==2.13.*"
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable ".[all]" --group dev
 	touch $(READY)
 
 # The web page first, and then what takes longer. The demo weights know generated scenes only, so that
 # is what is segmented.
 SERVE := python3 build/demo/onnx/sample/web/serve.py
-demo: $(READY)
+demo: $(ONNX_READY)
 	$(BIN)/mobilesam-export onnx --checkpoint demo --out build/demo/onnx
 	@if command -v npm >/dev/null; then npm install --prefix build/demo/onnx/sample/web --silent \
 		--no-package-lock --no-audit --no-fund --ignore-scripts; fi
@@ -28,6 +34,7 @@ demo: $(READY)
 	$(BIN)/python -m benchmarks.held_out_scene 5 build/demo/scene.png
 	$(BIN)/mobilesam-export segment build/demo/onnx build/demo/scene.png --point 281,414 \
 		--out build/demo/mask.png --overlay build/demo/overlay.png
+	$(MAKE) --no-print-directory setup
 	$(BIN)/mobilesam-export coreml --checkpoint demo --out build/demo/coreml
 	@echo "Look at build/demo/overlay.png; hand build/demo/coreml to an app developer."
 	@echo "To click on images in a browser: $(SERVE)"

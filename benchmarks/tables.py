@@ -26,6 +26,8 @@ CHOICES = (
     ("the same, CPU only", "onnx", "w8-dynamic"),
     ("tools written for SAM's ONNX files", "onnx-sam", "float32"),
 )
+# Older GPU runtimes add attention's bias wrongly (LiteRT#8593); the files themselves are older.
+GPU_NEEDS = "LiteRT 2.1.6"
 FORMS = {"export_form": "ours", "official_form": "official"}
 
 
@@ -39,10 +41,11 @@ def choices() -> str:
     measured = read("recipes")["recipes"]
     rows = []
     for shipped_to, target, recipe in CHOICES:
-        row = measured[f"{target}:{recipe}"]
-        default = " (default)" if recipe == load_target(target).default_recipe else ""
+        row, loaded = measured[f"{target}:{recipe}"], load_target(target)
+        default = " (default)" if recipe == loaded.default_recipe else ""
         iou = " / ".join(f"{row['mask_iou'][kind]['mean']:.3f}" for kind in ("click", "box"))
-        needs = _needs(load_target(target), load_target(target).recipes[recipe])
+        gpu = loaded.graph.layout == "batch-one"
+        needs = GPU_NEEDS if gpu else _needs(loaded, loaded.recipes[recipe])
         size = f"{sum(row['bytes'].values()) / 1e6:.0f} MB"
         rows.append([shipped_to, f"`{target}`", f"`{recipe}`{default}", needs, size, iou])
     head = ["for", "target", "recipe", "needs", "size", "mask IoU, click / box"]
@@ -129,6 +132,13 @@ def webgpu() -> str:
             largest = row["largest_value"][name]
             rows.append([graph, taken, f"`{name}`", f"{error:.1e}", f"{largest:g}"])
     return markdown((["", "ops on the GPU", "output", "largest error", "largest value"], rows))
+
+
+def web_page() -> str:
+    """One line for each thing that is done on the page: the main thread's longest task."""
+    longest = read("web_page")["longest_task_ms"]
+    rows = [[name, f"{ms:.0f} ms" if ms else "under 50 ms"] for name, ms in longest.items()]
+    return markdown((["", "longest task of the main thread"], rows))
 
 
 def runtimes() -> str:

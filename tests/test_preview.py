@@ -136,6 +136,7 @@ def test_a_click_in_the_browser_shows_both_masks(
         page.goto(running.address)
         status = page.locator("#status")
         expect(status).to_contain_text("Ready", timeout=1000 * TIMEOUT_S)
+        expect(page.locator("#weights")).to_contain_text("generated shapes only")
         page.locator("#pytorch").click()
         expect(status).to_contain_text("IoU of the two masks: 1.0000", timeout=1000 * TIMEOUT_S)
         for name in ("bundle", "pytorch"):

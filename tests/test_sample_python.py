@@ -2,9 +2,11 @@
 
 import json
 import shutil
+import struct
 import subprocess
 import sys
 import venv
+import zlib
 from collections.abc import Callable
 from importlib.metadata import files
 from pathlib import Path
@@ -48,7 +50,7 @@ def run(
     )
 
 
-@pytest.fixture(params=["onnx", "tflite:float32", "tflite", "tflite-gpu"])
+@pytest.fixture(params=["onnx", "onnx-sam", "tflite:float32", "tflite", "tflite-gpu"])
 def bundle(request: pytest.FixtureRequest, export: Callable[..., Path]) -> Path:
     target, _, recipe = request.param.partition(":")
     return export(target, *DEFAULT, *(("-r", recipe) if recipe else ()))
@@ -99,6 +101,13 @@ def test_a_missed_limit_is_exit_code_1(onnx_bundle: Path, python: Path, tmp_path
     ]
 
 
+def png_header(width: int, height: int) -> bytes:
+    """A PNG without its pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    checked = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return b"\x89PNG\r\n\x1a\n" + checked + b"\0\0\0\0IDAT"
+
+
 WRONG = """
 import numpy, sys
 from PIL import Image
@@ -112,9 +121,11 @@ def check(kind, call, *arguments, **keywords):
         print(error)
         return
     raise AssertionError(kind)
+sam.warm_up()
 check(NoImageError, sam.segment, [(1, 1, 1)])
 check(ImageError, sam.set_image, "mobilesam.py")
 check(ImageError, sam.set_image, "absent.png")
+check(ImageError, sam.set_image, sys.argv[1])
 sam.set_image(Image.new("L", (40, 20)))
 check(PromptError, sam.segment)
 check(PromptError, sam.segment, [(41, 3, 1)])
@@ -128,9 +139,14 @@ check(MobileSAMError, sam.set_image, Image.new("L", (4, 4)))
 """
 
 
-def test_wrong_use_raises_typed_errors_in_words(onnx_bundle: Path, python: Path) -> None:
-    done = run(python, onnx_bundle, code=WRONG)
+def test_wrong_use_raises_typed_errors_in_words(
+    onnx_bundle: Path, python: Path, tmp_path: Path
+) -> None:
+    large = tmp_path / "large.png"
+    large.write_bytes(png_header(20_000, 20_000))
+    done = run(python, onnx_bundle, str(large), code=WRONG)
     assert done.returncode == 0, done.stderr
+    assert f"image {large} is damaged or too large" in done.stdout
     assert "7 points, a box counting as two; this decoder takes 6" in done.stdout
     assert "41,3 is outside the image, which is 40 x 20" in done.stdout
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -140,12 +140,33 @@ def test_a_box_and_a_background_click_are_those_of_the_python_api(
     assert mask_iou(mask[..., 0] > 0, predictor.predict(prompt, image).mask) >= 0.99
 
 
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ({"source": "demo", "trained": True}, "generated shapes only"),
+        ({"source": "seeded:0", "trained": False}, "not trained"),
+        ({"source": "official", "trained": True}, ""),
+    ],
+)
+def test_weights_for_trials_are_named_as_such(
+    weights: dict[str, Any], said: str, page: "Page"
+) -> None:
+    assert "generated shapes only" in page.inner_text("#weights")  # of this bundle
+    script = """(weights) => import("./view.js").then(({ showWeights }) => {
+        const place = document.createElement("p");
+        showWeights(place, weights);
+        return place;
+    }).then(({ textContent, hidden }) => [textContent, hidden])"""
+    text, hidden = page.evaluate(script, weights)
+    assert said in text
+    assert hidden == (text == "") == (said == "")
+
+
 def test_a_seventh_point_is_refused_in_words_and_the_mask_stays(page: "Page") -> None:
-    for i in range(6):
+    for i in range(7):  # faster than they are answered
         page.mouse.click(*place(page, 80 + 5 * i, 60))
-    page.wait_for_selector("#mask:enabled")
-    page.mouse.click(*place(page, 90, 80))
     said = wait_for(page, "takes 6 points")
+    page.wait_for_selector("#mask:enabled")  # of the first six
     assert said == "This model takes 6 points, a box counting as two: undo one first."
     page.keyboard.press("Control+z")
     wait_for(page, "Score")
@@ -193,11 +214,24 @@ def test_a_second_visit_downloads_no_model(page: "Page") -> None:
     assert not [name for name in fetched if name.endswith(".onnx")]
 
 
+def test_warming_up_is_no_image(page: "Page") -> None:
+    said = page.evaluate(
+        """async () => {
+            const { MobileSAM } = await import("./mobilesam.js");
+            const sam = await MobileSAM.load();
+            await sam.warmUp();
+            const answer = sam.segment({ points: [{ x: 1, y: 1 }] });
+            return answer.catch(({ code }) => code).finally(() => sam.close());
+        }"""
+    )
+    assert said == "no-image"
+
+
 def test_the_self_test_reproduces_golden_and_leaves_the_page_free(loaded: "Page") -> None:
     """Both images, one of them a large JPEG that EXIF rotates; last, as it forgets the image."""
     loaded.evaluate(TICKS)
     loaded.click("#selftest")
-    assert wait_for(loaded, "Self-test") == "Self-test passed."
+    assert wait_for(loaded, "Self-test") == "Self-test passed. Open an image to go on."
     # Seconds of computing; a main thread that does it itself would count next to nothing.
     assert loaded.evaluate("ticks") > 50
     rows = loaded.locator("#checks tr").all_inner_texts()
@@ -256,14 +290,3 @@ def first_words(browser: "Browser", address: str, script: str = "") -> str:
     said = page.inner_text("#status")
     page.close()
     return said
-
-
-def test_a_busy_port_is_one_line(bundle: Path) -> None:
-    with served(bundle) as address:
-        port = address.split(":")[2].partition("/")[0]
-        command = [sys.executable, str(bundle / SAMPLE / "serve.py"), port]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr == (
-        f"Error: port {port} cannot be used (Address already in use); name another one\n"
-    )

@@ -48,6 +48,7 @@ def serve_preview(
             "title": f"{opened.target}, {opened.recipe_name}",
             "bundle": bundle.encoder.runtime,
             "pytorch": PYTORCH,
+            "weights": {"source": opened.provenance.source, "trained": opened.provenance.trained},
             "image": first,
         }
         token = server.new_token()

@@ -44,6 +44,7 @@ private val checks = listOf<Pair<String, () -> Unit>>(
             expect("Some ops are not accelerated.", it.fallback)
         }
     },
+    "gpu_wrong_files" to ::wrongFilesAreNamedOnTheGpu,
     "gpu_of_uint8" to { expectError<IllegalArgumentException>("tflite-gpu") { MobileSam.open(app(), gpu = true) } },
     "self_test" to ::selfTestPasses,
     "self_test_damaged" to ::selfTestNamesADamagedMask,
@@ -97,6 +98,20 @@ private fun app(name: String = "assets") = Context(folder.resolve(name))
 private fun onGpu(body: (MobileSam) -> Unit) {
     Model.imageType = DataType.FLOAT32
     MobileSam.open(app().assets, Contract(floatImage = true), gpu = true, threads = 1).use(body)
+}
+
+private fun wrongFilesAreNamedOnTheGpu() {
+    Model.imageType = DataType.FLOAT32
+    val said = mapOf(
+        "missing" to "decoder.tflite cannot be opened",
+        "damaged" to "encoder.tflite cannot be read",
+        "swapped" to "encoder.tflite is no encoder (it has decoder)",
+    )
+    for ((files, words) in said) {
+        expectError<WrongFileException>(words) {
+            MobileSam.open(app(files).assets, Contract(floatImage = true), gpu = true, threads = 1)
+        }
+    }
 }
 
 private fun upright(image: JSONObject) = decodeUpright { golden.resolve(image.getString("file")).inputStream() }

@@ -76,7 +76,7 @@ class OnnxBackend(Backend):
         return describe_onnx(path)
 
     def samples(self, contract: Contract) -> tuple[str, ...]:
-        return () if contract.dynamic else ("python", "web")
+        return ("python",) if contract.dynamic else ("python", "web")
 
 
 backend = OnnxBackend()

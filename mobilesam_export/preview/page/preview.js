@@ -1,6 +1,6 @@
 // The preview: two views of one image and one prompt, answered by the program that serves this page.
 
-import { PromptView, acceptImages, acceptUndo } from "./view.js";
+import { PromptView, acceptImages, acceptUndo, showWeights } from "./view.js";
 
 const element = (id) => document.getElementById(id);
 const NAMES = ["bundle", "pytorch"];
@@ -56,7 +56,8 @@ async function showImage({ width, height, seconds }) {
   say(`Ready: ${width} x ${height}, encoded in ${times}.`);
 }
 
-async function segment(prompt, name) {
+/** Ask for both masks and show them. `refused`: why the prompt after this one was taken back. */
+async function segment(prompt, name, refused = "") {
   const number = ++latest;
   const [from, to] = name === NAMES[0] ? views : [...views].reverse();
   to.history = [...from.history];
@@ -64,24 +65,28 @@ async function segment(prompt, name) {
   if (!prompt.points.length && !prompt.box) {
     for (const view of views) view.setMask(null);
     for (const each of NAMES) title(each);
-    return say("Click on something, or drag a box around it.");
+    return say(refused || "Click on something, or drag a box around it.", refused !== "");
   }
   const answer = await guarded(() => ask("segment", JSON.stringify(prompt)));
-  if (number !== latest) return;
   if (!answer) {
-    for (const view of views) view.undo(true); // the mask before it stays
+    if (refused) return;
+    for (const view of views) view.undo(true);
+    // The answer to the prompt before may have come too late to be shown.
+    if (number === latest) await segment(from.prompt, name, element("status").textContent);
     return;
   }
+  if (number !== latest) return;
   const masks = await Promise.all(NAMES.map((each) => bitmapOf(answer[each].mask)));
   if (number !== latest) return;
   views.forEach((view, i) => view.setMask(masks[i]));
   for (const each of NAMES) title(each, answer[each]);
-  say(`IoU of the two masks: ${answer.iou.toFixed(4)}`);
+  say(refused || `IoU of the two masks: ${answer.iou.toFixed(4)}`, refused !== "");
 }
 
 async function start() {
   about = (await guarded(() => ask("about"))) ?? {};
   element("title").textContent = about.title;
+  if (about.weights) showWeights(element("weights"), about.weights);
   if (about.image) await showImage(about.image);
 }
 

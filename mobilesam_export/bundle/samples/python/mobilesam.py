@@ -11,67 +11,42 @@
 Run as a program it is the self-test: it computes the bundle's golden vectors, prints how far its
 own results are from PyTorch's, and exits with 0 or, if a limit is missed or a file damaged, 1.
 
-Not thread-safe: one object per thread. Loading takes about a second; the first image takes longer
-than later ones because the runtime allocates its memory then.
+Not thread-safe: one object per thread. Loading takes about a second; `warm_up` after it makes the
+first image as fast as later ones, as the runtime allocates its memory then.
 """
 
 import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
-from runtimes import LOADERS, Run
+from sam_contract import Contract, Floats, Points, Result
+from sam_errors import (
+    BundleFileError,
+    ImageError,
+    MobileSAMError,
+    NoImageError,
+    PromptError,
+    TooManyPointsError,
+)
+from sam_runtimes import LOADERS, Run
+
+__all__ = [
+    "BundleFileError",
+    "ImageError",
+    "MobileSAM",
+    "MobileSAMError",
+    "NoImageError",
+    "PromptError",
+    "Result",
+    "TooManyPointsError",
+]
 
 BUNDLE = Path(__file__).resolve().parents[2]  # this file is BUNDLE/sample/python/mobilesam.py
-FOREGROUND, BACKGROUND, TOP_LEFT, BOTTOM_RIGHT, EMPTY = 1, 0, 2, 3, -1
-FILL = (124, 116, 104)  # of the padding: the bytes nearest to the model's mean
-
-Floats = NDArray[np.float32]
-
-
-class MobileSAMError(Exception):
-    """The base of all errors here."""
-
-
-class BundleFileError(MobileSAMError):
-    """A file of the bundle is missing, damaged, or cannot be loaded."""
-
-
-class ImageError(MobileSAMError):
-    """What was given is not an image that can be read."""
-
-
-class NoImageError(MobileSAMError):
-    """`segment` was called before `set_image`."""
-
-
-class PromptError(MobileSAMError):
-    """The prompt is empty, outside the image, or of a wrong form."""
-
-
-class TooManyPointsError(PromptError):
-    """The decoder has fewer slots than the prompt takes; a box takes two."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """The answer to one prompt.
-
-    Attributes:
-        mask: (height, width) bool, of the image's size.
-        score: the model's own estimate of the mask's IoU, about 0 to 1.
-        logits: (1, 1, S/4, S/4) float32; pass it as `previous_mask` to refine this mask.
-    """
-
-    mask: NDArray[np.bool_]
-    score: float
-    logits: Floats
 
 
 class MobileSAM:
@@ -89,10 +64,7 @@ class MobileSAM:
         """
         self.bundle = Path(bundle)
         self.manifest = _read_manifest(self.bundle)
-        contract = self.manifest["contract"]
-        self.side: int = contract["image_size"]
-        self.slots: int = contract["points"]
-        self._dtype = np.dtype(contract["encoder"]["inputs"][0]["dtype"])
+        self.contract = Contract(self.manifest)
         self._encode = self._load("encoder", threads)
         self._decode = self._load("decoder", threads)
         self._embeddings: Floats | None = None
@@ -111,14 +83,13 @@ class MobileSAM:
             ImageError: it cannot be read.
         """
         upright = open_image(image)
-        pixels = self.preprocess(upright)
-        embeddings: Floats = self._encode({"image": pixels.astype(self._dtype)})["image_embeddings"]
+        embeddings: Floats = self._encode(self.contract.encoder_inputs(upright))["image_embeddings"]
         self._embeddings, self._size = embeddings, upright.size
         return embeddings
 
     def segment(
         self,
-        points: Sequence[tuple[float, float, int]] = (),
+        points: Points = (),
         box: Sequence[float] | None = None,
         previous_mask: Floats | None = None,
     ) -> Result:
@@ -137,22 +108,17 @@ class MobileSAM:
             raise NoImageError("no image yet: call set_image first")
         if not points and box is None and previous_mask is None:
             raise PromptError("nothing to segment: give a point or a box")
-        coords, labels = self._slots(points, box)
-        outputs = self._decode(
-            {
-                "image_embeddings": self._embeddings,
-                "point_coords": coords,
-                "point_labels": labels,
-                "mask_input": self._mask_input(previous_mask),
-                "has_mask_input": np.array([previous_mask is not None], np.float32),
-            }
+        inputs = self.contract.decoder_inputs(
+            points, box, previous_mask, self._embeddings, self._size
         )
-        scores = outputs["iou_predictions"][0]
-        # One click is ambiguous (a button, a shirt, a person?): the best of three. Else mask 0.
-        single = len(points) == 1 and box is None
-        index = 1 + int(scores[1:].argmax()) if single else 0
-        logits = np.array(outputs["low_res_masks"][:, index : index + 1])
-        return Result(self._upscale(logits[0, 0]) > 0, float(scores[index]), logits)
+        return self.contract.result(self._decode(inputs), points, box, self._size)
+
+    def warm_up(self) -> None:
+        """Run both files once on nothing, so that the first image is as fast as later ones."""
+        blank = Image.new("RGB", (self.contract.side, self.contract.side))
+        embeddings = self._encode(self.contract.encoder_inputs(blank))["image_embeddings"]
+        inputs = self.contract.decoder_inputs([(0, 0, 1)], None, None, embeddings, blank.size)
+        self._decode(inputs)
 
     def self_test(self) -> bool:
         """Compute the bundle's golden vectors and print how far they are from PyTorch's.
@@ -163,7 +129,7 @@ class MobileSAM:
         Raises:
             BundleFileError: a golden file is missing or damaged.
         """
-        from selftest import check_golden
+        from sam_selftest import check_golden
 
         passed = True
         for check in check_golden(self):
@@ -175,62 +141,6 @@ class MobileSAM:
         """Let go of the runtime's memory; the object cannot be used afterwards."""
         self._embeddings = None
         self._encode = self._decode = _closed
-
-    def preprocess(self, image: Image.Image) -> NDArray[np.uint8]:
-        """The encoder's input (1, S, S, 3): longest side S, antialiased bilinear, top left."""
-        width, height = self._resized(image.size)
-        square = np.full((1, self.side, self.side, 3), FILL, np.uint8)
-        resized = image.resize((width, height), Image.Resampling.BILINEAR)
-        square[0, :height, :width] = np.asarray(resized)
-        return square
-
-    def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Width and height after resizing, rounded half up."""
-        factor = self.side / max(size)
-        width, height = (max(1, int(side * factor + 0.5)) for side in size)
-        return width, height
-
-    def _slots(
-        self, points: Sequence[tuple[float, float, int]], box: Sequence[float] | None
-    ) -> tuple[Floats, Floats]:
-        """A prompt in the decoder's slots: coordinates (1, N, 2) and labels (1, N)."""
-        filled = [(float(x), float(y), int(label)) for x, y, label in points]
-        if any(label not in (FOREGROUND, BACKGROUND) for _, _, label in filled):
-            raise PromptError("a point is (x, y, label) with label 1 (part of it) or 0")
-        if box is not None:
-            x0, y0, x1, y1 = box
-            if not (x0 < x1 and y0 < y1):
-                raise PromptError(f"box {tuple(box)} is empty; expected x0 < x1 and y0 < y1")
-            filled += [(x0, y0, TOP_LEFT), (x1, y1, BOTTOM_RIGHT)]
-        if len(filled) > self.slots:
-            raise TooManyPointsError(
-                f"{len(filled)} points, a box counting as two; this decoder takes {self.slots}"
-            )
-        width, height = self._size
-        for x, y, _ in filled:
-            if not (0 <= x <= width and 0 <= y <= height):
-                raise PromptError(f"{x:g},{y:g} is outside the image, which is {width} x {height}")
-        coords = np.zeros((1, self.slots, 2), np.float32)
-        labels = np.full((1, self.slots), EMPTY, np.float32)
-        columns, rows = self._resized(self._size)
-        for slot, (x, y, label) in enumerate(filled):
-            coords[0, slot] = x * (columns / width), y * (rows / height)
-            labels[0, slot] = label
-        return coords, labels
-
-    def _mask_input(self, previous_mask: Floats | None) -> Floats:
-        shape = (1, 1, self.side // 4, self.side // 4)
-        if previous_mask is None:
-            return np.zeros(shape, np.float32)
-        if previous_mask.shape != shape:
-            raise PromptError(f"previous_mask is {previous_mask.shape}; expected {shape}")
-        return previous_mask
-
-    def _upscale(self, logits: Floats) -> Floats:
-        """(S/4, S/4) logits to the image's size, by way of S x S without the padding."""
-        width, height = self._resized(self._size)
-        square = _bilinear(logits, (self.side, self.side))
-        return _bilinear(square[:height, :width], (self._size[1], self._size[0]))
 
     def verified(self, name: str) -> Path:
         """The path of a bundle's file, which is as it was exported.
@@ -274,6 +184,8 @@ def open_image(image: str | Path | Image.Image) -> Image.Image:
         raise ImageError(f"{image} is not an image of a known format (PNG, JPEG, ...)") from exc
     except OSError as exc:
         raise ImageError(f"cannot read image {image}: {exc.strerror or exc}") from exc
+    except Exception as exc:  # damaged bytes raise anything in Pillow's parsers
+        raise ImageError(f"image {image} is damaged or too large ({exc})") from exc
 
 
 def _read_manifest(bundle: Path) -> dict[str, Any]:
@@ -287,19 +199,6 @@ def _read_manifest(bundle: Path) -> dict[str, Any]:
 
 def _closed(_: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
     raise MobileSAMError("this MobileSAM is closed")
-
-
-def _bilinear(values: Floats, size: tuple[int, int]) -> Floats:
-    """To (height, width): pixel centers at .5, no antialiasing, as torch's interpolate."""
-    for axis, count in enumerate(size):
-        length = values.shape[axis]
-        scale, half = np.float32(length / count), np.float32(0.5)
-        at = np.clip((np.arange(count, dtype=np.float32) + half) * scale - half, 0, length - 1)
-        low = at.astype(int)
-        share = (at - low.astype(np.float32)).reshape((-1, 1) if axis == 0 else (1, -1))
-        first = values.take(low, axis)
-        values = first + (values.take(np.minimum(low + 1, length - 1), axis) - first) * share
-    return values
 
 
 def main() -> None:

@@ -69,6 +69,13 @@ export interface Check {
   passed: boolean;
 }
 
+export interface Weights {
+  /** "official", "demo", "seeded:SALT", or the name of the file that was exported. */
+  source: string;
+  /** false: masks look like noise. */
+  trained: boolean;
+}
+
 export interface LoadOptions {
   /** Address of the bundle's folder, with a slash at its end; default: the one around this file. */
   bundle?: string;
@@ -81,14 +88,23 @@ export interface LoadOptions {
 
 /**
  * One model and one image. Calls are queued: each is answered after the one before it. The first
- * `setImage` takes longer than later ones because the runtime allocates its memory then.
+ * `setImage` takes longer than later ones because the runtime allocates its memory then, unless
+ * `warmUp` was called before.
  */
 export class MobileSAM {
   private constructor();
   static load(options?: LoadOptions): Promise<MobileSAM>;
-  readonly info: { device: "wasm" | "webgpu"; threads: number; target: string; recipe: string; slots: number };
+  readonly info: {
+    device: "wasm" | "webgpu";
+    threads: number;
+    target: string;
+    recipe: string;
+    slots: number;
+    weights: Weights;
+  };
   setImage(image: Blob | ImageBitmap): Promise<ImageInfo>;
   segment(prompt: Prompt): Promise<Result>;
+  warmUp(): Promise<void>;
   toPng(mask: Uint8Array, kind?: "mask" | "cutout"): Promise<Blob>;
   selfTest(): Promise<Check[]>;
   close(): void;

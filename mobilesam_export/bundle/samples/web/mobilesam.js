@@ -55,6 +55,11 @@ export class MobileSAM {
     return this.#call("segment", prompt);
   }
 
+  /** Run both once on nothing, so that the first image is as fast as later ones. */
+  warmUp() {
+    return this.#call("warmUp");
+  }
+
   /** The mask as a black and white PNG, or what is inside it as one with a transparent rest. */
   toPng(mask, kind = "mask") {
     return this.#call("toPng", mask, kind);

@@ -1,7 +1,7 @@
 // The page: buttons and words around mobilesam.js and view.js.
 
 import { MobileSAM } from "./mobilesam.js";
-import { PromptView, acceptImages, acceptUndo } from "./view.js";
+import { PromptView, acceptImages, acceptUndo, showWeights } from "./view.js";
 
 const element = (id) => document.getElementById(id);
 const BUTTONS = { image: ["undo", "clear"], mask: ["mask", "cutout"], model: ["selftest"] };
@@ -54,13 +54,14 @@ async function setImage(blob) {
   say(`Ready: ${info.width} x ${info.height}, encoded in ${(info.ms / 1000).toFixed(1)} s (${where}).`);
 }
 
-async function segment(prompt) {
+/** Ask for a mask and show it. `refused`: why the prompt after this one was taken back. */
+async function segment(prompt, refused = "") {
   const number = ++latest;
   enable("mask", false);
   result = null;
   if (!prompt.points.length && !prompt.box) {
     view.setMask(null);
-    return say("Click on something, or drag a box around it.");
+    return say(refused || "Click on something, or drag a box around it.", refused !== "");
   }
   try {
     const answer = await sam.segment(prompt);
@@ -68,10 +69,14 @@ async function segment(prompt) {
     result = answer;
     view.setMask(answer.bitmap);
     enable("mask", true);
-    say(`Score ${answer.score.toFixed(2)}, ${answer.ms.toFixed(0)} ms.`);
+    const figures = `Score ${answer.score.toFixed(2)}, ${answer.ms.toFixed(0)} ms.`;
+    say(refused || figures, refused !== "");
   } catch (error) {
     say(error.message, true);
-    view.undo(true); // the prompt that cannot be answered; the mask before it stays
+    if (refused) return;
+    view.undo(true);
+    // The answer to the prompt before may have come too late to be shown.
+    if (number === latest) await segment(view.prompt, error.message);
   }
 }
 
@@ -111,12 +116,14 @@ async function selfTest() {
   element("checks").replaceChildren(...rows);
   element("checks").hidden = false;
   const missed = checks.filter((check) => !check.passed).length;
-  say(missed ? `Self-test: ${missed} of ${checks.length} missed.` : "Self-test passed.", missed > 0);
+  const verdict = missed ? `${missed} of ${checks.length} missed` : "passed";
+  say(`Self-test ${verdict}. Open an image to go on.`, missed > 0);
 }
 
 async function start() {
   sam = await guarded(() => MobileSAM.load({ onProgress: showProgress, device: requestedDevice() }));
   if (!sam) return;
+  showWeights(element("weights"), sam.info.weights);
   enable("model", true);
   const response = await fetch(FIRST_IMAGE);
   if (response.ok) await setImage(await response.blob());

@@ -4,6 +4,7 @@ For trials. It sends the two headers with which browsers let WebAssembly use thr
 your own server has to send them, too, or the model runs on one thread.
 """
 
+import argparse
 import sys
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -28,14 +29,17 @@ class Handler(SimpleHTTPRequestHandler):
 
 def main() -> None:
     """Serve until Ctrl-C."""
-    port = int(sys.argv[1]) if len(sys.argv) > 1 else 8000
+    parser = argparse.ArgumentParser(description="Serve the page of this bundle on 127.0.0.1.")
+    parser.add_argument("port", nargs="?", type=int, default=8000, help="default: 8000; 0: any")
+    port = parser.parse_args().port
     for suffix in (".js", ".mjs"):  # some systems call these text/plain, which no browser runs
         Handler.extensions_map[suffix] = "text/javascript"
     Handler.extensions_map[".wasm"] = "application/wasm"
     try:
         server = ThreadingHTTPServer(("127.0.0.1", port), partial(Handler, directory=str(BUNDLE)))
-    except OSError as error:
-        sys.exit(f"Error: port {port} cannot be used ({error.strerror}); name another one")
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "expected 0 to 65535"
+        sys.exit(f"Error: port {port} cannot be used ({reason}); name another one")
     address = f"http://127.0.0.1:{server.server_port}/sample/web/"
     sys.stdout.write(f"Open {address} (Ctrl-C ends)\n")
     sys.stdout.flush()

@@ -28,7 +28,7 @@ export class PromptView {
    * @param {number} width of the image. @param {number} height of the image.
    */
   setImage(bitmap, width = 0, height = 0) {
-    Object.assign(this, { bitmap, width, height, mask: null, drag: null, history: [] });
+    Object.assign(this, { bitmap, width, height, mask: null, layers: {}, drag: null, history: [] });
     if (bitmap) this.canvas.style.aspectRatio = `${width} / ${height}`;
     this.canvas.style.setProperty("--ratio", height ? width / height : 1);
     this.canvas.hidden = !bitmap;
@@ -43,6 +43,7 @@ export class PromptView {
   /** @param {CanvasImageSource | null} bitmap opaque where the mask is. */
   setMask(bitmap) {
     this.mask = bitmap;
+    this.layers.mask = null;
     this.draw();
   }
 
@@ -66,17 +67,22 @@ export class PromptView {
     this.setMask(null);
   }
 
+  /** Image and mask are resized once, so that a drag, which draws at each step, only copies them. */
   draw() {
-    const { canvas, bitmap, mask } = this;
+    const { canvas, bitmap, mask, layers } = this;
     if (!bitmap) return;
     const { width, height } = canvas.getBoundingClientRect();
     const density = globalThis.devicePixelRatio || 1;
     const size = [width, height].map((length) => Math.max(1, Math.round(length * density)));
-    if (canvas.width !== size[0]) canvas.width = size[0];
-    if (canvas.height !== size[1]) canvas.height = size[1];
+    if (canvas.width !== size[0] || canvas.height !== size[1]) {
+      [canvas.width, canvas.height] = size;
+      Object.assign(layers, { image: null, mask: null });
+    }
+    layers.image ??= resized(bitmap, size);
+    if (mask) layers.mask ??= tinted(resized(mask, size));
     const context = canvas.getContext("2d");
-    context.drawImage(bitmap, 0, 0, ...size);
-    if (mask) context.drawImage(tinted(mask), 0, 0, ...size);
+    context.drawImage(layers.image, 0, 0);
+    if (mask) context.drawImage(layers.mask, 0, 0);
     this.#drawPrompt(context, size[0] / this.width, density);
   }
 
@@ -139,14 +145,27 @@ export class PromptView {
   }
 }
 
-function tinted(mask) {
-  const canvas = new OffscreenCanvas(mask.width, mask.height);
+function resized(bitmap, size) {
+  const canvas = new OffscreenCanvas(...size);
+  canvas.getContext("2d").drawImage(bitmap, 0, 0, ...size);
+  return canvas;
+}
+
+/** What is opaque, in the mask's color. */
+function tinted(canvas) {
   const context = canvas.getContext("2d");
-  context.drawImage(mask, 0, 0);
   context.globalCompositeOperation = "source-in";
   context.fillStyle = MASK;
-  context.fillRect(0, 0, mask.width, mask.height);
+  context.fillRect(0, 0, canvas.width, canvas.height);
   return canvas;
+}
+
+/** Say in `place` what to know of weights that are for trials, as the bundle's README does. */
+export function showWeights(place, { source, trained }) {
+  const demo = "These are the demo weights, which know generated shapes only: expect no useful mask of a photograph.";
+  const untrained = "These weights are not trained: masks look like noise.";
+  place.textContent = !trained ? untrained : source === "demo" ? demo : "";
+  place.hidden = !place.textContent;
 }
 
 /** Hand every image file that is dropped on the page or chosen with `input` to `take`. */

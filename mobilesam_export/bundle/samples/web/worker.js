@@ -67,6 +67,16 @@ class Model {
     this.embeddings = outputs.image_embeddings;
   }
 
+  /** Both files once on nothing; an image that has been encoded has done it already. */
+  async warmUp() {
+    if (this.embeddings) return;
+    const { side } = this;
+    Object.assign(this, { width: side, height: side });
+    await this.encode(new Uint8Array(side * side * 3));
+    await this.decode({ points: [{ x: 0, y: 0 }] });
+    this.forgetImage();
+  }
+
   async segment(prompt) {
     if (!this.embeddings) throw new MobileSAMError("no-image", "Choose an image first.");
     const start = performance.now();
@@ -201,12 +211,14 @@ const methods = {
   async load(root, runtime, device) {
     const files = await BundleFiles.open(root);
     model = await openOnBest(files, runtime, device);
-    const { target, recipe } = files.manifest;
-    const slots = model.slots;
-    return { device: model.device, threads: threads(), target, recipe: recipe.name, slots };
+    const { target, recipe, checkpoint } = files.manifest;
+    const weights = { source: checkpoint.source, trained: checkpoint.trained };
+    const about = { target, recipe: recipe.name, slots: model.slots, weights };
+    return { device: model.device, threads: threads(), ...about };
   },
   setImage: (image) => model.setImage(image),
   segment: (prompt) => model.segment(prompt),
+  warmUp: () => model.warmUp(),
   toPng: (mask, kind) => model.toPng(mask, kind),
   async selfTest() {
     const checks = await checkGolden(model);

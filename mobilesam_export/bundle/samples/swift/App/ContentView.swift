@@ -79,14 +79,20 @@ final class SegmentationModel: ObservableObject {
         let left = (view.width - scale * CGFloat(image.width)) / 2
         let top = (view.height - scale * CGFloat(image.height)) / 2
         let (x, y) = ((location.x - left) / scale, (location.y - top) / scale)
-        points.append(PromptPoint(x: x, y: y, foreground: foreground))
+        let point = PromptPoint(x: x, y: y, foreground: foreground)
+        points.append(point)
         let asked = points, previous = mask
         Task {
             await attempt("") {
-                let mask = try await sam.segment(points: asked, previousMask: previous)
-                self.mask = mask
-                overlay = mask.overlay()
-                status = "IoU \(String(format: "%.2f", mask.score)) by the model's own estimate"
+                do {
+                    let mask = try await sam.segment(points: asked, previousMask: previous)
+                    self.mask = mask
+                    overlay = mask.overlay()
+                    status = "IoU \(String(format: "%.2f", mask.score)) by the model's own estimate"
+                } catch {
+                    points.removeAll { $0 == point }  // or every later tap would fail with it
+                    throw error
+                }
             }
         }
     }

@@ -63,10 +63,6 @@ internal class GpuRuntime(assets: AssetManager, private val contract: Contract) 
         kept { model.createOutputBuffer(name, signature) }
 
     /** Closed with this runtime, or at once where opening the next one fails. */
-    private fun <T : AutoCloseable> kept(create: () -> T): T = try {
-        create().also { opened += it }
-    } catch (exc: LiteRtException) {
-        close()
-        throw exc
-    }
+    private fun <T : AutoCloseable> kept(create: () -> T): T =
+        closingOnFailure(this) { create().also { opened += it } }
 }

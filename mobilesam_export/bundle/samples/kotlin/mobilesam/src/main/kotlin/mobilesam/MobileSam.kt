@@ -3,7 +3,6 @@ package mobilesam
 import android.content.Context
 import android.content.res.AssetManager
 import android.graphics.Bitmap
-import com.google.ai.edge.litert.LiteRtException
 
 /**
  * Segments what a user points at: `setImage` once per image (slow), `segment` once per prompt (fast).
@@ -127,7 +126,7 @@ class MobileSam internal constructor(
             require(contract.floatImage) { "a uint8 encoder runs on the CPU: export tflite-gpu for GPUs" }
             return try {
                 MobileSam(GpuRuntime(assets, contract), contract)
-            } catch (exc: LiteRtException) {
+            } catch (exc: Exception) { // of a wrong file, too, which the CPU's runtime then names
                 MobileSam(CpuRuntime(assets, contract, threads), contract, exc.message ?: "$exc")
             }
         }
