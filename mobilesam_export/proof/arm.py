@@ -63,7 +63,7 @@ def sessions(bundle: Path, model: str) -> Iterator[tuple[Session, Session]]:
     with tempfile.TemporaryDirectory() as folder, _start(bundle, model) as process:
         try:
             worker = _Worker(process, Path(folder))
-            runtime = f"{worker.read_answer()}, ARM build emulated as {model}"
+            runtime = f"{worker.read_answer()}, emulated {model}"
             encoder, decoder = (
                 Session(run=partial(worker.run, graph), runtime=runtime)
                 for graph in ("encoder", "decoder")
