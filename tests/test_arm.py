@@ -93,6 +93,7 @@ def noisy_arm(onnx_bundle: Path, tmp_path: Path, sam: Sam, monkeypatch: pytest.M
     few = tuple(replace(case, prompts=case.prompts[:2]) for case in cases)
     monkeypatch.setattr(proof, "_expected_answers", lambda *_: (sam, few))
     monkeypatch.setattr(arm, "why_unavailable", lambda _: "")
+    monkeypatch.setattr(arm, "MODELS", {"cortex-a76": arm.MODELS["cortex-a76"]})
     monkeypatch.setattr(arm, "sessions", noisy_sessions)
     return bundle
 
