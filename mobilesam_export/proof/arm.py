@@ -62,12 +62,12 @@ def sessions(bundle: Path, model: str) -> Iterator[tuple[Session, Session]]:
     Raises:
         BackendError: the emulated process ended; also from a session's `run`.
     """
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        _write_metadata(folder)
-        process = _start(bundle, model, folder)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _start(bundle, model, Path(folder)) as process,
+    ):
         try:
-            worker = _Worker(process, folder)
+            worker = _Worker(process, Path(folder))
             runtime = f"{worker.read_answer()}, emulated {model}"
             encoder, decoder = (
                 Session(run=partial(worker.run, graph), runtime=runtime)
@@ -76,7 +76,6 @@ def sessions(bundle: Path, model: str) -> Iterator[tuple[Session, Session]]:
             yield encoder, decoder
         finally:
             process.kill()
-            process.communicate()
 
 
 def _write_metadata(folder: Path) -> None:
@@ -94,6 +93,7 @@ def _write_metadata(folder: Path) -> None:
 
 
 def _start(bundle: Path, model: str, folder: Path) -> "subprocess.Popen[str]":
+    _write_metadata(folder)
     root, package = FOLDER.absolute(), Path(mobilesam_export.__file__).parents[1]
     environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     environment["PYTHONPATH"] = os.pathsep.join(map(str, (root / "site", folder, package)))
