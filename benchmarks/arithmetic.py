@@ -15,6 +15,7 @@ is replaced.
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -51,6 +52,9 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=1024)
     parser.add_argument("--only", default="", help="a TARGET or TARGET:RECIPE")
     parser.add_argument("--weights", default="", help="only these, such as neck=200")
+    parser.add_argument(
+        "--bundles", type=Path, help="for arm: bundles TARGET-RECIPE of the demo weights, not again"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for row in rows(arguments, Path(folder)):
@@ -73,17 +77,37 @@ def rows(arguments: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]
         save_file(
             {key: value.contiguous() for key, value in rule(demo_weights()).items()}, checkpoint
         )
+        measured = emulated if kind == "arm" else exported
         for target, recipe in targets:
             if f"{target}:{recipe}:".startswith(only and f"{only}:"):
                 key = {"weights": name, "target": target, "recipe": recipe, "size": image_size}
-                bundle = folder / "bundle"
-                options = ["-c", checkpoint, "-r", recipe, "--image-size", image_size, "-o", bundle]
-                report = ask(target, *options)["verification"]
-                yield key | figures(report)
-                if kind == "arm":
-                    emulated = ask("verify", bundle, "-c", checkpoint, "--arm")["arm"]
-                    for model, found in emulated.items():
-                        yield key | {"processor": model} | figures(found)
+                bundle = (arguments.bundles or folder) / f"{target}-{recipe}"
+                yield from measured(key, checkpoint, bundle)
+                shutil.rmtree(folder / bundle.name, ignore_errors=True)
+
+
+def exported(key: dict[str, Any], checkpoint: Path, bundle: Path) -> Iterator[dict[str, Any]]:
+    """The figures of an export."""
+    yield key | figures(ask(*export_arguments(key, checkpoint, bundle))["verification"])
+
+
+def emulated(key: dict[str, Any], checkpoint: Path, bundle: Path) -> Iterator[dict[str, Any]]:
+    """The figures of a bundle's files here, and by ARM builds on each processor model.
+
+    Exported without verification, so that files that break a limit are there to be measured.
+    """
+    if not bundle.exists():
+        ask(*export_arguments(key, checkpoint, bundle), "--no-verify")
+    report = ask("verify", bundle, "-c", checkpoint, "--arm")
+    yield key | figures(report["verification"])
+    for model, found in report["arm"].items():
+        yield key | {"processor": model} | figures(found)
+
+
+def export_arguments(key: dict[str, Any], checkpoint: Path, bundle: Path) -> list[object]:
+    """The command line that exports the bundle of a row."""
+    options = ["-r", key["recipe"], "--image-size", key["size"], "-o", bundle]
+    return [key["target"], "-c", checkpoint, *options]
 
 
 def coreai_row(name: str, weights: Weights, image_size: int) -> dict[str, Any]:

@@ -92,6 +92,7 @@ def test_what_float16_makes_of_the_demo_weights() -> None:
     assert found.embedding_psnr_db > 73  # 71.8 with the chunks added to the stream one by one
     assert found.mask_iou > 0.98
     assert found.headroom > 8
+    assert f"headroom {found.headroom:.3g} at {found.tensor}" in found.summary()
 
 
 def test_without_folding_the_demo_weights_overflow() -> None:
@@ -118,6 +119,24 @@ def test_heads_are_equalised_whatever_their_channels_were_scaled_by() -> None:
             weight = (module.qkv.weight * module.norm.weight).view(heads, 3, -1, width)
             q, k, _ = (part.reshape(width, width).abs().amax(1) for part in weight.unbind(1))
             torch.testing.assert_close(q, k, rtol=1e-4, atol=0)
+
+
+@cache
+def equalised(seed: int | None) -> Weights:
+    """The demo weights, with heads out of balance by this seed, as they go into recipes."""
+    weights = demo() if seed is None else scale_heads(demo(), sigma=1.0, seed=seed)
+    return ranges.fold_ranges(
+        build_sam(weights, SIZE), dict.fromkeys(ranges.places(), 0)
+    ).state_dict()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_what_recipes_get_is_the_same_whatever_heads_were_scaled_by(seed: int) -> None:
+    """So that every recipe of every target gives files that are as good as the demo weights'."""
+    found = equalised(seed)
+    for name, value in equalised(None).items():
+        largest = float(value.abs().max())
+        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6 * largest, msg=name)
 
 
 def planted(sam: Sam) -> Sam:

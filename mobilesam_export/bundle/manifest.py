@@ -18,11 +18,12 @@ from mobilesam_export.bundle.staging import MANIFEST, PROJECT
 from mobilesam_export.checkpoint.provenance import Provenance
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import BackendError, BundleError, TargetError, UsageError
-from mobilesam_export.files import file_sha256
+from mobilesam_export.files import file_sha256, write_text
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.session import Session
 from mobilesam_export.target import GRAPHS, GraphForm, Recipe, Runtime, Tolerance
 from mobilesam_export.verification.status import Status
+from mobilesam_export.verification.verify import Report
 
 # 2: words of `form`, exceptions as module paths, range folding, golden of two images, limits and
 # procedure as data.
@@ -114,8 +115,7 @@ def write_manifest(stage: Path, contents: Contents) -> None:
         for path in paths
     }
     manifest = _as_dict(contents) | {"files": {n: asdict(entry) for n, entry in entries.items()}}
-    text = json.dumps(manifest, indent=2, allow_nan=False) + "\n"
-    (stage / MANIFEST).write_text(text, encoding="utf-8")
+    (stage / MANIFEST).write_text(_json(manifest), encoding="utf-8")
 
 
 def _as_dict(contents: Contents) -> dict[str, Any]:
@@ -144,6 +144,31 @@ def _as_dict(contents: Contents) -> dict[str, Any]:
         "versions": dict(contents.versions),
         "verification": contents.report.as_dict(),
     }
+
+
+def record_arm(opened: Bundle, reports: Mapping[str, Report]) -> None:
+    """Keep what ARM builds made of a bundle's files beside what was found at the export.
+
+    They go into the manifest, the one file of a bundle that has no hash, as `verification.arm`; a
+    bundle without it was not run there.
+
+    Args:
+        opened: the bundle.
+        reports: by the processor that was emulated; those of earlier runs are replaced.
+
+    Raises:
+        BundleError: another export has replaced the bundle. OutputError: it cannot be written.
+    """
+    manifest = read_manifest(opened.folder)
+    if manifest["files"] != {name: asdict(entry) for name, entry in opened.files.items()}:
+        raise BundleError(f"{opened.folder} was exported again meanwhile; verify it again")
+    arm = {model: report.as_dict() for model, report in reports.items()}
+    manifest["verification"] = {**manifest["verification"], "arm": arm}
+    write_text(opened.folder / MANIFEST, _json(manifest))
+
+
+def _json(manifest: Mapping[str, Any]) -> str:
+    return json.dumps(manifest, indent=2, allow_nan=False) + "\n"
 
 
 def open_bundle(folder: Path | str, warn: Callable[[str], None] | None = None) -> Bundle:

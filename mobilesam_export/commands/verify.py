@@ -27,7 +27,8 @@ from mobilesam_export.verification.status import Status
 @click.option(
     "--arm",
     is_flag=True,
-    help="Also by the runtime's ARM build under emulation, as phones compute; see `make arm`.",
+    help="Also by the runtime's ARM build under emulation, as phones compute; the figures are kept "
+    "in the manifest. See `make arm`.",
 )
 @JSON
 def verify_command(

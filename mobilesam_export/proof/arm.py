@@ -15,12 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
 import mobilesam_export
 from mobilesam_export.backends import Backend
+from mobilesam_export.bundle.staging import PROJECT
 from mobilesam_export.contract import Array
 from mobilesam_export.errors import BackendError
 from mobilesam_export.session import Session
@@ -60,10 +62,13 @@ def sessions(bundle: Path, model: str) -> Iterator[tuple[Session, Session]]:
     Raises:
         BackendError: the emulated process ended; also from a session's `run`.
     """
-    with tempfile.TemporaryDirectory() as folder, _start(bundle, model) as process:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _start(bundle, model, Path(folder)) as process,
+    ):
         try:
             worker = _Worker(process, Path(folder))
-            runtime = f"{worker.read_answer()}, ARM build emulated as {model}"
+            runtime = f"{worker.read_answer()}, emulated {model}"
             encoder, decoder = (
                 Session(run=partial(worker.run, graph), runtime=runtime)
                 for graph in ("encoder", "decoder")
@@ -73,10 +78,25 @@ def sessions(bundle: Path, model: str) -> Iterator[tuple[Session, Session]]:
             process.kill()
 
 
-def _start(bundle: Path, model: str) -> "subprocess.Popen[str]":
+def _write_metadata(folder: Path) -> None:
+    """What the program asks of its own installation: its version and backends.
+
+    An editable installation keeps it beside packages of this processor's, not beside the code.
+    """
+    installed = metadata.distribution(PROJECT)
+    info = folder / f"{PROJECT.replace('-', '_')}-{installed.version}.dist-info"
+    info.mkdir()
+    text = installed.read_text("METADATA") or installed.read_text("PKG-INFO") or ""
+    (info / "METADATA").write_text(text, encoding="utf-8")
+    points = installed.read_text("entry_points.txt") or ""
+    (info / "entry_points.txt").write_text(points, encoding="utf-8")
+
+
+def _start(bundle: Path, model: str, folder: Path) -> "subprocess.Popen[str]":
+    _write_metadata(folder)
     root, package = FOLDER.absolute(), Path(mobilesam_export.__file__).parents[1]
     environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
-    environment["PYTHONPATH"] = os.pathsep.join([str(root / "site"), str(package)])
+    environment["PYTHONPATH"] = os.pathsep.join(map(str, (root / "site", folder, package)))
     emulator = [str(root / EMULATOR), "-cpu", model, "-L", str(root / "root")]
     python = [str(root / "root" / PYTHON), "-B", "-S", "-m", WORKER]
     pipe = subprocess.PIPE

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from mobilesam_export import packages
 from mobilesam_export.backends import get_backend
-from mobilesam_export.bundle.manifest import Bundle, open_bundle
-from mobilesam_export.errors import UsageError
+from mobilesam_export.bundle.manifest import Bundle, open_bundle, record_arm
+from mobilesam_export.errors import OutputError, UsageError
 from mobilesam_export.predictor import Predictor
-from mobilesam_export.progress import step
+from mobilesam_export.progress import note, step
 from mobilesam_export.proof import arm
 from mobilesam_export.proof.files import Files, verify_files
 from mobilesam_export.verification import cases, verify
@@ -25,6 +25,8 @@ def verify_bundle(
     folder: Path, checkpoint: str | None = None, *, emulate: bool = False
 ) -> tuple[verify.Report, dict[str, verify.Report]]:
     """Check the hashes of an existing bundle and hold its files to PyTorch again.
+
+    What ARM builds make of the files is kept in the manifest, beside what was found at the export.
 
     Args:
         folder: the bundle.
@@ -56,7 +58,18 @@ def verify_bundle(
     files = Files(folder, backend, opened.recipe, opened.contract)
     report = verify_files(files, graphs, expected)
     models = arm.MODELS if emulate else ()
-    return report, {model: _verify_emulated(opened, model, expected) for model in models}
+    emulated = {model: _verify_emulated(opened, model, expected) for model in models}
+    if emulated:
+        keep(opened, emulated)
+    return report, emulated
+
+
+def keep(opened: Bundle, emulated: dict[str, verify.Report]) -> None:
+    """Put reports into the manifest; where it cannot be written they are printed all the same."""
+    try:
+        record_arm(opened, emulated)
+    except OutputError as exc:
+        note(f"the figures of ARM builds are not in the manifest: {exc}")
 
 
 def _verify_emulated(

@@ -45,7 +45,7 @@ class Float16:
         """Part of a line for people."""
         return (
             f"pessimistic float16: PSNR {self.embedding_psnr_db:.1f} dB, mask IoU "
-            f"{self.mask_iou:.4f}, headroom {self.headroom:.3g}"
+            f"{self.mask_iou:.4f}, headroom {self.headroom:.3g} at {self.tensor}"
         )
 
     def broken_limits(self, tolerance: Tolerance) -> tuple[str, ...]:

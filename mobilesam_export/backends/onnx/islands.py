@@ -4,6 +4,10 @@ ONNX Runtime's ARM build adds products up in float16: a convolution over 2,304 p
 there, where the same on x86 is computed in float32. A layer in float32 takes its input through a
 Cast and gives its result through another. Its weights stay stored in float16, and the runtime casts
 them once, when it loads the file.
+
+LayerNormalization is always one of them: ONNX Runtime 1.17 and 1.18 have no kernel for it in
+float16, compute its definition step by step in place, and from the second run of a session on give
+garbage without an error (their memory pattern; benchmarks/results/runtimes.json has the runs).
 """
 
 from collections.abc import Sequence
@@ -12,6 +16,8 @@ from mobilesam_export.backends.onnx.graph import Node
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import TargetError
 from mobilesam_export.target import GraphForm, patterns
+
+ALWAYS_WIDE = "LayerNormalization"
 
 
 def check(kept: Sequence[str], form: GraphForm) -> None:
@@ -41,7 +47,7 @@ def check(kept: Sequence[str], form: GraphForm) -> None:
 
 
 def keep_float32(model: Node, layers: Sequence[str]) -> None:
-    """Compute layers in float32.
+    """Compute layers, and every LayerNormalization, in float32.
 
     Args:
         model: with float16 weights that have their names in the export form; changed in place.
@@ -52,23 +58,24 @@ def keep_float32(model: Node, layers: Sequence[str]) -> None:
     graph, float16 = model.graph, onnx.TensorProto.FLOAT16
     weights = {item.name for item in graph.initializer if item.data_type == float16}
     kept = {name for pattern in layers for name in patterns.matching(weights, pattern)}
-    if not kept:
-        return
     inferred = onnx.shape_inference.infer_shapes(model).graph
     types = {value.name: value.type.tensor_type.elem_type for value in inferred.value_info}
     types |= dict.fromkeys(weights, float16)
-    nodes = list(graph.node)
+    nodes, widened = list(graph.node), set[str]()
     del graph.node[:]
     for node in nodes:
-        if not kept & {*node.input}:
+        is_norm = node.op_type == ALWAYS_WIDE and types.get(node.output[0]) == float16
+        if not is_norm and not kept & {*node.input}:
             graph.node.append(node)
             continue
         (output,) = node.output
         for index, name in enumerate(node.input):
             if types.get(name) == float16:
-                node.input[index] = f"{output}/{name}/float32"
-                graph.node.append(_cast(name, node.input[index], onnx.TensorProto.FLOAT))
-        node.output[0] = f"{output}/float32"
+                node.input[index] = f"{name}/float32"
+                if name not in widened:
+                    widened.add(name)
+                    graph.node.append(_cast(name, node.input[index], onnx.TensorProto.FLOAT))
+        node.output[0] = f"{output}/wide"
         graph.node.append(node)
         graph.node.append(_cast(node.output[0], output, float16))
 

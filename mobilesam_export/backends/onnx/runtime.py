@@ -1,5 +1,6 @@
 """ONNX files run by ONNX Runtime, on any of its execution providers that this package knows."""
 
+import platform
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,8 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-LABELS = {"cpu": "CPU", "cuda": "CUDA", "tensorrt": "TensorRT"}
+# Which kernels compute: those of a processor differ by its architecture.
+LABELS = {"cpu": f"CPU ({platform.machine()})", "cuda": "CUDA", "tensorrt": "TensorRT"}
 
 
 def devices(why_unavailable: str = "") -> dict[str, str]:

@@ -1,6 +1,7 @@
 """TFLite files run by LiteRT's interpreter with its default delegate, XNNPACK, on the CPU."""
 
 import os
+import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -42,7 +43,8 @@ def load(path: Path, spec: GraphSpec, device: str, threads: int) -> Session:
             raise BackendError(f"LiteRT failed on {path.name}: {first_line(exc)}") from exc
         return {name: np.array(values) for name, values in found.items()}
 
-    return Session(run, f"LiteRT {version('ai-edge-litert')}, XNNPACK, CPU")
+    runtime = f"LiteRT {version('ai-edge-litert')}, XNNPACK, CPU ({platform.machine()})"
+    return Session(run, runtime)
 
 
 def _check_interface(path: Path, signatures: Mapping[str, Any], spec: GraphSpec) -> None:
