@@ -104,22 +104,30 @@ def check(job: Job) -> Plan:
     if job.calibration is not None:
         calibration.find_images(job.calibration)
     if job.min_iou is not None:
-        recipe = _held_to(recipe, job)
+        recipe = _held_to(recipe, job.min_iou, runs=job.verify)
     with job.target.locating("recipe", name):
-        convert = {**job.target.convert, **recipe.convert}
-        settings = backend.parse_recipe(recipe, job.target.graph, convert)
+        settings = _parsed(backend, job.target, recipe)
         _check_patterns(recipe, contract)
     readme.find_template(backend, job.target.graph)
     return Plan(name, recipe, contract, backend, settings, folder)
 
 
-def _held_to(recipe: Recipe, job: Job) -> Recipe:
-    """The recipe with the mean mask IoU that a job asks for."""
-    if job.min_iou is None or not 0 < job.min_iou <= 1:
-        raise UsageError(f"--min-iou is {job.min_iou}; expected a number over 0 up to 1")
-    if not job.verify:
+def _parsed(backend: Backend, target: Target, recipe: Recipe) -> Settings:
+    """What the backend reads from a recipe of a target.
+
+    Raises:
+        TargetError: the backend does not take it.
+    """
+    return backend.parse_recipe(recipe, target.graph, {**target.convert, **recipe.convert})
+
+
+def _held_to(recipe: Recipe, min_iou: float, *, runs: bool) -> Recipe:
+    """The recipe with the mean mask IoU that a job asks for; `runs`: whether it runs the files."""
+    if not 0 < min_iou <= 1:
+        raise UsageError(f"--min-iou is {min_iou}; expected a number over 0 up to 1")
+    if not runs:
         raise UsageError("--min-iou is judged by running the files; leave --no-verify out")
-    return replace(recipe, tolerance=replace(recipe.tolerance, mean_mask_iou=job.min_iou))
+    return replace(recipe, tolerance=replace(recipe.tolerance, mean_mask_iou=min_iou))
 
 
 def _check_patterns(recipe: Recipe, contract: Contract) -> None:
@@ -159,10 +167,9 @@ def export(job: Job) -> Outcome:
     with staging.staging(plan.folder) as stage:
         maker = _Maker(job, plan, checkpoint, graphs, expected, calibrated, stage)
         report, recipe, fit = maker.report(plan.recipe), plan.recipe, None
-        if report.status is Status.FAILED and job.fit and can_be_fitted(plan):
+        if report.status is Status.FAILED and job.fit and _can_be_fitted(plan):
             fit = maker.fit(report, asked)
             report, recipe = fit.last.report, fit.recipe
-            _write_toml(stage, job.target, plan, fit, checkpoint)
         contents = Contents(
             target=replace(job.target, recipes={**job.target.recipes, plan.recipe_name: recipe}),
             recipe_name=plan.recipe_name,
@@ -175,6 +182,8 @@ def export(job: Job) -> Outcome:
             fit=None if fit is None else fit.as_dict(),
         )
         if report.status is not Status.FAILED:
+            if fit is not None:
+                _write_toml(stage, job.target, plan, fit, checkpoint)
             write_contents(stage, contents, expected)
             sizes = readme.artifact_sizes(stage)
             staging.publish(stage, plan.folder)
@@ -191,7 +200,7 @@ def _write_toml(
     (stage / f"{target.name}.toml").write_text(text, encoding="utf-8")
 
 
-def can_be_fitted(plan: Plan) -> bool:
+def _can_be_fitted(plan: Plan) -> bool:
     """Whether the recipe compresses weights, and the graphs are such as PyTorch can be asked of."""
     return plan.recipe.compressed and not plan.contract.dynamic
 
@@ -255,9 +264,8 @@ class _Maker:
         return fitting.fit(problem, lambda recipe: trial(self.report(recipe)))
 
     def _accepts(self, recipe: Recipe) -> bool:
-        convert = {**self.job.target.convert, **recipe.convert}
         try:
-            self.plan.backend.parse_recipe(recipe, self.job.target.graph, convert)
+            _parsed(self.plan.backend, self.job.target, recipe)
         except TargetError:
             return False
         return True
@@ -265,11 +273,10 @@ class _Maker:
     def _convert(self, graph: "Graph", recipe: Recipe) -> None:
         """Write one file."""
         target, plan, name = self.job.target, self.plan, graph.spec.name
-        convert = {**target.convert, **recipe.convert}
         path = self.stage / f"{name}{plan.backend.suffix}"
         remove(path)
         with step(f"Converting the {name}"), target.locating("recipe", plan.recipe_name):
-            settings = plan.backend.parse_recipe(recipe, target.graph, convert)
+            settings = _parsed(plan.backend, target, recipe)
             metadata = file_metadata(graph.spec, target, plan.recipe_name, self.checkpoint)
             samples = self.calibrated.samples[name] if self.calibrated else ()
             conversion = Conversion(settings, recipe, plan.contract, metadata, samples, self.kept)

@@ -104,12 +104,16 @@ def measure_bundle(folder: Path, checkpoint: str | None = None) -> Sensitivity:
     with step("Asking PyTorch for the expected answers"):
         expected = verification_cases.reference_cases(reference.load(sam, contract))
     with step("Rounding one group of layers after the other"):
-        few = [
-            replace(case, prompts=tuple(p for p in case.prompts if p.name in PROMPTS))
-            for case in expected
-        ]
+        few = few_prompts(expected)
         damages = tuple(measure(split_graphs(sam, contract), recipe, few, contract))
     return Sensitivity(opened.target, opened.recipe_name, damages)
+
+
+def few_prompts(cases: Sequence[ImageCase]) -> tuple[ImageCase, ...]:
+    """The cases with those prompts that groups are judged by."""
+    return tuple(
+        replace(case, prompts=tuple(p for p in case.prompts if p.name in PROMPTS)) for case in cases
+    )
 
 
 def save_plot(found: Sensitivity, path: Path) -> None:

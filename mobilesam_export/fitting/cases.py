@@ -1,7 +1,6 @@
 """Images and prompts that groups of layers are ranked on: the user's, or those of `verify`."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,9 @@ from mobilesam_export.errors import ImageError
 from mobilesam_export.images import read_image
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.prompts import ImageArray
+from mobilesam_export.sensitivity import PROMPTS, few_prompts
 from mobilesam_export.verification.cases import ImageCase, PromptCase
 
-PROMPTS = ("click", "box")  # of those of `verify`; there are many groups
 IMAGES = 2  # of the user's, and 1 of those of `verify`: a group is as many runs of the encoder
 
 
@@ -29,10 +28,7 @@ def ranking_cases(
     """
     if folder is not None and (found := tuple(_user_cases(folder, reference))):
         return found
-    return tuple(
-        replace(case, prompts=tuple(item for item in case.prompts if item.name in PROMPTS))
-        for case in expected[:1]
-    )
+    return few_prompts(expected[:1])
 
 
 def _user_cases(folder: Path, reference: Predictor) -> list[ImageCase]:

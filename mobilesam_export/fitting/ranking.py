@@ -8,8 +8,7 @@ from mobilesam_export import sensitivity
 from mobilesam_export.graphs import Graph
 from mobilesam_export.sensitivity import Damage
 from mobilesam_export.target import Recipe, patterns
-
-FLOATS = ("float32", "float16")
+from mobilesam_export.target.recipe import PRECISIONS
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def compressed_groups(graph: Graph, recipe: Recipe) -> dict[str, list[str]]:
     names = {name: name for found in groups.values() for name in found}
     excepted = patterns.stored_types(names, exceptions)
     kept = {
-        group: [name for name in found if excepted.get(name) not in FLOATS]
+        group: [name for name in found if excepted.get(name) not in PRECISIONS]
         for group, found in groups.items()
     }
     return {group: found for group, found in kept.items() if found}
@@ -83,7 +82,7 @@ def simulated(
             for names in compressed_groups(graph, recipe).values():
                 for name in names:
                     kept = any(patterns.matches(name, pattern) for pattern in raised)
-                    if kept and stored in FLOATS:
+                    if kept and stored in PRECISIONS:
                         continue
                     used, layer = weights_only if kept else recipe, name.removesuffix(".weight")
                     stack.enter_context(sensitivity.rounded(graph.module, layer, [name], used))
