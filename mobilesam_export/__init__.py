@@ -64,7 +64,7 @@ def export(  # noqa: PLR0913 the options of the command line, each by its name
     Args:
         target: name of a built-in target, such as "coreml", or the path of a target's .toml.
         recipe: precision or quantization, or None for the target's default.
-        checkpoint: "official", "demo", "seeded[:SALT]", or the path of a .pt, .pth or
+        checkpoint: "official", "demo", "seeded[:STUDENT][:SALT]", or the path of a .pt, .pth or
             .safetensors file.
         out: folder of the bundle, or None for build/TARGET-RECIPE. A bundle there is replaced.
         image_size: side of the square input in pixels, a multiple of 64 from 256 to 4096.

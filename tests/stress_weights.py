@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mobilesam_export.model import tiny_vit
+from mobilesam_export.model.architecture import MOBILESAM, STAGES
 
 ENCODER = "image_encoder"
 Weights = dict[str, Tensor]
@@ -30,16 +30,16 @@ def scale_neck(weights: Mapping[str, Tensor], scale: float) -> Weights:
 def scale_streams(weights: Mapping[str, Tensor], scale: float) -> Weights:
     """The residual streams of stages 2 to 4 times `scale`, from 1 up (epsilon)."""
     scaled = copied(weights)
-    for stage in range(1, len(tiny_vit.WIDTHS)):
+    for stage in range(1, STAGES):
         entry = f"{ENCODER}.layers.{stage - 1}.downsample.conv3.bn"
         names = [f"{entry}.weight", f"{entry}.bias"]
-        for block in range(tiny_vit.DEPTHS[stage]):
+        for block in range(MOBILESAM.depths[stage]):
             inside = f"{ENCODER}.layers.{stage}.blocks.{block}"
             names += [f"{inside}.{part}.{x}" for part in ("attn.proj", "mlp.fc2") for x in XS]
             names += [f"{inside}.local_conv.bn.{x}" for x in ("bias", "running_mean")]
         for name in names:
             scaled[name] *= scale
-        last = stage + 1 == len(tiny_vit.WIDTHS)
+        last = stage + 1 == STAGES
         exit_ = "neck.0.weight" if last else f"layers.{stage}.downsample.conv1.c.weight"
         scaled[f"{ENCODER}.{exit_}"] /= scale
     return scaled
@@ -51,9 +51,9 @@ XS = ("weight", "bias")
 def scale_heads(weights: Mapping[str, Tensor], sigma: float, seed: int) -> Weights:
     """Channels of q against k and of v against proj, by factors exp(sigma * normal)."""
     scaled, generator = copied(weights), torch.Generator().manual_seed(seed)
-    for stage in range(1, len(tiny_vit.WIDTHS)):
-        heads, width = tiny_vit.HEADS[stage], tiny_vit.WIDTHS[stage]
-        for block in range(tiny_vit.DEPTHS[stage]):
+    for stage in range(1, STAGES):
+        heads, width = MOBILESAM.heads[stage], MOBILESAM.widths[stage]
+        for block in range(MOBILESAM.depths[stage]):
             name = f"{ENCODER}.layers.{stage}.blocks.{block}.attn"
             shape = (heads, width // heads)
             keys, values = (

@@ -10,6 +10,7 @@ from mobilesam_export.checkpoint import relatives
 from mobilesam_export.checkpoint.inert import Inert
 from mobilesam_export.checkpoint.weight_sets import MODULES, WeightSet, is_unused, used_entries
 from mobilesam_export.model import PIXEL_MEAN, PIXEL_STD, expected_entries
+from mobilesam_export.model.architecture import MOBILESAM, Architecture
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 PIXELS = {"pixel_mean": PIXEL_MEAN, "pixel_std": PIXEL_STD}
@@ -51,22 +52,31 @@ class Difference:
         return ", ".join(counts)
 
 
-def compare_state_dict(entries: Mapping[str, object], beside: Sequence[str] = ()) -> Difference:
-    """Compare names, shapes, types and finiteness with what MobileSAM needs.
+def compare_state_dict(
+    entries: Mapping[str, object],
+    beside: Sequence[str] = (),
+    architecture: Architecture = MOBILESAM,
+) -> Difference:
+    """Compare names, shapes, types and finiteness with what their architecture needs.
 
     Args:
         entries: by MobileSAM's names.
         beside: names of other tensors in the file; those that change what a model computes,
             like LoRA's, count as unexpected.
+        architecture: that the weights are said to have.
     """
-    expected = expected_entries()
-    used_names = [name for name in expected if name in used_entries()]
+    expected = expected_entries(architecture)
+    used_names = [name for name in expected if name in used_entries(architecture)]
     kinds = {name: _unusable(entries[name]) for name in used_names if name in entries}
     tensors = {name: v for name, v in entries.items() if isinstance(v, Tensor) and name in kinds}
     return Difference(
         missing=tuple(name for name in used_names if name not in entries),
         unexpected=(
-            *(name for name, value in entries.items() if _is_unknown(name, value)),
+            *(
+                name
+                for name, v in entries.items()
+                if name not in expected and _is_parameter(name, v)
+            ),
             *relatives.additions(beside),
         ),
         reshaped=tuple(
@@ -84,11 +94,10 @@ def compare_state_dict(entries: Mapping[str, object], beside: Sequence[str] = ()
     )
 
 
-def _is_unknown(name: str, value: object) -> bool:
-    """Whether this is a parameter that MobileSAM lacks, in one of its modules."""
+def _is_parameter(name: str, value: object) -> bool:
+    """Whether this is a parameter in one of MobileSAM's modules."""
     return (
         name.partition(".")[0] in MODULES
-        and name not in expected_entries()
         and not is_unused(name)
         and isinstance(value, Tensor | Inert)
     )

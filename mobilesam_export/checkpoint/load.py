@@ -1,4 +1,4 @@
-"""Checkpoints: official | demo | seeded[:SALT] | FILE[:ENTRY] -> state dict with provenance.
+"""Checkpoints: official | demo | seeded[:STUDENT][:SALT] | FILE[:ENTRY] -> weights, provenance.
 
 A file is read without running code from it. Its weights are searched for wherever trainers put them
 and compared key by key with MobileSAM before anything else happens, so that the error says which
@@ -27,7 +27,7 @@ from mobilesam_export.checkpoint.identify import (
 from mobilesam_export.checkpoint.provenance import Provenance
 from mobilesam_export.checkpoint.relatives import recognize
 from mobilesam_export.checkpoint.seeded import seeded_state_dict
-from mobilesam_export.checkpoint.state_dict import read_values, why_unreadable
+from mobilesam_export.checkpoint.state_dict import read_architecture, read_values, why_unreadable
 from mobilesam_export.checkpoint.weight_sets import (
     WeightSet,
     choose,
@@ -38,10 +38,17 @@ from mobilesam_export.checkpoint.weight_sets import (
 )
 from mobilesam_export.errors import CheckpointError, UsageError
 from mobilesam_export.model import Sam, build_sam, expected_entries
+from mobilesam_export.model.architecture import (
+    MOBILESAM,
+    Architecture,
+    architecture_of,
+    load_architecture,
+    student_names,
+)
 
 SOURCES = (
-    "official, demo, seeded, seeded:SALT or the path of a .pt, .pth or .safetensors file, with "
-    ":ENTRY behind it for one of several sets of weights"
+    "official, demo, seeded, seeded:SALT, seeded:STUDENT:SALT or the path of a .pt, .pth or "
+    ".safetensors file, with :ENTRY behind it for one of several sets of weights"
 )
 OFFICIAL_LICENSE = "Apache-2.0 (MobileSAM, https://github.com/ChaoningZhang/MobileSAM)"
 DEMO_LICENSE = "Apache-2.0 (mobilesam-export; trained on generated scenes, for demonstration)"
@@ -50,7 +57,7 @@ SEEDED_LICENSE = "Apache-2.0 (mobilesam-export; not trained)"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A complete MobileSAM state dict (439 entries, float32) and where it comes from.
+    """A complete state dict of MobileSAM (439 entries, float32) or a student, and its origin.
 
     Attributes:
         state_dict: by official names; entries that inference does not use are zeros.
@@ -147,6 +154,7 @@ def _from_file(path: Path, entry: str, origin: str = "") -> Checkpoint:
         license=OFFICIAL_LICENSE if official else "that of the given checkpoint",
         trained=True,
         entry=weights.entry,
+        architecture=model_name(weights.architecture),
     )
     return Checkpoint(state_dict, provenance, tuple(f"{path.name}: {note}" for note in notes))
 
@@ -159,18 +167,30 @@ def _demo() -> Checkpoint:
 
 
 def _seeded(source: str) -> Checkpoint:
-    salt = source.partition(":")[2] or "0"
+    student, _, salt = source.partition(":")[2].rpartition(":")
+    if not student and (salt in student_names() or salt.endswith(".toml")):
+        student, salt = salt, ""
+    salt = salt or "0"
     if not (salt.isascii() and salt.isdigit() and int(salt) < 2**32):
         raise CheckpointError(f"the salt of {source!r} is not a whole number from 0 to 2**32 - 1")
-    state_dict = seeded_state_dict(int(salt))
-    return _without_file(state_dict, f"seeded:{int(salt)}", SEEDED_LICENSE, trained=False)
+    architecture = load_architecture(student) if student else MOBILESAM
+    weights = seeded_state_dict(int(salt), architecture)
+    source = ":".join(filter(None, ("seeded", student, str(int(salt)))))
+    return _without_file(weights, source, SEEDED_LICENSE, trained=False)
+
+
+def model_name(architecture: Architecture) -> str:
+    """What people read: MobileSAM, or the numbers of a student."""
+    is_student = architecture != MOBILESAM
+    return f"MobileSAM student, {architecture}" if is_student else "MobileSAM"
 
 
 def _without_file(
     state_dict: Mapping[str, Tensor], source: str, license_: str, *, trained: bool
 ) -> Checkpoint:
-    weights = weights_sha256(state_dict)
-    return Checkpoint(state_dict, Provenance(source, "", weights, license_, trained))
+    weights, model = weights_sha256(state_dict), model_name(architecture_of(state_dict))
+    provenance = Provenance(source, "", weights, license_, trained, architecture=model)
+    return Checkpoint(state_dict, provenance)
 
 
 def weights_sha256(state_dict: Mapping[str, Tensor]) -> str:
@@ -196,16 +216,18 @@ class _FileContent:
 
 def _open(path: Path, entry: str, *, first: bool = False) -> _FileContent:
     """Read a file and choose weights; `first`: of several sets, if there is no entry."""
-    values = read_values(path)
+    values, architecture = read_values(path), read_architecture(path)
     try:
-        sets = find_sets(values)
+        sets = find_sets(values, architecture)
         complete = [item for item in sets if item.complete]
         several = first and not entry and len(complete) > 1
-        weights = choose(complete[:1] if several else sets, entry) or WeightSet("", values)
+        weights = choose(complete[:1] if several else sets, entry) or WeightSet(
+            "", values, architecture=architecture
+        )
     except CheckpointError as exc:
         raise CheckpointError(f"checkpoint {path}: {exc}") from exc
     others = left_over(values, sets)
-    difference = compare_state_dict(weights.entries, () if entry else others)
+    difference = compare_state_dict(weights.entries, () if entry else others, architecture)
     return _FileContent(values, complete, weights, difference, notes_on(weights, sets, others))
 
 
@@ -219,12 +241,12 @@ def _usable_weights(path: Path, entry: str) -> tuple[WeightSet, tuple[str, ...]]
 
 
 def _state_dict(weights: WeightSet) -> dict[str, Tensor]:
-    """MobileSAM's 439 entries, float32; zeros for those that inference does not use."""
+    """All entries of the architecture, float32; zeros for those that inference does not use."""
     return {
         name: torch.zeros(template.shape, dtype=template.dtype)
         if is_unused(name)
         else cast("Tensor", weights.entries[name]).detach().float()
-        for name, template in expected_entries().items()
+        for name, template in expected_entries(weights.architecture).items()
     }
 
 
@@ -244,9 +266,10 @@ def inspect_checkpoint(source: str | Path) -> Inspection:
     tensors = content.weights.parameters()
     tensors = tensors or [v for v in content.values.values() if isinstance(v, Tensor)]
     sha256 = files.file_sha256(path)
+    model = model_name(content.weights.architecture)
     return Inspection(
         path=str(path),
-        model=recognize(content.values) if content.difference.other_model else "MobileSAM",
+        model=recognize(content.values) if content.difference.other_model else model,
         entry=content.weights.entry,
         sets=tuple(item.name for item in content.sets),
         entries=len(tensors),

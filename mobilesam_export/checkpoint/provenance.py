@@ -2,18 +2,22 @@
 
 from dataclasses import asdict, dataclass
 
+MOBILESAM = "MobileSAM"  # the architecture that weights have unless they say otherwise
+
 
 @dataclass(frozen=True)
 class Provenance:
     """Origin of weights; written into the manifest and into every file.
 
     Attributes:
-        source: "official", "demo", "seeded:SALT", or the name of a file (never its folder).
+        source: "official", "demo", "seeded:SALT", "seeded:STUDENT:SALT", or the name of a file
+            (never its folder).
         file_sha256: hash of the file; empty for weights that need none, from a rule or shipped.
         weights_sha256: hash of names and float32 values, the same for every container.
         license: of the weights, as far as known.
         trained: whether masks are meaningful.
         entry: prefix of their names in the file, like "ema.module"; empty at its top.
+        architecture: "MobileSAM" or "MobileSAM student, widths 32-64-96-160, depths ...".
     """
 
     source: str
@@ -22,7 +26,9 @@ class Provenance:
     license: str
     trained: bool
     entry: str = ""
+    architecture: str = MOBILESAM
 
     def describe(self) -> dict[str, str]:
-        """The same as strings, for metadata fields of files; without an empty entry."""
-        return {k: str(v) for k, v in asdict(self).items() if k != "entry" or v}
+        """The same as strings, for metadata fields of files, without what is as usual."""
+        usual = {"entry": "", "architecture": MOBILESAM}
+        return {k: str(v) for k, v in asdict(self).items() if usual.get(k) != v}

@@ -8,17 +8,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mobilesam_export.model import expected_entries
+from mobilesam_export.model.architecture import MOBILESAM, Architecture
 
 
-def seeded_state_dict(salt: int = 0) -> dict[str, Tensor]:
+def seeded_state_dict(salt: int = 0, architecture: Architecture = MOBILESAM) -> dict[str, Tensor]:
     """Weights that depend only on names, shapes and `salt`: the same on every machine.
 
     They are not trained. Shapes, latency and numerical parity can be checked with them, mask
     quality cannot.
     """
-    return {
-        name: _seeded_tensor(name, template, salt) for name, template in expected_entries().items()
-    }
+    expected = expected_entries(architecture)
+    return {name: _seeded_tensor(name, template, salt) for name, template in expected.items()}
 
 
 def _seeded_tensor(name: str, template: Tensor, salt: int) -> Tensor:

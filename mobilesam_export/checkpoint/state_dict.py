@@ -1,5 +1,6 @@
 """A checkpoint file of any kind -> its values by name, without running code that is in it."""
 
+import json
 import pickle
 import re
 import struct
@@ -15,6 +16,12 @@ from safetensors.torch import load_file
 from mobilesam_export.checkpoint.inert import Inert, safe_globals
 from mobilesam_export.errors import CheckpointError
 from mobilesam_export.files import LFS_POINTER
+from mobilesam_export.model.architecture import (
+    METADATA,
+    MOBILESAM,
+    Architecture,
+    parse_architecture,
+)
 
 MAX_DEPTH = 32  # dictionaries inside dictionaries; training loops write three or four
 MAX_VALUES = 200_000  # SAM 3, the largest relative, and its optimizer have some thousand
@@ -84,6 +91,28 @@ def read_values(path: Path) -> dict[str, object]:
             "state_dict() with torch.save or safetensors"
         )
     return values
+
+
+def read_architecture(path: Path) -> Architecture:
+    """What a file that `read_values` has read is the weights of: MobileSAM, or what it says.
+
+    A safetensors file says so in its metadata. Shapes alone do not: of a student with fewer blocks
+    they would be the same as those of a damaged MobileSAM.
+
+    Raises:
+        CheckpointError: what it says is no architecture.
+    """
+    with path.open("rb") as file:
+        if file.read(2)[:1] in (b"P", b"\x80"):  # a pickle has no such metadata
+            return MOBILESAM
+    with safetensors.safe_open(path, "pt") as file:
+        text = (file.metadata() or {}).get(METADATA)
+    try:
+        return MOBILESAM if text is None else parse_architecture(json.loads(text))
+    except (ValueError, CheckpointError) as exc:
+        raise CheckpointError(
+            f"checkpoint {path}: the architecture in its metadata: {exc}"
+        ) from exc
 
 
 def _read_pickle(path: Path) -> object:

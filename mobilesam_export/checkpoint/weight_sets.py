@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mobilesam_export.errors import CheckpointError
 from mobilesam_export.model import expected_entries
+from mobilesam_export.model.architecture import MOBILESAM, Architecture
 
 MODULES = ("image_encoder", "prompt_encoder", "mask_decoder")
 # What wrappers of a part of the model put in the middle of names: torch.compile, DataParallel,
@@ -25,9 +26,9 @@ ROOT = "."  # how `-c FILE:ENTRY` calls the weights that have no prefix
 
 
 @cache
-def used_entries() -> frozenset[str]:
+def used_entries(architecture: Architecture = MOBILESAM) -> frozenset[str]:
     """Names that inference reads; the others of `expected_entries` may be anything."""
-    return frozenset(name for name in expected_entries() if not is_unused(name))
+    return frozenset(name for name in expected_entries(architecture) if not is_unused(name))
 
 
 def is_unused(name: str) -> bool:
@@ -51,16 +52,18 @@ class WeightSet:
         entry: the names on the way, joined with dots: "ema.module"; empty at the top of the file.
         entries: every value below it, by MobileSAM's name or whatever follows `entry`.
         unwrapped: names of WRAPPERS that were taken out of the middle of names.
+        architecture: of the weights that the file says it has.
     """
 
     entry: str
     entries: Mapping[str, object]
     unwrapped: tuple[str, ...] = ()
+    architecture: Architecture = MOBILESAM
 
     @property
     def complete(self) -> bool:
         """Whether every entry that inference needs is present."""
-        return used_entries() <= self.entries.keys()
+        return used_entries(self.architecture) <= self.entries.keys()
 
     @property
     def name(self) -> str:
@@ -76,17 +79,22 @@ class WeightSet:
         ]
 
 
-def find_sets(values: Mapping[str, object]) -> list[WeightSet]:
-    """Find the sets of MobileSAM weights in a file, in the file's order.
+def find_sets(
+    values: Mapping[str, object], architecture: Architecture = MOBILESAM
+) -> list[WeightSet]:
+    """Find the sets of weights of this architecture in a file, in the file's order.
 
     A prefix with fewer than half of the entries belongs to another model that shares some.
     """
     counts: dict[str, int] = {}
+    used = used_entries(architecture)
     for name in values:
         for prefix, entry in _prefix_candidates(name):
-            counts[prefix] = counts.get(prefix, 0) + (_without_wrappers(entry)[0] in used_entries())
-    half = len(used_entries()) / 2
-    return [_collect(prefix, values) for prefix, count in counts.items() if count > half]
+            counts[prefix] = counts.get(prefix, 0) + (_without_wrappers(entry)[0] in used)
+    half = len(used) / 2
+    return [
+        _collect(prefix, values, architecture) for prefix, count in counts.items() if count > half
+    ]
 
 
 def _prefix_candidates(name: str) -> list[tuple[str, str]]:
@@ -105,7 +113,7 @@ def _without_wrappers(name: str) -> tuple[str, set[str]]:
     return (".".join(p for p in parts if p not in wrappers) if wrappers else name), wrappers
 
 
-def _collect(prefix: str, values: Mapping[str, object]) -> WeightSet:
+def _collect(prefix: str, values: Mapping[str, object], architecture: Architecture) -> WeightSet:
     entries: dict[str, object] = {}
     stripped: set[str] = set()
     for name, value in values.items():
@@ -118,7 +126,7 @@ def _collect(prefix: str, values: Mapping[str, object]) -> WeightSet:
         if entry in entries:
             raise CheckpointError(f"{entry!r} is there twice, with and without a wrapper's name")
         entries[entry] = value
-    return WeightSet(prefix.removesuffix("."), entries, tuple(sorted(stripped)))
+    return WeightSet(prefix.removesuffix("."), entries, tuple(sorted(stripped)), architecture)
 
 
 def choose(sets: Sequence[WeightSet], entry: str) -> WeightSet | None:

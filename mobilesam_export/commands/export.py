@@ -72,7 +72,7 @@ OPTIONS = (
         "--checkpoint",
         default="official",
         show_default=True,
-        help="official, demo, seeded, seeded:SALT, or a .pt, .pth or .safetensors file; "
+        help="official, demo, seeded[:STUDENT][:SALT], or a .pt, .pth or .safetensors file; "
         "FILE:ENTRY for one of several sets of weights in it. "
         "$MOBILESAM_CHECKPOINT replaces the download of official.",
     ),

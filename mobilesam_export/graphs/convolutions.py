@@ -25,7 +25,7 @@ def stem_convolutions(embed: tiny_vit.PatchEmbed) -> tuple[nn.Conv2d, nn.Conv2d]
 
 
 class Stem(nn.Module):
-    """`tiny_vit.PatchEmbed`, (1, 3, S, S) -> (1, 64, S/4, S/4)."""
+    """`tiny_vit.PatchEmbed`, (1, 3, S, S) -> (1, C, S/4, S/4)."""
 
     def __init__(self, embed: tiny_vit.PatchEmbed, form: GraphForm) -> None:
         super().__init__()
@@ -63,11 +63,11 @@ class Bottleneck(nn.Module):
 
 
 class ConvStage(nn.Module):
-    """The first stage, (1, 64, S/4, S/4) -> same."""
+    """The first stage, (1, C, S/4, S/4) -> same."""
 
     def __init__(self, stage: tiny_vit.Stage, form: GraphForm) -> None:
         super().__init__()
-        chunks = chunk_count(form, tiny_vit.WIDTHS[0], tiny_vit.STRIDES[0])
+        chunks = chunk_count(form, stage.width, tiny_vit.STRIDES[0])
         self.blocks = nn.Sequential(*(Bottleneck(b, form.gelu, chunks) for b in stage.blocks))  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:

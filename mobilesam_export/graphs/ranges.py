@@ -22,7 +22,8 @@ between channels that a quantizer puts on one scale.
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,6 +32,7 @@ from torch import Tensor, nn
 
 from mobilesam_export.errors import CheckpointError
 from mobilesam_export.model import Sam, mask_decoder, tiny_vit
+from mobilesam_export.model.architecture import STAGES
 
 # A LayerNorm's sum of squares is folded to the nearest power of four of this: a factor of 32 at
 # least below float16's end, and far above its subnormal numbers.
@@ -41,6 +43,8 @@ MAX_EXPONENT = 40
 MAX_RATIO = 2.0**8
 
 ENCODER, DECODER = "image_encoder", "mask_decoder"
+# LayerNorms of a transformer stage, which take its residual stream.
+STREAM_NORM = re.compile(rf"({ENCODER}\.layers\.[1-3])\.blocks\.\d+\.(?:attn|mlp)\.norm")
 # LayerNorms whose input nothing else takes.
 LONE_NORMS = (
     f"{ENCODER}.neck.1",
@@ -55,10 +59,8 @@ LONE_NORMS = (
 
 Norm = nn.LayerNorm | tiny_vit.LayerNorm2d
 
-
-Exponents = Mapping[
-    str, int
-]  # by the name of a stream or LayerNorm: its values times 2 ** exponent
+# By the name of a stream or LayerNorm: its values times 2 ** exponent.
+Exponents = Mapping[str, int]
 
 
 def choose_exponents(peaks: Mapping[str, float]) -> dict[str, int]:
@@ -72,7 +74,7 @@ def choose_exponents(peaks: Mapping[str, float]) -> dict[str, int]:
     """
     return {
         name: _exponent(name, max(peaks[norm] for norm in norms))
-        for name, norms in places().items()
+        for name, norms in places(peaks).items()
     }
 
 
@@ -95,17 +97,19 @@ def fold_ranges(sam: Sam, exponents: Exponents) -> Sam:
     return folded
 
 
-def places() -> dict[str, tuple[str, ...]]:
-    """What is scaled as one -> the LayerNorms that take it, by their names in the model."""
-    places = {
-        f"{ENCODER}.layers.{index}": tuple(
-            f"{ENCODER}.layers.{index}.blocks.{block}.{part}.norm"
-            for block in range(tiny_vit.DEPTHS[index])
-            for part in ("attn", "mlp")
-        )
-        for index in range(1, len(tiny_vit.WIDTHS))
-    }
-    return places | {name: (name,) for name in LONE_NORMS}
+def places(norms: Iterable[str]) -> dict[str, list[str]]:
+    """What is scaled as one -> the LayerNorms that take it, by their names in the model.
+
+    Args:
+        norms: names of the model's LayerNorms; those of the decoder's streams are left out.
+    """
+    places: dict[str, list[str]] = {}
+    for name in norms:
+        if match := STREAM_NORM.fullmatch(name):
+            places.setdefault(match[1], []).append(name)
+        elif name in LONE_NORMS:
+            places[name] = [name]
+    return places
 
 
 @contextmanager
@@ -155,7 +159,7 @@ def _exponent(name: str, peak: float) -> int:
 
 
 def _fold_encoder(encoder: tiny_vit.TinyViT, scales: Mapping[str, float]) -> None:
-    for index in range(1, len(tiny_vit.WIDTHS)):
+    for index in range(1, STAGES):
         before, stage = encoder.layers[index - 1], encoder.layers[index]
         assert isinstance(before, tiny_vit.Stage)
         assert isinstance(stage, tiny_vit.Stage)

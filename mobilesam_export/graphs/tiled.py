@@ -26,7 +26,6 @@ from mobilesam_export.graphs import channel_last, convolutions, folding
 from mobilesam_export.model import tiny_vit
 from mobilesam_export.target import GraphForm
 
-HEAD_STRIDES = (2, 2, *(1,) * tiny_vit.DEPTHS[0], 2)  # stem, blocks of the first stage, merging
 MAX_JOINED = 4
 # Most elements of a tile of attention weights, 2 MB, and of an expanded map, 8 MB. What tiles cost:
 # memory for more packed weights (float32: some 45 MB of the process) and time to convert (twice as
@@ -132,16 +131,18 @@ class Head:
     """
 
     def __init__(self, side: int, form: GraphForm) -> None:
-        results = split_rows(side // tiny_vit.STRIDES[1], form.row_tiles)
-        self.tiles = [_input_rows(rows, side // tiny_vit.STRIDES[1]) for rows in results]
+        self.height = side // tiny_vit.STRIDES[1]
+        self.results = split_rows(self.height, form.row_tiles)
 
     def __call__(self, x: Tensor, stem: nn.Module, stage: nn.Module, merging: nn.Module) -> Tensor:
         """(1, 3, S, S) -> (1, C, S/8, S/8)."""
         assert isinstance(stem, nn.Sequential)
         assert isinstance(stage, ConvStage)
         layers = [*stem, *stage.blocks, merging]
+        strides = (2, 2, *(1 for _ in stage.blocks), 2)
+        tiles = [_input_rows(rows, self.height, strides) for rows in self.results]
         x = x.permute(0, 2, 3, 1)
-        return concat_rows([_tile(x, layers, inputs) for inputs in self.tiles]).permute(0, 3, 1, 2)
+        return concat_rows([_tile(x, layers, inputs) for inputs in tiles]).permute(0, 3, 1, 2)
 
 
 def _tile(x: Tensor, layers: Sequence[nn.Module], inputs: Sequence[Rows]) -> Tensor:
@@ -152,10 +153,10 @@ def _tile(x: Tensor, layers: Sequence[nn.Module], inputs: Sequence[Rows]) -> Ten
     return y
 
 
-def _input_rows(rows: Rows, height: int) -> list[Rows]:
+def _input_rows(rows: Rows, height: int, strides: Sequence[int]) -> list[Rows]:
     """Input rows of each layer of the head, for these rows of a result with `height` rows."""
     inputs: list[Rows] = []
-    for stride in reversed(HEAD_STRIDES):
+    for stride in reversed(strides):
         height *= stride
         rows = input_rows(rows, stride, height)
         inputs.insert(0, rows)

@@ -6,6 +6,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from mobilesam_export.model.architecture import MOBILESAM, Architecture, architecture_of
 from mobilesam_export.model.mask_decoder import MaskDecoder
 from mobilesam_export.model.prompt_encoder import PromptEncoder
 from mobilesam_export.model.tiny_vit import TinyViT
@@ -16,16 +17,16 @@ PIXEL_STD = (58.395, 57.12, 57.375)
 
 
 class Sam(nn.Module):
-    """MobileSAM for square inputs of side `image_size`.
+    """MobileSAM for square inputs of side `image_size`, or a student of it.
 
     Parameter names are those of the official checkpoint, so that it loads strictly. Weights
     do not depend on the image size.
     """
 
-    def __init__(self, image_size: int = 1024) -> None:
+    def __init__(self, image_size: int = 1024, architecture: Architecture = MOBILESAM) -> None:
         super().__init__()
         self.image_size = image_size
-        self.image_encoder = TinyViT()
+        self.image_encoder = TinyViT(architecture)
         self.prompt_encoder = PromptEncoder(image_size)
         self.mask_decoder = MaskDecoder()
 
@@ -58,22 +59,24 @@ class Sam(nn.Module):
 def build_sam(state_dict: Mapping[str, Tensor], image_size: int = 1024) -> Sam:
     """Build the model from a checkpoint's state dict, strictly, ready for inference.
 
+    Its architecture is that of the weights.
+
     Raises:
         RuntimeError: a key is missing, unexpected or of another shape. `checkpoint.py` checks
             that first, with a message for users.
     """
-    sam = Sam(image_size)
+    sam = Sam(image_size, architecture_of(state_dict))
     sam.load_state_dict(state_dict, strict=True)
     return sam.eval().requires_grad_(False)
 
 
 @cache
-def expected_entries() -> Mapping[str, Tensor]:
-    """Names, shapes and types of MobileSAM's 439 entries, as tensors without content.
+def expected_entries(architecture: Architecture = MOBILESAM) -> Mapping[str, Tensor]:
+    """Names, shapes and types of all entries, MobileSAM's 439, as tensors without content.
 
     The model is built on the CPU, in a quarter of a second: on torch's meta device, `nn.Embedding`
     imports torch's compiler, which takes ten times as long.
     """
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        entries = Sam().state_dict()
+        entries = Sam(architecture=architecture).state_dict()
     return {name: value.to("meta") for name, value in entries.items()}

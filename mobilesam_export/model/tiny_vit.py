@@ -11,10 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-WIDTHS = (64, 128, 160, 320)
-DEPTHS = (2, 2, 6, 2)
-HEADS = (0, 4, 5, 10)  # stage 0 is convolutional
-WINDOWS = (0, 7, 14, 7)  # side of an attention window, in tokens
+from mobilesam_export.model.architecture import MOBILESAM, STAGES, Architecture
+
 STRIDES = (4, 8, 16, 16)  # pixels of the input per feature of each stage
 MLP_RATIO = 4
 EMBEDDING_WIDTH = 256  # channels of the image embedding, shared with SAM's decoder
@@ -38,14 +36,14 @@ class Conv2dBN(nn.Sequential):
 
 
 class PatchEmbed(nn.Module):
-    """(B, 3, S, S) -> (B, 64, S/4, S/4)."""
+    """(B, 3, S, S) -> (B, width, S/4, S/4)."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.seq = nn.Sequential(
-            Conv2dBN(3, WIDTHS[0] // 2, 3, stride=2),
+            Conv2dBN(3, width // 2, 3, stride=2),
             nn.GELU(),
-            Conv2dBN(WIDTHS[0] // 2, WIDTHS[0], 3, stride=2),
+            Conv2dBN(width // 2, width, 3, stride=2),
         )
 
     def forward(self, image: Tensor) -> Tensor:
@@ -178,17 +176,18 @@ class TinyViTBlock(nn.Module):
 class Stage(nn.Module):
     """The blocks of one resolution, then the patch merging to the next."""
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, architecture: Architecture) -> None:
         super().__init__()
-        width = WIDTHS[index]
+        width = self.width = architecture.widths[index]
+        heads, window = architecture.heads[index], architecture.windows[index]
         self.blocks = nn.ModuleList(
-            MBConv(width) if index == 0 else TinyViTBlock(width, HEADS[index], WINDOWS[index])
-            for _ in range(DEPTHS[index])
+            MBConv(width) if index == 0 else TinyViTBlock(width, heads, window)
+            for _ in range(architecture.depths[index])
         )
         self.downsample: PatchMerging | None = None
-        if index + 1 < len(WIDTHS):
+        if index + 1 < STAGES:
             stride = STRIDES[index + 1] // STRIDES[index]
-            self.downsample = PatchMerging(width, WIDTHS[index + 1], stride)
+            self.downsample = PatchMerging(width, architecture.widths[index + 1], stride)
 
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:
@@ -216,15 +215,16 @@ class LayerNorm2d(nn.Module):
 class TinyViT(nn.Module):
     """(B, 3, S, S) float32, normalised RGB -> (B, 256, S/16, S/16) float32."""
 
-    def __init__(self) -> None:
+    def __init__(self, architecture: Architecture = MOBILESAM) -> None:
         super().__init__()
-        self.patch_embed = PatchEmbed()
-        self.layers = nn.ModuleList(Stage(index) for index in range(len(WIDTHS)))
+        self.patch_embed = PatchEmbed(architecture.widths[0])
+        self.layers = nn.ModuleList(Stage(index, architecture) for index in range(STAGES))
+        width = architecture.widths[-1]
         # The classifier of TinyViT's pre-training: in every checkpoint, never run.
-        self.norm_head = nn.LayerNorm(WIDTHS[-1])
-        self.head = nn.Linear(WIDTHS[-1], 1000)
+        self.norm_head = nn.LayerNorm(width)
+        self.head = nn.Linear(width, 1000)
         self.neck = nn.Sequential(
-            nn.Conv2d(WIDTHS[-1], EMBEDDING_WIDTH, 1, bias=False),
+            nn.Conv2d(width, EMBEDDING_WIDTH, 1, bias=False),
             LayerNorm2d(EMBEDDING_WIDTH),
             nn.Conv2d(EMBEDDING_WIDTH, EMBEDDING_WIDTH, 3, padding=1, bias=False),
             LayerNorm2d(EMBEDDING_WIDTH),
