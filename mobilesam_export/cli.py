@@ -13,6 +13,7 @@ from mobilesam_export.commands.checkpoint import checkpoint_group
 from mobilesam_export.commands.compare import compare_command
 from mobilesam_export.commands.device_script import device_script_command
 from mobilesam_export.commands.diff import diff_command
+from mobilesam_export.commands.distill import distill_command
 from mobilesam_export.commands.evaluate import evaluate_command
 from mobilesam_export.commands.export import target_command
 from mobilesam_export.commands.inspect import inspect_command
@@ -45,6 +46,7 @@ for _command in (
     compare_command,
     device_script_command,
     diff_command,
+    distill_command,
     evaluate_command,
     inspect_command,
     preview_command,

@@ -11,6 +11,7 @@ MobileSamExportError          exit 1
     BudgetError               a budget file is wrong, or there is none of that name
     MeasurementError          measurements are missing, damaged, foreign, or of another version
     InterruptedMeasurement    Ctrl-C while measuring; the times so far are kept
+    DistillationError         training cannot go on; what it has reached is kept
     OutputError               a result cannot be written
     VerificationError         exit 3: files do not compute what PyTorch computes; Python API only
     UsageError                exit 2: an argument is out of range or contradicts another
@@ -94,6 +95,10 @@ class MeasurementError(MobileSamExportError):
 
 class InterruptedMeasurement(MobileSamExportError):
     """Ctrl-C while measuring; the times so far are kept."""
+
+
+class DistillationError(MobileSamExportError):
+    """Training cannot go on: a loss that is not finite, or Ctrl-C. What it has reached is kept."""
 
 
 class OutputError(MobileSamExportError):

@@ -88,3 +88,18 @@ def items_bar(text: str, total: int, done: int = 0) -> Iterator[Callable[[], Non
     ) as bar:
         task = bar.add_task(text, total=total, completed=done)
         yield lambda: bar.advance(task)
+
+
+@contextlib.contextmanager
+def described_bar(total: int, done: int = 0) -> Iterator[Callable[[str], None]]:
+    """The same over steps; what it gives is called with what to say of each."""
+    columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task("", total=total, completed=done)
+        yield lambda text: bar.update(task, advance=1, description=text)

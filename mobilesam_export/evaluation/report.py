@@ -62,7 +62,7 @@ def render(
         sizes: bytes of each candidate.
         overlays: images to show.
     """
-    images = "".join(_figure(overlay) for overlay in overlays)
+    images = "".join(figure(overlay) for overlay in overlays)
     problems, notes = (
         "".join(f"<li>{html.escape(item)}</li>" for item in items)
         for items in (evaluation.problems, evaluation.notes)
@@ -73,7 +73,7 @@ def render(
         f"<p>Mean IoU over {max(s.objects for s in evaluation.scores.values())} objects on "
         f"{evaluation.images} images. Times are medians of this run on this machine, with "
         "whatever else it did.</p>"
-        f"{_table(figures_table(evaluation, sizes))}"
+        f"{html_table(figures_table(evaluation, sizes))}"
         f"<h2>IoU of one click, as chosen</h2>{_histograms(evaluation)}"
         f"<h2>Quality, latency, size</h2>{_scatter(evaluation, sizes)}"
         + (f"<h2>Masks</h2>{images}" if images else "")
@@ -85,7 +85,8 @@ def render(
     return page.encode("utf-8", "xmlcharrefreplace").decode("utf-8")
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
+def html_table(rows: Sequence[Sequence[str]]) -> str:
+    """A table, as HTML; the first row is its head."""
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in rows[0])
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
@@ -143,7 +144,8 @@ def _colors(evaluation: Evaluation) -> list[str]:
     return [PALETTE[index % len(PALETTE)] for index in range(len(evaluation.scores))]
 
 
-def _figure(overlay: Overlay) -> str:
+def figure(overlay: Overlay) -> str:
+    """An image and its caption, as HTML."""
     image = overlay.image.convert("RGB")
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     data = io.BytesIO()

@@ -156,8 +156,16 @@ def evaluate_images(
         yield record
 
 
-def questions_about(sample: Sample, reference: Candidate | None) -> list[list[Question]]:
-    """For each object of an image, its prompts with their true masks."""
+def questions_about(
+    sample: Sample, reference: Candidate | None, grid: Sequence[float] = GRID
+) -> list[list[Question]]:
+    """For each object of an image, its prompts with their true masks.
+
+    Args:
+        sample: an image, with masks or without.
+        reference: whose answers are taken for true where there are no masks.
+        grid: clicks that find them, as shares of width and height.
+    """
     if sample.masks is not None:
         return [
             [Question(kind, prompt, mask) for kind, prompt in _prompts(mask).items()]
@@ -172,7 +180,7 @@ def questions_about(sample: Sample, reference: Candidate | None) -> list[list[Qu
         return predictor.predict(prompt, image).mask
 
     size, groups = image.size, []
-    for share in ((x, y) for y in GRID for x in GRID):
+    for share in ((x, y) for y in grid for x in grid):
         mask = truth(Prompt(((share[0] * size[1], share[1] * size[0], True),)))
         if mask.any() and not mask.all():
             prompt_by_kind = _prompts(mask)

@@ -1,0 +1,96 @@
+"""`mobilesam-export distill`: parse, call, print."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mobilesam_export.commands.common import JSON, OK, check_outputs, print_json
+
+if TYPE_CHECKING:
+    from mobilesam_export.distillation.run import DistillResult
+
+LOSSES = ("mse", "huber", "cosine", "mse+cosine")  # as in distillation.options, which needs numpy
+PATH = click.Path(path_type=Path)
+
+
+@click.command("distill")
+@click.argument("images")
+@click.option("-o", "--out", required=True, type=PATH, help="The student's .safetensors file.")
+@click.option(
+    "--teacher",
+    default="official",
+    show_default=True,
+    metavar="SOURCE",
+    help="A checkpoint: official, demo, seeded, or a file of MobileSAM or SAM ViT-B, L or H.",
+)
+@click.option(
+    "--student", default="mobilesam", show_default=True, help="Architecture of the encoder."
+)
+@click.option(
+    "--init",
+    default="seeded",
+    show_default=True,
+    metavar="SOURCE",
+    help="Checkpoint that its encoder begins with; seeded: from nothing.",
+)
+@click.option("--image-size", default=1024, show_default=True, help="Side of the square input.")
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the images. [default: 8]")
+@click.option("--steps", type=click.IntRange(1), help="Of the optimizer, instead of epochs.")
+@click.option("--batch", default=8, show_default=True, help="Images of a step, all processes.")
+@click.option("--held-out", default=8, show_default=True, help="Images for the figures.")
+@click.option(
+    "--views",
+    default=1,
+    show_default=True,
+    help="Versions of each image: 1 the whole, more: crops and flips; 0: new ones each epoch.",
+)
+@click.option("--loss", default="mse", show_default=True, type=click.Choice(LOSSES))
+@click.option("--learning-rate", default=3e-4, show_default=True, help="Its maximum.")
+@click.option("--seed", default=0, show_default=True, help="Of the order of images.")
+@click.option("--cache", type=PATH, help="Folder of embeddings. [default: beside --out]")
+@click.option(
+    "--cache-gb", default=20.0, show_default=True, help="Its limit; the rest is computed again."
+)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: cuda if there is]")
+@click.option("--report", type=PATH, help="Write an HTML page.")
+@click.option("--plot", type=PATH, help="Draw the curves, a .png.")
+@JSON
+def distill_command(as_json: bool, **values: Any) -> int:
+    """Train a light encoder to give a heavy one's embeddings, on unlabelled IMAGES.
+
+    IMAGES is a folder, or scenes:COUNT for generated ones. The mask decoder stays the teacher's,
+    byte for byte, so that FILE is a checkpoint for `-c`. Called again with the same options, it
+    goes on where it was. On several GPUs: torchrun --nproc-per-node N -m mobilesam_export distill.
+
+    \b
+    Example:
+      mobilesam-export distill photos --teacher sam_vit_h_4b8939.pth -o student.safetensors
+      mobilesam-export distill scenes:2000 --teacher demo --image-size 256 -o small.safetensors
+    """
+    from mobilesam_export.distillation.options import DistillOptions
+    from mobilesam_export.distillation.run import run
+
+    options = DistillOptions(**values)
+    outputs = {".safetensors": options.out, ".html": options.report, ".png": options.plot}
+    check_outputs(outputs)
+    result = run(options)
+    if result.main:
+        if as_json:
+            print_json(result.as_dict())
+        else:
+            print_summary(result)
+    return OK
+
+
+def print_summary(result: "DistillResult") -> None:
+    """The figures before and after, and what to type next."""
+    from mobilesam_export.distillation.loop import as_table
+    from mobilesam_export.distillation.report import epochs_table
+    from mobilesam_export.tables import columns
+
+    epochs = result.log.epochs
+    click.echo(f"{result.options.out}: {len(result.log.losses)} steps; on held-out images:")
+    click.echo(columns(as_table(epochs_table([epochs[0], epochs[-1]]))))
+    size = result.options.image_size
+    click.echo(f"next: mobilesam-export onnx -c {result.options.out} --image-size {size}")

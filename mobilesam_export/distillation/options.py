@@ -1,0 +1,107 @@
+"""What the user chooses of a distillation, with the sources of the defaults."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mobilesam_export.contract import DEFAULT_POINTS, PLAIN_FORM, Contract
+from mobilesam_export.errors import UsageError
+
+LOSSES = ("mse", "huber", "cosine", "mse+cosine")
+# Both public trainers of MobileSAM (MobileSAM-pytorch, MobileSAM-Distill-Pipeline) run 8.
+DEFAULT_EPOCHS = 8
+
+
+@dataclass(frozen=True)
+class DistillOptions:
+    """Options of `distill`.
+
+    Attributes:
+        images: a folder, searched with what lies below it, or "scenes:COUNT" for generated ones.
+        out: the student's checkpoint, `.safetensors`. State, log and cached embeddings lie in a
+            folder beside it, see `folder`.
+        teacher: a source of checkpoints, or a SAM ViT-B, L or H in the official format.
+        student: its architecture.
+        init: source of the checkpoint that its encoder begins with.
+        image_size: S of teacher and student.
+        epochs: passes over the images, unless `steps` is given.
+        steps: of the optimizer, instead of epochs.
+        batch: images of one step, of all processes together. MobileSAM-pytorch and EdgeSAM: 8.
+        held_out: images that are not trained on, for the figures after each epoch.
+        views: versions of each image: the first is the whole image, the others are crops and
+            flips. 0: another one each epoch, so that nothing can be cached.
+        loss: one of LOSSES. MobileSAM: MSE; NanoSAM: Huber; EfficientSAM3: MSE and cosine.
+        learning_rate: its maximum. NanoSAM: Adam with 3e-4 at a batch of 16.
+        seed: of the order of images.
+        cache: folder of the teacher's embeddings, to share it between runs.
+        cache_gb: 10^9 bytes that they may take; what is over is computed again each time.
+        device: "cpu" or "cuda"; None for the GPU where there is one.
+        report: an `.html` page to write at the end.
+        plot: a `.png` of curves to write at the end.
+
+    Raises:
+        UsageError: a value is out of range.
+    """
+
+    images: str
+    out: Path
+    teacher: str = "official"
+    student: str = "mobilesam"
+    init: str = "seeded"
+    image_size: int = 1024
+    epochs: int | None = None
+    steps: int | None = None
+    batch: int = 8
+    held_out: int = 8
+    views: int = 1
+    loss: str = "mse"
+    learning_rate: float = 3e-4
+    seed: int = 0
+    cache: Path | None = None
+    cache_gb: float = 20.0
+    device: str | None = None
+    report: Path | None = None
+    plot: Path | None = None
+
+    def __post_init__(self) -> None:
+        self._check_numbers()
+        if self.loss not in LOSSES:
+            raise UsageError(f"--loss is {self.loss}; expected one of {', '.join(LOSSES)}")
+        if self.epochs is not None and self.steps is not None:
+            raise UsageError("--epochs and --steps contradict each other; give one of them")
+        _ = self.contract  # refuses an image size that no graph can have
+
+    def _check_numbers(self) -> None:
+        for name, least in (("batch", 1), ("held_out", 1), ("views", 0), ("seed", 0)):
+            if (value := getattr(self, name)) < least:
+                option = name.replace("_", "-")
+                raise UsageError(f"--{option} is {value}; expected {least} or more")
+        if not 0 < self.learning_rate < 1:
+            raise UsageError(f"--learning-rate is {self.learning_rate:g}; expected 0 to 1")
+        if not self.cache_gb >= 0:
+            raise UsageError(f"--cache-gb is {self.cache_gb:g}; expected 0 or more")
+
+    @property
+    def contract(self) -> Contract:
+        """Of the images and of the prompts that held-out images are asked with."""
+        return Contract(self.image_size, DEFAULT_POINTS, PLAIN_FORM)
+
+    @property
+    def folder(self) -> Path:
+        """State and log of the run, and its cache: `student.safetensors` -> `student.distill`."""
+        return self.out.with_suffix(".distill")
+
+    @property
+    def cache_folder(self) -> Path:
+        """Of the teacher's embeddings."""
+        return self.cache or self.folder / "embeddings"
+
+    def total_steps(self, images: int) -> int:
+        """Steps of the whole run.
+
+        Args:
+            images: that are trained on.
+        """
+        if self.steps is not None:
+            return self.steps
+        epochs = DEFAULT_EPOCHS if self.epochs is None else self.epochs
+        return -(-epochs * images // self.batch)

@@ -1,0 +1,205 @@
+"""`distill` from options to a checkpoint: images, teacher, student, cache, then the loop."""
+
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mobilesam_export import packages
+from mobilesam_export.checkpoint.load import weights_sha256
+from mobilesam_export.distillation.batches import Order, Steps
+from mobilesam_export.distillation.dataset import ImageSet, listed, open_images
+from mobilesam_export.distillation.embedder import Embedder
+from mobilesam_export.distillation.embeddings import EmbeddingCache, check_space, embedding_bytes
+from mobilesam_export.distillation.held_out import Judge, open_held_out
+from mobilesam_export.distillation.loop import Run
+from mobilesam_export.distillation.options import DistillOptions
+from mobilesam_export.distillation.processes import Processes, join_processes
+from mobilesam_export.distillation.state import Log, RunFolder
+from mobilesam_export.distillation.student import build_student, write_checkpoint
+from mobilesam_export.distillation.teacher import ENCODER, Teacher, load_teacher
+from mobilesam_export.distillation.trainer import Plan, Trainer
+from mobilesam_export.errors import UsageError
+from mobilesam_export.model import Sam
+from mobilesam_export.progress import console, note, step
+
+REPORT_IMAGES = 4
+MOST_READERS = 4  # processes; on a CPU they would only take the encoders' cores
+
+
+@dataclass(frozen=True)
+class DistillResult:
+    """What a run has come to.
+
+    Attributes:
+        options: of the run.
+        log: of all calls.
+        main: whether this process is the one to speak.
+    """
+
+    options: DistillOptions
+    log: Log
+    main: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "out": str(self.options.out),
+            "steps": len(self.log.losses),
+            "seconds": round(self.log.seconds, 1),
+            "problems": self.log.problems,
+            "before": self.log.epochs[0],
+            "after": self.log.epochs[-1],
+        }
+
+
+def run(options: DistillOptions) -> DistillResult:
+    """Train, or go on where an earlier call with the same options was.
+
+    Raises:
+        MobileSamExportError: an option, an image folder or a checkpoint is wrong, or training
+            cannot go on.
+    """
+    if options.report or options.plot:
+        packages.require("matplotlib", extra="measure")
+    with join_processes(options.device) as processes:
+        if options.batch % processes.count:
+            raise UsageError(
+                f"--batch {options.batch} cannot be divided over {processes.count} processes"
+            )
+        with processes.main_first():
+            images = _images(options, processes)
+            with step(f"Loading the teacher ({options.teacher})"):
+                teacher = load_teacher(options.teacher, options.image_size, processes.device)
+        student = build_student(options.student, options.init, teacher, options.image_size)
+        prepared = _prepare(options, processes, images, (teacher, student))
+        prepared.train()
+        if processes.main:
+            prepared.write(prepared.trainer.average)
+            _write_reports(options, prepared)
+        return DistillResult(options, prepared.log, processes.main)
+
+
+def _images(options: DistillOptions, processes: Processes) -> ImageSet:
+    images = open_images(
+        options.images, options.image_size, options.held_out, options.folder / "images.json"
+    )
+    if processes.main:
+        for line in listed(images.problems):
+            note(line)
+    return images
+
+
+def _prepare(
+    options: DistillOptions, processes: Processes, images: ImageSet, models: tuple[Teacher, Sam]
+) -> Run:
+    """Everything that the loop needs, from the beginning or from where an earlier call was."""
+    teacher, student = models
+    count = len(images.training)
+    total = options.total_steps(count)
+    folder = RunFolder(options.folder, _identity(options, images, models, total))
+    saved = folder.load(processes.device)
+    if saved is None and options.out.exists():
+        raise UsageError(f"{options.out} is there, but no run to go on with; choose another --out")
+    cache = _cache(options, processes, teacher, count)
+    plan = Plan(total, options.learning_rate, options.loss)
+    trainer = Trainer(student.image_encoder, plan, processes)
+    log = Log(problems=list(images.problems))
+    if saved:
+        trainer.restore(saved[0])
+        log = saved[1]
+    if processes.main:
+        _announce(options, images, cache, trainer.step, total)
+    embedder = Embedder(teacher, cache)
+    judge = None
+    if processes.main:
+        held_out = open_held_out(images.held_out, embedder, options.contract, processes.device)
+        judge = Judge(held_out, student, options.contract, processes.device)
+    order = Order(count, options.views, options.seed)
+    batches = Steps(images, order, options.contract, options.batch, processes.rank, processes.count)
+    about = {"distilled_by": "mobilesam-export", "teacher_sha256": teacher.sha256}
+    return Run(
+        trainer,
+        batches,
+        total,
+        embedder,
+        judge,
+        folder,
+        log,
+        processes,
+        _readers(processes),
+        lambda encoder: write_checkpoint(options.out, encoder, teacher, about),
+    )
+
+
+def _identity(
+    options: DistillOptions, images: ImageSet, models: tuple[Teacher, Sam], steps: int
+) -> dict[str, object]:
+    """What the losses depend on, by the option that the user can change."""
+    teacher, student = models
+    entries = {k: v for k, v in student.state_dict().items() if k.startswith(ENCODER)}
+    same_name = ("student", "image_size", "batch", "views", "loss", "learning_rate", "seed")
+    return {
+        "teacher": teacher.sha256,
+        "init": weights_sha256(entries),
+        "images": images.sha256,
+        "steps": steps,
+        **{name: value for name, value in asdict(options).items() if name in same_name},
+    }
+
+
+def _cache(
+    options: DistillOptions, processes: Processes, teacher: Teacher, images: int
+) -> EmbeddingCache:
+    """The cache, after a look at whether it fits on the disk."""
+    limit = int(options.cache_gb * 1e9) if options.views else 0
+    cache = EmbeddingCache(
+        options.cache_folder, teacher.sha256, options.image_size, limit, processes.rank
+    )
+    wanted = min(limit, images * options.views * embedding_bytes(options.image_size))
+    missing = wanted - len(cache) * embedding_bytes(options.image_size)
+    check_space(options.cache_folder, missing)
+    return cache
+
+
+def _announce(
+    options: DistillOptions, images: ImageSet, cache: EmbeddingCache, done: int, total: int
+) -> None:
+    """What is about to happen, and what it takes."""
+    count, one = len(images.training), embedding_bytes(options.image_size)
+    console.print(
+        f"{count} images, {len(images.held_out)} more held out; step {done} of {total}, "
+        f"{options.batch} images each",
+        soft_wrap=True,
+    )
+    size = count * options.views * one
+    limit = options.cache_gb * 1e9
+    if not options.views or not limit:
+        text = "Embeddings are not cached: the teacher runs in every step"
+    else:
+        text = (
+            f"Embeddings: {size / 1e9:.2f} GB in {options.cache_folder}, {len(cache)} of "
+            f"{count * options.views} are there"
+        )
+        if size > limit:
+            text += (
+                f"; --cache-gb {options.cache_gb:g} holds {limit / size:.0%} of them, the others "
+                "are computed again in every epoch"
+            )
+    console.print(text, soft_wrap=True)
+
+
+def _readers(processes: Processes) -> int:
+    if processes.device.type == "cpu":
+        return 0
+    return min(MOST_READERS, (os.cpu_count() or 1) // processes.count)
+
+
+def _write_reports(options: DistillOptions, done: Run) -> None:
+    from mobilesam_export.distillation.report import write_page, write_plot
+
+    if options.plot:
+        write_plot(options.plot, done.log)
+    if options.report and done.judge:
+        title = f"{options.student} learns from {options.teacher} at {options.image_size}"
+        examples = done.judge.overlays(done.trainer.average, REPORT_IMAGES)
+        write_page(options.report, title, done.log, examples)

@@ -1,0 +1,108 @@
+"""The student: a light encoder in front of the teacher's own decoder, and its checkpoint."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from mobilesam_export.checkpoint.load import load_checkpoint
+from mobilesam_export.checkpoint.weight_sets import is_unused
+from mobilesam_export.distillation.embeddings import CHANNELS
+from mobilesam_export.distillation.teacher import ENCODER, Teacher
+from mobilesam_export.errors import UsageError
+from mobilesam_export.files import write_whole
+from mobilesam_export.model import Sam, build_sam
+
+STUDENTS = ("mobilesam",)
+
+
+def build_student(architecture: str, init: str, teacher: Teacher, image_size: int) -> Sam:
+    """A student with an encoder of its own and the teacher's prompt encoder and mask decoder.
+
+    Args:
+        architecture: "mobilesam".
+        init: source of the checkpoint that the encoder begins with.
+        teacher: whose decoder it gets.
+        image_size: S.
+
+    Raises:
+        CheckpointError: `init` cannot be read or is of another architecture.
+        UsageError: there is no such architecture, or its embedding has another shape.
+    """
+    if architecture not in STUDENTS:
+        raise UsageError(f"--student is {architecture}; expected {' or '.join(STUDENTS)}")
+    start = load_checkpoint(init).state_dict
+    encoder = {name: value for name, value in start.items() if name.startswith(ENCODER)}
+    student = build_sam({**encoder, **teacher.decoder}, image_size)
+    check_embedding(student.image_encoder, image_size)
+    return student
+
+
+def check_embedding(encoder: nn.Module, image_size: int) -> None:
+    """Refuse an encoder whose embedding the teacher's decoder could not read.
+
+    Raises:
+        UsageError: it has another shape.
+    """
+    with torch.no_grad():
+        shape = tuple(encoder(torch.zeros(1, 3, image_size, image_size)).shape)
+    expected = (1, CHANNELS, image_size // 16, image_size // 16)
+    if shape != expected:
+        raise UsageError(
+            f"the student's embedding is {shape}; expected the teacher's {expected}: change its "
+            "strides or the width of its neck"
+        )
+
+
+def prepare(encoder: nn.Module) -> nn.Module:
+    """Make an encoder ready for training, in place.
+
+    The classifier of TinyViT's pre-training is never run and stays as it is. BatchNorm keeps its
+    running statistics and trains its scale and shift: then a step does what the exported file
+    computes, whatever the batch, and several processes do what one does.
+    """
+    encoder.eval()
+    for name, parameter in encoder.named_parameters():
+        parameter.requires_grad_(not is_unused(ENCODER + name))
+    return encoder
+
+
+def parameter_groups(encoder: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Trainable parameters with and without weight decay.
+
+    Biases, scales of norms and TinyViT's attention biases have none, as in TinyViT's own training
+    (microsoft/Cream, `no_weight_decay_keywords`).
+    """
+    decayed: list[Tensor] = []
+    others: list[Tensor] = []
+    for name, parameter in encoder.named_parameters():
+        if parameter.requires_grad:
+            plain = parameter.ndim < 2 or name.endswith("attention_biases")
+            (others if plain else decayed).append(parameter)
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+
+
+def write_checkpoint(
+    path: Path, encoder: nn.Module, teacher: Teacher, about: Mapping[str, str]
+) -> None:
+    """Write the student as a MobileSAM checkpoint, completely or not at all.
+
+    Args:
+        path: of the safetensors file.
+        encoder: of the student.
+        teacher: whose decoder is written unchanged.
+        about: for the file's metadata.
+
+    Raises:
+        OutputError: a full disk, for example.
+    """
+    entries = {ENCODER + name: value for name, value in encoder.state_dict().items()}
+    everything = {**entries, **teacher.decoder}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in everything.items()}
+    with write_whole(path) as part:
+        part.write_bytes(save(tensors, dict(about)))

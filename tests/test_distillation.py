@@ -1,0 +1,313 @@
+"""Distillation in its parts: views, order, losses, cache, steps; on encoders of one layer."""
+
+import copy
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor, nn
+
+from mobilesam_export.distillation import schedule
+from mobilesam_export.distillation.batches import Order, Steps
+from mobilesam_export.distillation.dataset import open_images
+from mobilesam_export.distillation.embedder import Embedder
+from mobilesam_export.distillation.embeddings import EmbeddingCache, embedding_bytes
+from mobilesam_export.distillation.losses import embedding_loss
+from mobilesam_export.distillation.processes import Processes
+from mobilesam_export.distillation.student import check_embedding
+from mobilesam_export.distillation.trainer import Plan, Trainer
+from mobilesam_export.distillation.views import LEAST_AREA, WHOLE, view
+from mobilesam_export.errors import DistillationError, MeasurementError, OutputError, UsageError
+from mobilesam_export.images import ImageArray, load_image
+from mobilesam_export.scenes import scene
+from tests.distillation_parts import CONTRACT, SIZE, one_layer, teacher
+
+ONE = Processes(0, 1, torch.device("cpu"))
+PLAN = Plan(steps=20, learning_rate=0.01, loss="mse")
+COUNTS = st.integers(1, 12)
+
+
+@given(content=st.text(max_size=5), number=st.integers(0, 9), sides=st.tuples(COUNTS, COUNTS))
+def test_a_view_is_a_part_of_its_image_and_always_the_same(
+    content: str, number: int, sides: tuple[int, int]
+) -> None:
+    image = np.arange(math.prod(sides) * 3).reshape(*sides, 3).astype(np.uint8)
+    found = view(image, content, number)
+    assert np.array_equal(found, view(image, content, number))
+    if number == WHOLE:
+        assert found is image
+    assert 0 < found.shape[0] <= sides[0]
+    assert 0 < found.shape[1] <= sides[1]
+    for side, whole in zip(found.shape[:2], sides, strict=True):
+        assert side >= whole * LEAST_AREA**0.5 - 1
+    pixels = {tuple(p) for p in image.reshape(-1, 3)}
+    assert {tuple(p) for p in found.reshape(-1, 3)} <= pixels
+
+
+def test_views_differ_and_some_are_mirrored() -> None:
+    image = np.zeros((8, 8, 3), np.uint8)
+    image[:] = np.arange(8)[:, None]
+    rising = [bool(view(image, "a", number)[0, -1, 0] > 1) for number in range(1, 20)]
+    assert any(rising)
+    image[:, 0] = 9
+    assert len({view(image, "a", number).shape for number in range(20)}) > 3
+
+
+@given(images=COUNTS, views=st.integers(0, 3), seed=st.integers(0, 5), epoch=st.integers(0, 3))
+def test_every_epoch_shows_every_image_once(images: int, views: int, seed: int, epoch: int) -> None:
+    order = Order(images, views, seed)
+    samples = [order.sample(epoch * images + place) for place in range(images)]
+    assert sorted(image for image, _ in samples) == list(range(images))
+    assert {number for _, number in samples} == {epoch % views if views else epoch}
+
+
+def test_processes_divide_a_batch_and_lose_nothing(tmp_path: Path) -> None:
+    images = open_images("scenes:6", SIZE, 1, tmp_path / "images.json")
+    whole = Steps(images, Order(6, 2, 0), CONTRACT, batch=4)
+    halves = [replace(whole, rank=rank, processes=2) for rank in range(2)]
+    for step in range(3):
+        keys = keys_of(whole, step)
+        assert keys_of(halves[0], step) == keys[::2]
+        assert keys_of(halves[1], step) == keys[1::2]
+
+
+def keys_of(steps: Steps, step: int) -> tuple[str, ...]:
+    (batch,) = steps.load(step, step + 1, readers=0)
+    assert len(batch.pixels) == len(batch.keys)
+    return batch.keys
+
+
+def test_losses_are_nothing_for_the_same_embedding_and_known_for_others() -> None:
+    expected = torch.zeros(1, 4, 2, 2)
+    expected[:, 0] = 1
+    opposite = -expected
+    for kind in ("mse", "huber", "cosine", "mse+cosine"):
+        assert embedding_loss(expected, expected, kind).item() == pytest.approx(0, abs=1e-6)
+    assert embedding_loss(opposite, expected, "mse").item() == pytest.approx(4 / 4)
+    assert embedding_loss(opposite, expected, "huber").item() == pytest.approx(1.5 / 4)
+    assert embedding_loss(opposite, expected, "cosine").item() == pytest.approx(2)
+    assert embedding_loss(opposite, expected, "mse+cosine").item() == pytest.approx(3)
+
+
+def test_the_learning_rate_warms_up_and_falls_to_its_last_share() -> None:
+    rates = [schedule.learning_rate(step, 100, 1.0) for step in range(100)]
+    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert max(rates) == pytest.approx(1)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] == pytest.approx(schedule.FINAL_SHARE)
+
+
+@pytest.mark.parametrize("total", [1, 2, 3])
+def test_the_shortest_runs_have_a_learning_rate(total: int) -> None:
+    rates = [schedule.learning_rate(step, total, 1.0) for step in range(total)]
+    assert all(0 < rate <= 1 for rate in rates)
+
+
+# Cache
+
+
+def cache(folder: Path, sha256: str = "a", limit: int = 10**9, process: int = 0) -> EmbeddingCache:
+    return EmbeddingCache(folder, sha256, SIZE, limit, process)
+
+
+def embedding(seed: int) -> Tensor:
+    return torch.randn(256, 16, 16, generator=torch.Generator().manual_seed(seed)).half()
+
+
+def test_what_was_flushed_is_there_for_the_next_run(tmp_path: Path) -> None:
+    first = cache(tmp_path / "new" / "folder")
+    first.put("x-0", embedding(0))
+    first.flush()
+    first.put("y-0", embedding(1))  # lost with the process
+    later = cache(tmp_path / "new" / "folder")
+    assert "y-0" not in later
+    assert torch.equal(later.get("x-0"), embedding(0))
+
+
+def test_processes_see_each_other_s_embeddings_after_a_refresh(tmp_path: Path) -> None:
+    first, second = cache(tmp_path), cache(tmp_path, process=1)
+    first.put("x-0", embedding(0))
+    first.flush()
+    assert "x-0" not in second
+    second.refresh()
+    assert torch.equal(second.get("x-0"), embedding(0))
+    second.put("y-0", embedding(1))
+    second.flush()
+    assert {path.name for path in tmp_path.glob("*.safetensors")} == {
+        "0-00000.safetensors",
+        "1-00000.safetensors",
+    }
+
+
+def test_a_cache_takes_no_more_than_its_limit(tmp_path: Path) -> None:
+    limited = cache(tmp_path, limit=2 * embedding_bytes(SIZE))
+    for number in range(3):
+        limited.put(f"{number}-0", embedding(number))
+    limited.flush()
+    assert [f"{number}-0" in limited for number in range(3)] == [True, True, False]
+    used = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors"))
+    assert used <= 2 * embedding_bytes(SIZE) + 4096  # the header of the file
+
+
+def test_a_cache_of_nothing_writes_nothing(tmp_path: Path) -> None:
+    empty = cache(tmp_path / "none", limit=0)
+    empty.put("x-0", embedding(0))
+    empty.flush()
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_cache_of_another_teacher_or_size_is_refused(tmp_path: Path) -> None:
+    cache(tmp_path)
+    with pytest.raises(UsageError, match="embeddings of another teacher; give another --cache"):
+        cache(tmp_path, sha256="b")
+    with pytest.raises(UsageError, match="another image_size"):
+        EmbeddingCache(tmp_path, "a", 512, 10**9)
+
+
+def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
+    first = cache(tmp_path)
+    first.put("x-0", embedding(0))
+    first.flush()
+    shard = next(tmp_path.glob("*.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:1000])
+    with pytest.raises(MeasurementError, match="is damaged; delete it"):
+        cache(tmp_path)
+
+
+def test_a_full_disk_while_caching_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = cache(tmp_path)
+    full.put("x-0", embedding(0))
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(OutputError, match="No space left on device"):
+        full.flush()
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
+def test_only_what_is_missing_is_computed_and_order_is_kept(tmp_path: Path) -> None:
+    calls: list[int] = []
+    counted = teacher(on_call=calls.append)
+    embedder = Embedder(counted, cache(tmp_path))
+    pixels = torch.from_numpy(np.stack([scene(seed, SIZE, SIZE) for seed in range(3)]))
+    middle = embedder.embed(pixels[1:2], ("b-0",))
+    found = embedder.embed(pixels, ("a-0", "b-0", "c-0"))
+    assert len(calls) == 3
+    assert torch.equal(found[1:2], middle)
+    fresh = teacher()
+    assert torch.equal(found, torch.cat([fresh.embed(pixels[i : i + 1]) for i in range(3)]))
+
+
+# Images
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Path:
+    """Three images."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(3):
+        Image.fromarray(scene(number, 40, 60)).save(folder / f"{number}.png")
+    return folder
+
+
+def test_broken_and_double_files_are_left_out_and_named(image_folder: Path, tmp_path: Path) -> None:
+    (image_folder / "broken.jpg").write_bytes(b"no image")
+    (image_folder / "copy.png").write_bytes((image_folder / "0.png").read_bytes())
+    images = open_images(str(image_folder), SIZE, 8, tmp_path / "new" / "images.json")
+    assert len(images.training) == 2
+    assert len(images.held_out) == 1
+    assert any("broken.jpg is not an image" in text for text in images.problems)
+    assert any("is the same file as" in text for text in images.problems)
+    assert len(images.problems) == 2
+
+
+def test_a_folder_is_divided_in_the_same_way_wherever_it_lies(
+    image_folder: Path, tmp_path: Path
+) -> None:
+    first = open_images(str(image_folder), SIZE, 1, tmp_path / "a.json")
+    moved = image_folder.rename(tmp_path / "moved")
+    (moved / "0.png").rename(moved / "z.png")
+    second = open_images(str(moved), SIZE, 1, tmp_path / "b.json")
+    assert first.sha256 == second.sha256
+
+
+def test_only_changed_files_are_read_again(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = tmp_path / "images.json"
+    first = open_images(str(image_folder), SIZE, 1, listing)
+    read: list[str] = []
+
+    def noted(path: Path) -> ImageArray:
+        read.append(path.name)
+        return load_image(path)
+
+    monkeypatch.setattr("mobilesam_export.distillation.dataset.load_image", noted)
+    (image_folder / "1.png").write_bytes((image_folder / "2.png").read_bytes() + b"\0")
+    second = open_images(str(image_folder), SIZE, 1, listing)
+    assert read == ["1.png"]
+    assert first.sha256 != second.sha256
+
+
+@pytest.mark.parametrize("source", ["scenes:", "scenes:0", "scenes:x", "scenes:-1"])
+def test_scenes_without_a_count_are_refused(source: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="expected scenes:COUNT"):
+        open_images(source, SIZE, 1, tmp_path / "images.json")
+
+
+# Steps
+
+
+@pytest.fixture
+def batch() -> tuple[Tensor, Tensor]:
+    """Two images and the embeddings that a teacher of one layer gives them."""
+    pixels = torch.from_numpy(np.stack([scene(seed, SIZE, SIZE) for seed in range(2)]))
+    return pixels, teacher().embed(pixels)
+
+
+def test_training_lowers_the_loss_and_the_average_follows(batch: tuple[Tensor, Tensor]) -> None:
+    trainer = Trainer(one_layer(1), PLAN, ONE)
+    losses = [trainer.train_step(*batch) for _ in range(PLAN.steps)]
+    assert losses[-1] < losses[0] / 2
+    weights = [next(part.parameters()) for part in (trainer.encoder, trainer.average)]
+    start = next(one_layer(1).parameters())
+    assert 0 < (weights[1] - start).norm() < (weights[0] - start).norm() * 1.5
+    assert not torch.equal(*weights)
+
+
+def test_a_loss_that_is_not_finite_changes_no_weight(batch: tuple[Tensor, Tensor]) -> None:
+    pixels, expected = batch
+    trainer = Trainer(one_layer(1), PLAN, ONE)
+    before = next(trainer.encoder.parameters()).clone()
+    with pytest.raises(DistillationError, match="the loss is nan"):
+        trainer.train_step(pixels, expected * math.nan)
+    assert trainer.step == 0
+    assert torch.equal(before, next(trainer.encoder.parameters()))
+
+
+def test_a_restored_trainer_computes_the_same_losses(batch: tuple[Tensor, Tensor]) -> None:
+    whole = Trainer(one_layer(1), PLAN, ONE)
+    for _ in range(2):
+        whole.train_step(*batch)
+    resumed = Trainer(one_layer(2), PLAN, ONE)
+    resumed.restore(copy.deepcopy(whole.state()))
+    assert [resumed.train_step(*batch) for _ in range(3)] == [
+        whole.train_step(*batch) for _ in range(3)
+    ]
+
+
+def test_an_embedding_of_another_shape_is_refused() -> None:
+    check_embedding(one_layer(0), SIZE)
+    with pytest.raises(UsageError, match=r"is \(1, 128, 16, 16\); expected .* \(1, 256, 16, 16\)"):
+        check_embedding(nn.Conv2d(3, 128, 16, 16), SIZE)
