@@ -70,6 +70,9 @@ def run(options: DistillOptions) -> DistillResult:
             images = _images(options, processes)
             with step(f"Loading the teacher ({options.teacher})"):
                 teacher = load_teacher(options.teacher, options.image_size, processes.device)
+        if processes.main:
+            for text in teacher.notes:
+                note(text)
         student = build_student(options.student, options.init, teacher, options.image_size)
         prepared = _prepare(options, processes, images, (teacher, student))
         prepared.train()

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from mobilesam_export.checkpoint.load import load_checkpoint
+from mobilesam_export.checkpoint.sam_vit import SamVit, read_sam_vit
 from mobilesam_export.distillation.arithmetic import autocast, normalized
 from mobilesam_export.model import build_sam
+from mobilesam_export.model.vit import PATCH
 
 ENCODER = "image_encoder."
 
@@ -57,6 +60,12 @@ def load_teacher(source: str, image_size: int, device: torch.device) -> Teacher:
     Raises:
         CheckpointError: it cannot be read, or is no SAM.
     """
+    path = Path(source)
+    if path.is_file() and (found := read_sam_vit(path)) is not None:
+        encoder = found.encoder.to(device)
+        return Teacher(
+            path.name, found.weights_sha256, encoder, found.decoder, _notes(found, image_size)
+        )
     checkpoint = load_checkpoint(source)
     sam = build_sam(checkpoint.state_dict, image_size)
     decoder = {k: v for k, v in checkpoint.state_dict.items() if not k.startswith(ENCODER)}
@@ -67,4 +76,13 @@ def load_teacher(source: str, image_size: int, device: torch.device) -> Teacher:
         sam.image_encoder.to(device),
         decoder,
         checkpoint.notes,
+    )
+
+
+def _notes(found: SamVit, image_size: int) -> tuple[str, ...]:
+    trained = found.shape.side * PATCH
+    if image_size == trained:
+        return ()
+    return (
+        f"this teacher was trained at {trained}: its positions are interpolated for {image_size}",
     )
