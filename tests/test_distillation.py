@@ -19,16 +19,14 @@ from mobilesam_export.distillation.dataset import open_images
 from mobilesam_export.distillation.embedder import Embedder
 from mobilesam_export.distillation.embeddings import EmbeddingCache, embedding_bytes
 from mobilesam_export.distillation.losses import embedding_loss
-from mobilesam_export.distillation.processes import Processes
 from mobilesam_export.distillation.student import check_embedding
 from mobilesam_export.distillation.trainer import Plan, Trainer
 from mobilesam_export.distillation.views import LEAST_AREA, WHOLE, view
 from mobilesam_export.errors import DistillationError, MeasurementError, OutputError, UsageError
 from mobilesam_export.images import ImageArray, load_image
 from mobilesam_export.scenes import scene
-from tests.distillation_parts import CONTRACT, SIZE, one_layer, teacher
+from tests.distillation_parts import CONTRACT, ONE, SIZE, one_layer, teacher
 
-ONE = Processes(0, 1, torch.device("cpu"))
 PLAN = Plan(steps=20, learning_rate=0.01, loss="mse")
 COUNTS = st.integers(1, 12)
 
@@ -163,7 +161,9 @@ def test_a_cache_of_nothing_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_cache_of_another_teacher_or_size_is_refused(tmp_path: Path) -> None:
-    cache(tmp_path)
+    first = cache(tmp_path)
+    first.put("x-0", embedding(0))
+    first.flush()
     with pytest.raises(UsageError, match="embeddings of another teacher; give another --cache"):
         cache(tmp_path, sha256="b")
     with pytest.raises(UsageError, match="another image_size"):
@@ -184,6 +184,8 @@ def test_a_full_disk_while_caching_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = cache(tmp_path)
+    full.put("w-0", embedding(1))
+    full.flush()
     full.put("x-0", embedding(0))
 
     def fail(*_: object) -> None:
@@ -192,7 +194,9 @@ def test_a_full_disk_while_caching_is_one_line(
     monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OutputError, match="No space left on device"):
         full.flush()
-    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+    monkeypatch.undo()
+    assert len(list(tmp_path.iterdir())) == 2  # the manifest and the first shard
+    assert torch.equal(cache(tmp_path).get("w-0"), embedding(1))
 
 
 def test_only_what_is_missing_is_computed_and_order_is_kept(tmp_path: Path) -> None:
@@ -247,6 +251,7 @@ def test_only_changed_files_are_read_again(
 ) -> None:
     listing = tmp_path / "images.json"
     first = open_images(str(image_folder), SIZE, 1, listing)
+    first.save(listing)
     read: list[str] = []
 
     def noted(path: Path) -> ImageArray:

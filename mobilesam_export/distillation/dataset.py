@@ -7,13 +7,13 @@ one is named at the start and not after a night; what was found is kept for the 
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mobilesam_export.errors import ImageError, MeasurementError, UsageError
 from mobilesam_export.evaluation.dataset import image_folder
-from mobilesam_export.files import file_sha256, read_json, write_json
+from mobilesam_export.files import file_sha256, make_folder, read_json, write_json
 from mobilesam_export.images import ImageArray, load_image
 from mobilesam_export.progress import items_bar
 from mobilesam_export.scenes import TRAINING_SEEDS, scene
@@ -48,11 +48,23 @@ class ImageSet:
         training: one or more, in an order that does not depend on names.
         held_out: one or more, none of which is trained on.
         problems: of files that were left out, one sentence for each.
+        files: of a folder, by name: size, time, hash, and why it cannot be used.
     """
 
     training: tuple[UnlabelledImage, ...]
     held_out: tuple[UnlabelledImage, ...]
     problems: tuple[str, ...] = ()
+    files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def save(self, listing: Path) -> None:
+        """Keep what was found of the files, so that the next run need not read them.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        if self.files:
+            make_folder(listing.parent)
+            write_json(listing, self.files)
 
     @property
     def sha256(self) -> str:
@@ -68,11 +80,11 @@ def open_images(source: str, side: int, held_out: int, listing: Path) -> ImageSe
         source: a folder, or "scenes:COUNT".
         side: of generated scenes, in pixels.
         held_out: how many to hold out; fewer where that would be over a fifth.
-        listing: a JSON file of what an earlier run found, written anew.
+        listing: a JSON file of what an earlier run found, if there is one.
 
     Raises:
         UsageError: there is no such folder, or it has fewer than two images that can be read.
-        OutputError: the listing cannot be written.
+        MeasurementError: the listing is damaged.
     """
     if source.startswith(SCENES):
         return _scenes(source, side, held_out)
@@ -95,7 +107,7 @@ def open_images(source: str, side: int, held_out: int, listing: Path) -> ImageSe
     # In the order of hashes, which is random and yet the same wherever the files lie.
     ordered = [images[content] for content in sorted(images)]
     count = min(held_out, max(1, len(ordered) // MOST_HELD_OUT))
-    return ImageSet(tuple(ordered[count:]), tuple(ordered[:count]), tuple(problems))
+    return ImageSet(tuple(ordered[count:]), tuple(ordered[:count]), tuple(problems), checked)
 
 
 def _file(name: str, content: str, path: Path) -> UnlabelledImage:
@@ -127,8 +139,6 @@ def _checked(folder: Path, listing: Path) -> dict[str, dict[str, Any]]:
         for name, row in _rows(files, known):
             rows[name] = row
             advance()
-    listing.parent.mkdir(parents=True, exist_ok=True)
-    write_json(listing, rows)
     return rows
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mobilesam_export.errors import MeasurementError, OutputError, UsageError
-from mobilesam_export.files import read_json, write_json, write_whole
+from mobilesam_export.files import make_folder, read_json, write_json, write_whole
 
 MANIFEST = "manifest.json"
 SHARD = 64  # embeddings; 134 MB at 1024
@@ -35,7 +35,7 @@ class EmbeddingCache:
     """Embeddings of one teacher at one image size.
 
     Args:
-        folder: of the shards; it is made if there is none.
+        folder: of the shards; it is made for the first of them.
         teacher_sha256: of the teacher's weights.
         image_size: S.
         limit: bytes that the whole folder may take; 0 to keep nothing.
@@ -44,7 +44,6 @@ class EmbeddingCache:
     Raises:
         UsageError: the folder holds embeddings of another teacher, size or preprocessing.
         MeasurementError: its manifest or a shard is damaged.
-        OutputError: it cannot be written.
     """
 
     def __init__(
@@ -54,14 +53,14 @@ class EmbeddingCache:
         self._one = embedding_bytes(image_size)
         self._shards: dict[str, Path] = {}
         self._pending: dict[str, Tensor] = {}
-        identity = {
+        self._identity = {
             "teacher_sha256": teacher_sha256,
             "image_size": image_size,
             "preprocessing": PREPROCESSING,
             "embeddings": "float16, by SHA-256 of the image's file and number of the view",
         }
-        if limit or (folder / MANIFEST).exists():
-            _claim(folder, identity)
+        if (folder / MANIFEST).exists():
+            _check(folder, self._identity)
             self.refresh()
 
     def __len__(self) -> int:
@@ -103,6 +102,9 @@ class EmbeddingCache:
         """
         if not self._pending:
             return
+        if not (self._folder / MANIFEST).exists():
+            make_folder(self._folder)
+            write_json(self._folder / MANIFEST, self._identity)
         names = [path.stem for path in self._folder.glob(f"{self._process}-*.safetensors")]
         number = 1 + max((int(name.partition("-")[2]) for name in names), default=-1)
         path = self._folder / f"{self._process}-{number:05}.safetensors"
@@ -120,17 +122,9 @@ class EmbeddingCache:
                     self._shards |= dict.fromkeys(shard.keys(), path)
 
 
-def _claim(folder: Path, identity: Mapping[str, object]) -> None:
-    """Write the manifest, or hold what is there to it."""
-    path = folder / MANIFEST
-    if not path.exists():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            raise OutputError(f"cannot write {folder}: {exc.strerror}") from exc
-        write_json(path, identity)
-        return
-    found = read_json(path, MeasurementError)
+def _check(folder: Path, identity: Mapping[str, object]) -> None:
+    """Hold the manifest that is there to what this run needs."""
+    found = read_json(folder / MANIFEST, MeasurementError)
     names = [name for name, value in identity.items() if found.get(name) != value]
     if names:
         raise UsageError(

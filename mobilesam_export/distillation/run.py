@@ -1,5 +1,6 @@
 """`distill` from options to a checkpoint: images, teacher, student, cache, then the loop."""
 
+import contextlib
 import os
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -62,71 +63,77 @@ def run(options: DistillOptions) -> DistillResult:
     if options.report or options.plot:
         packages.require("matplotlib", extra="measure")
     with join_processes(options.device) as processes:
-        if options.batch % processes.count:
-            raise UsageError(
-                f"--batch {options.batch} cannot be divided over {processes.count} processes"
-            )
         with processes.main_first():
-            images = _images(options, processes)
-            with step(f"Loading the teacher ({options.teacher})"):
-                teacher = load_teacher(options.teacher, options.image_size, processes.device)
-        if processes.main:
-            for text in teacher.notes:
-                note(text)
-        student = build_student(options.student, options.init, teacher, options.image_size)
-        prepared = _prepare(options, processes, images, (teacher, student))
-        prepared.train()
-        if processes.main:
-            prepared.write(prepared.trainer.average)
-            _write_reports(options, prepared)
+            parts = _open(options, processes)
+        with parts.folder.locked() if processes.main else contextlib.nullcontext():
+            prepared = _prepare(options, processes, parts)
+            prepared.train()
+            if processes.main:
+                prepared.write(prepared.trainer.average)
+                _write_reports(options, prepared)
         return DistillResult(options, prepared.log, processes.main)
 
 
-def _images(options: DistillOptions, processes: Processes) -> ImageSet:
-    images = open_images(
-        options.images, options.image_size, options.held_out, options.folder / "images.json"
-    )
-    if processes.main:
-        for line in listed(images.problems):
-            note(line)
-    return images
+@dataclass(frozen=True)
+class _Parts:
+    """What a run is made of, checked; nothing but the list of images is written so far."""
+
+    images: ImageSet
+    teacher: Teacher
+    student: Sam
+    steps: int
+    folder: RunFolder
+    cache: EmbeddingCache
 
 
-def _prepare(
-    options: DistillOptions, processes: Processes, images: ImageSet, models: tuple[Teacher, Sam]
-) -> Run:
-    """Everything that the loop needs, from the beginning or from where an earlier call was."""
-    teacher, student = models
-    count = len(images.training)
-    total = options.total_steps(count)
-    folder = RunFolder(options.folder, _identity(options, images, models, total))
-    saved = folder.load(processes.device)
-    if saved is None and options.out.exists():
+def _open(options: DistillOptions, processes: Processes) -> _Parts:
+    """Open everything and refuse what does not fit together."""
+    if options.batch % processes.count:
+        raise UsageError(
+            f"--batch {options.batch} cannot be divided over {processes.count} processes"
+        )
+    listing = options.folder / "images.json"
+    images = open_images(options.images, options.image_size, options.held_out, listing)
+    with step(f"Loading the checkpoint ({options.teacher})"):
+        teacher = load_teacher(options.teacher, options.image_size, processes.device)
+    student = build_student(options.student, options.init, teacher, options.image_size)
+    steps = options.total_steps(len(images.training))
+    folder = RunFolder(options.folder, _identity(options, images, (teacher, student), steps))
+    if options.out.exists() and not folder.exists:
         raise UsageError(f"{options.out} is there, but no run to go on with; choose another --out")
-    cache = _cache(options, processes, teacher, count)
-    plan = Plan(total, options.learning_rate, options.loss)
-    trainer = Trainer(student.image_encoder, plan, processes)
+    cache = _cache(options, processes, teacher, len(images.training))
+    if processes.main:
+        images.save(listing)
+        for text in (*listed(images.problems), *teacher.notes):
+            note(text)
+    return _Parts(images, teacher, student, steps, folder, cache)
+
+
+def _prepare(options: DistillOptions, processes: Processes, parts: _Parts) -> Run:
+    """Everything that the loop needs, from the beginning or from where an earlier call was."""
+    images, teacher = parts.images, parts.teacher
+    plan = Plan(parts.steps, options.learning_rate, options.loss)
+    saved = parts.folder.load(processes.device)
+    trainer = Trainer(parts.student.image_encoder, plan, processes)
     log = Log(problems=list(images.problems))
     if saved:
         trainer.restore(saved[0])
         log = saved[1]
+    embedder, judge = Embedder(teacher, parts.cache), None
     if processes.main:
-        _announce(options, images, cache, trainer.step, total)
-    embedder = Embedder(teacher, cache)
-    judge = None
-    if processes.main:
+        _announce(options, images, parts.cache, trainer.step, parts.steps)
         held_out = open_held_out(images.held_out, embedder, options.contract, processes.device)
-        judge = Judge(held_out, student, options.contract, processes.device)
-    order = Order(count, options.views, options.seed)
+        judge = Judge(held_out, parts.student, options.contract, processes.device)
+    order = Order(len(images.training), options.views, options.seed)
     batches = Steps(images, order, options.contract, options.batch, processes.rank, processes.count)
     about = {"distilled_by": "mobilesam-export", "teacher_sha256": teacher.sha256}
     return Run(
         trainer,
         batches,
-        total,
+        parts.steps,
         embedder,
         judge,
-        folder,
+        parts.folder,
         log,
         processes,
         _readers(processes),
@@ -159,8 +166,7 @@ def _cache(
         options.cache_folder, teacher.sha256, options.image_size, limit, processes.rank
     )
     wanted = min(limit, images * options.views * embedding_bytes(options.image_size))
-    missing = wanted - len(cache) * embedding_bytes(options.image_size)
-    check_space(options.cache_folder, missing)
+    check_space(options.cache_folder, wanted - len(cache) * embedding_bytes(options.image_size))
     return cache
 
 

@@ -4,9 +4,12 @@ Both are replaced whole, the log first: a process killed at any moment leaves a 
 next one computes the same losses.
 """
 
+import contextlib
+import fcntl
 import io
+import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from typing import Any
 import torch
 
 from mobilesam_export.errors import MeasurementError, UsageError
-from mobilesam_export.files import write_json, write_whole
+from mobilesam_export.files import make_folder, write_json, write_whole
 
 STATE, LOG = "state.pt", "log.json"
 
@@ -50,13 +53,40 @@ class RunFolder:
     """The folder of one run.
 
     Args:
-        folder: it is made if there is none.
+        folder: it is made by `locked` if there is none.
         identity: everything that the run's losses depend on, by the name of the option.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, object]) -> None:
         self._state, self._log = folder / STATE, folder / LOG
         self._identity = dict(identity)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is something to go on with."""
+        return self._state.exists()
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Only one process at a time is in this block; what a killed one has left is removed.
+
+        Raises:
+            UsageError: another process trains in this folder.
+            OutputError: the folder cannot be made.
+        """
+        folder = self._state.parent
+        make_folder(folder)
+        lock = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            raise UsageError(f"another process trains in {folder}; wait for it") from exc
+        else:
+            for part in folder.glob(".*.part*"):
+                part.unlink(missing_ok=True)
+            yield
+        finally:
+            os.close(lock)
 
     def load(self, device: torch.device) -> tuple[dict[str, Any], Log] | None:
         """The trainer's state and the log of an earlier call; None if there is none.
@@ -65,7 +95,7 @@ class RunFolder:
             UsageError: the folder belongs to a run with other options.
             MeasurementError: the state is damaged.
         """
-        if not self._state.exists():
+        if not self.exists:
             return None
         try:
             saved = torch.load(self._state, map_location=device, weights_only=True)
