@@ -169,7 +169,7 @@ def _content(path: Path) -> dict[str, str]:
 def listed(problems: Sequence[str], most: int = 5) -> Iterator[str]:
     """Lines that count the images that are left out and name the first of them."""
     if problems:
-        yield f"{len(problems)} images are left out"
+        yield f"{len(problems)} {'image is' if len(problems) == 1 else 'images are'} left out"
     yield from problems[:most]
     if len(problems) > most:
         yield f"and {len(problems) - most} more, see the log"

@@ -104,8 +104,6 @@ def _open(options: DistillOptions, processes: Processes) -> _Parts:
     cache = _cache(options, processes, teacher, len(images.training))
     if processes.main:
         images.save(listing)
-        for text in (*listed(images.problems), *teacher.notes):
-            note(text)
     return _Parts(images, teacher, student, steps, folder, cache)
 
 
@@ -121,6 +119,8 @@ def _prepare(options: DistillOptions, processes: Processes, parts: _Parts) -> Ru
         log = saved[1]
     embedder, judge = Embedder(teacher, parts.cache), None
     if processes.main:
+        for text in (*listed(images.problems), *teacher.notes):
+            note(text)
         _announce(options, images, parts.cache, trainer.step, parts.steps)
         held_out = open_held_out(images.held_out, embedder, options.contract, processes.device)
         judge = Judge(held_out, parts.student, options.contract, processes.device)
