@@ -15,15 +15,17 @@ from mobilesam_export.checkpoint.load import load_checkpoint
 from mobilesam_export.commands.distill import LOSSES as OFFERED
 from mobilesam_export.commands.distill import distill_command
 from mobilesam_export.distillation.options import LOSSES, DistillOptions
+from mobilesam_export.model.architecture import load_architecture
 from mobilesam_export.scenes import scene
 from tests.cli_runner import ERROR, USAGE, refused, warm
 from tests.fault_points import INTERRUPT, at_call
 
+# One narrow block in each stage, so that a step costs little.
 SHORT = (
-    *("--teacher", "demo", "--image-size", "256", "--steps", "2", "--batch", "1"),
-    *("--held-out", "1", "-o", "s.safetensors"),
+    *("--teacher", "seeded:tiny", "--student", "tiny", "--init", "seeded:1", "--image-size", "256"),
+    *("--steps", "2", "--batch", "1", "--held-out", "1", "-o", "s.safetensors"),
 )
-TRAINED = "mobilesam_export.distillation.loop:Run._step"
+IN_A_STEP = "mobilesam_export.distillation.trainer:embedding_loss"
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(scene(number, 40, 60)).save(folder / "photos" / f"{number}.png")
     (folder / "photos" / "broken.jpg").write_bytes(b"no image")
     outputs = ["--report", "r.html", "--plot", "p.png", "--json"]
-    done = warm(folder, ["distill", "photos", *SHORT, *outputs])
+    done = warm(folder, ["distill", "photos", *SHORT, "--teacher", "demo", *outputs])
     assert done.code == 0, done.stderr
     (folder / "stdout").write_text(done.stdout)
     (folder / "stderr").write_text(done.stderr)
@@ -59,13 +61,15 @@ def test_the_student_is_a_checkpoint_with_the_teacher_s_decoder(trained: Path) -
     assert decoder
     for name in decoder:
         assert found[name].numpy().tobytes() == teacher[name].numpy().tobytes(), name
-    start = load_checkpoint("seeded").state_dict
+    start = load_checkpoint("seeded:tiny:1").state_dict
     loaded = load_checkpoint(str(path)).state_dict
     moved = [name for name in loaded if not torch.equal(loaded[name], start[name])]
     assert "image_encoder.neck.0.weight" in moved
     with safe_open(path, "pt") as file:
         assert file.metadata()["distilled_by"] == "mobilesam-export"
-    assert warm(trained, ["checkpoint", "inspect", path]).stdout.count("it can be exported") == 1
+    shown = warm(trained, ["checkpoint", "inspect", path]).stdout
+    assert "s.safetensors: MobileSAM student, widths 32-64-64-128" in shown
+    assert "it can be exported" in shown
 
 
 def test_figures_log_curves_and_page_tell_of_the_run(trained: Path) -> None:
@@ -96,19 +100,19 @@ def test_what_is_left_out_and_the_size_of_embeddings_are_said_before_training(
 
 
 def test_called_again_a_finished_run_trains_no_more(trained: Path) -> None:
-    never = partial(at_call, TRAINED.replace("Run._step", "described_bar"), INTERRUPT, number=1)
-    done = warm(trained, ["distill", "photos", *SHORT, "--json"], before=[never])
+    done = warm(trained, ["distill", "photos", *SHORT, "--teacher", "demo", "--json"])
     assert done.code == 0, done.stderr
     assert json.loads(done.stdout) == json.loads((trained / "stdout").read_text())
 
 
 def test_other_options_are_refused_and_leave_the_run_as_it_was(trained: Path) -> None:
     phrases = ["s.distill is a run with another init", "repeat its options to go on"]
-    refused(trained, ["distill", "photos", *SHORT, "--init", "demo"], USAGE, phrases)
+    other = ["--teacher", "demo", "--init", "seeded:2"]
+    refused(trained, ["distill", "photos", *SHORT, *other], USAGE, phrases)
 
 
 def test_a_cache_of_another_teacher_is_refused(trained: Path) -> None:
-    arguments = ["distill", "photos", *SHORT, "-o", "other.safetensors", "--teacher", "seeded"]
+    arguments = ["distill", "photos", *SHORT, "-o", "other.safetensors"]
     cache = ["--cache", trained / "s.distill" / "embeddings"]
     refused(trained, [*arguments, *cache], USAGE, ["embeddings of another teacher"])
 
@@ -125,7 +129,8 @@ def test_a_cache_of_another_teacher_is_refused(trained: Path) -> None:
         (["photos", "--image-size", "250"], USAGE, ["a multiple of 64"]),
         (["photos", "--learning-rate", "2"], USAGE, ["--learning-rate is 2; expected 0 to 1"]),
         (["photos", "--cache-gb", "-1"], USAGE, ["--cache-gb is -1; expected 0 or more"]),
-        (["photos", "--student", "resnet"], USAGE, ["--student is resnet; expected mobilesam"]),
+        (["photos", "--student", "resnet"], ERROR, ["no student 'resnet'"]),
+        (["photos", "--init", "demo"], USAGE, ["--init demo has widths 64-", "tiny has widths 32"]),
         (["photos", "-o", "s.pt"], USAGE, ["s.pt is not a .safetensors file"]),
         (["photos", "--teacher", "gone.pth"], ERROR, ["checkpoint gone.pth does not exist"]),
         (["photos", "--teacher", "yolo.safetensors"], ERROR, ["is not MobileSAM but a YOLO"]),
@@ -146,19 +151,32 @@ def test_what_cannot_be_trained_is_one_line(
     refused(photos, ["distill", first, *SHORT, *others], code, phrases)
 
 
-def test_a_full_disk_leaves_no_half_state_and_the_run_can_begin_again(photos: Path) -> None:
-    done = warm(photos, ["distill", "photos", *SHORT], file_limit=10_000_000)
-    assert done.code == ERROR
-    assert done.stderr.splitlines()[-1].startswith("Error: cannot write s.distill/state.pt: ")
+def test_after_a_full_disk_no_step_is_repeated(photos: Path) -> None:
+    # Between the sizes of the state, 17 MB, and of the checkpoint, which has the decoder.
+    full = warm(photos, ["distill", "photos", *SHORT], file_limit=19_000_000)
+    assert full.code == ERROR
+    assert full.stderr.splitlines()[-1] == "Error: cannot write s.safetensors: File too large"
     assert not (photos / "s.safetensors").exists()
-    left = {path.name for path in (photos / "s.distill").iterdir()}
-    assert left <= {"embeddings", "images.json", "log.json"}
+    again = warm(photos, ["distill", "photos", *SHORT])
+    assert again.code == 0, again.stderr
+    assert "step 2 of 2" in again.stderr
+    assert (photos / "s.safetensors").exists()
+
+
+def test_ctrl_c_ends_with_the_step_and_says_how_to_go_on(photos: Path) -> None:
+    interrupt = partial(at_call, IN_A_STEP, INTERRUPT)
+    done = warm(photos, ["distill", "photos", *SHORT], before=[interrupt])
+    assert done.code == ERROR
+    line = "Error: interrupted after step 1 of 2; the same command goes on from there"
+    assert done.stderr.splitlines()[-1] == line
+    assert (photos / "s.distill" / "state.pt").exists()
 
 
 def test_nan_is_one_line_and_the_state_is_kept(photos: Path) -> None:
-    entries = dict(load_checkpoint("demo").state_dict)
+    entries = dict(load_checkpoint("seeded:tiny").state_dict)
     entries["image_encoder.neck.3.bias"] = torch.full((256,), 3e38)  # overflows when squared
-    save_file(entries, photos / "huge.safetensors")
+    metadata = load_architecture("tiny").metadata()
+    save_file(entries, photos / "huge.safetensors", metadata)
     done = warm(photos, ["distill", "photos", *SHORT, "--init", "huge.safetensors"])
     assert done.code == ERROR
     last = done.stderr.splitlines()[-1]

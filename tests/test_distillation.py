@@ -13,17 +13,19 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
+from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.distillation import schedule
 from mobilesam_export.distillation.batches import Order, Steps
 from mobilesam_export.distillation.dataset import open_images
 from mobilesam_export.distillation.embedder import Embedder
 from mobilesam_export.distillation.embeddings import EmbeddingCache, embedding_bytes
 from mobilesam_export.distillation.losses import embedding_loss
-from mobilesam_export.distillation.student import check_embedding
+from mobilesam_export.distillation.student import build_student, check_embedding
 from mobilesam_export.distillation.trainer import Plan, Trainer
 from mobilesam_export.distillation.views import LEAST_AREA, WHOLE, view
 from mobilesam_export.errors import DistillationError, MeasurementError, OutputError, UsageError
 from mobilesam_export.images import ImageArray, load_image
+from mobilesam_export.model.architecture import load_architecture
 from mobilesam_export.scenes import scene
 from tests.distillation_parts import CONTRACT, ONE, SIZE, one_layer, teacher
 
@@ -310,6 +312,17 @@ def test_a_restored_trainer_computes_the_same_losses(batch: tuple[Tensor, Tensor
     assert [resumed.train_step(*batch) for _ in range(3)] == [
         whole.train_step(*batch) for _ in range(3)
     ]
+
+
+def test_a_student_begins_as_it_is_told(state_dict: dict[str, Tensor]) -> None:
+    decoder = {k: v for k, v in state_dict.items() if not k.startswith("image_encoder.")}
+    taught = replace(teacher(), decoder=decoder)
+    built = build_student("tiny", "seeded:3", taught, SIZE)
+    expected = seeded_state_dict(3, load_architecture("tiny"))
+    name = "image_encoder.neck.0.weight"
+    assert torch.equal(built.state_dict()[name], expected[name])
+    with pytest.raises(UsageError, match=r"--init demo has widths 64-128.*tiny has widths 32-64"):
+        build_student("tiny", "demo", taught, SIZE)
 
 
 def test_an_embedding_of_another_shape_is_refused() -> None:

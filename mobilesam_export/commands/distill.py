@@ -25,7 +25,11 @@ PATH = click.Path(path_type=Path)
     help="A checkpoint: official, demo, seeded, or a file of MobileSAM or SAM ViT-B, L or H.",
 )
 @click.option(
-    "--student", default="mobilesam", show_default=True, help="Architecture of the encoder."
+    "--student",
+    default="mobilesam",
+    show_default=True,
+    metavar="NAME",
+    help="Architecture of the encoder: mobilesam, half, or a .toml of widths and depths.",
 )
 @click.option(
     "--init",

@@ -121,9 +121,9 @@ class Run:
                 }
             )
             console.print(columns(as_table(epochs_table(self.log.epochs[-1:]))), soft_wrap=True)
-            if step:
-                self.write(self.trainer.average)
         self._save()
+        if self.processes.main and step:
+            self.write(self.trainer.average)
         self.embedder.cache.refresh()  # the next epoch needs what other processes have computed
 
     def _save(self) -> None:

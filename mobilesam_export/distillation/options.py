@@ -20,7 +20,7 @@ class DistillOptions:
         out: the student's checkpoint, `.safetensors`. State, log and cached embeddings lie in a
             folder beside it, see `folder`.
         teacher: a source of checkpoints, or a SAM ViT-B, L or H in the official format.
-        student: its architecture.
+        student: "mobilesam", the name of another student, or a TOML of widths and depths.
         init: source of the checkpoint that its encoder begins with.
         image_size: S of teacher and student.
         epochs: passes over the images, unless `steps` is given.

@@ -23,6 +23,7 @@ from mobilesam_export.errors import UsageError
 from mobilesam_export.model import Sam
 from mobilesam_export.progress import console, note, step
 
+NOTHING = contextlib.nullcontext()
 REPORT_IMAGES = 4
 MOST_READERS = 4  # processes; on a CPU they would only take the encoders' cores
 
@@ -94,7 +95,7 @@ def _open(options: DistillOptions, processes: Processes) -> _Parts:
         )
     listing = options.folder / "images.json"
     images = open_images(options.images, options.image_size, options.held_out, listing)
-    with step(f"Loading the checkpoint ({options.teacher})"):
+    with step(f"Loading the checkpoint ({options.teacher})") if processes.main else NOTHING:
         teacher = load_teacher(options.teacher, options.image_size, processes.device)
     student = build_student(options.student, options.init, teacher, options.image_size)
     steps = options.total_steps(len(images.training))

@@ -14,30 +14,35 @@ from mobilesam_export.distillation.teacher import ENCODER, Teacher
 from mobilesam_export.errors import UsageError
 from mobilesam_export.files import write_whole
 from mobilesam_export.model import Sam, build_sam
+from mobilesam_export.model.architecture import MOBILESAM, architecture_of, load_architecture
 
-STUDENTS = ("mobilesam",)
+NAME = "mobilesam"  # of MobileSAM itself; other students have a name or a TOML of their own
 
 
-def build_student(architecture: str, init: str, teacher: Teacher, image_size: int) -> Sam:
+def build_student(student: str, init: str, teacher: Teacher, image_size: int) -> Sam:
     """A student with an encoder of its own and the teacher's prompt encoder and mask decoder.
 
     Args:
-        architecture: "mobilesam".
-        init: source of the checkpoint that the encoder begins with.
+        student: "mobilesam", or see `load_architecture`.
+        init: source of the checkpoint that the encoder begins with; "seeded" and "seeded:SALT" are
+            of whatever architecture the student has.
         teacher: whose decoder it gets.
         image_size: S.
 
     Raises:
-        CheckpointError: `init` cannot be read or is of another architecture.
-        UsageError: there is no such architecture, or its embedding has another shape.
+        CheckpointError: there is no such student, or `init` cannot be read.
+        UsageError: `init` is of another architecture, or the embedding has another shape.
     """
-    if architecture not in STUDENTS:
-        raise UsageError(f"--student is {architecture}; expected {' or '.join(STUDENTS)}")
+    architecture = MOBILESAM if student == NAME else load_architecture(student)
+    if init.partition(":")[0] == "seeded" and student != NAME:
+        init = f"seeded:{student}:{init.partition(':')[2] or 0}"
     start = load_checkpoint(init).state_dict
+    if (found := architecture_of(start)) != architecture:
+        raise UsageError(f"--init {init} has {found}; --student {student} has {architecture}")
     encoder = {name: value for name, value in start.items() if name.startswith(ENCODER)}
-    student = build_sam({**encoder, **teacher.decoder}, image_size)
-    check_embedding(student.image_encoder, image_size)
-    return student
+    built = build_sam({**encoder, **teacher.decoder}, image_size)
+    check_embedding(built.image_encoder, image_size)
+    return built
 
 
 def check_embedding(encoder: nn.Module, image_size: int) -> None:
@@ -90,7 +95,7 @@ def parameter_groups(encoder: nn.Module, weight_decay: float) -> list[dict[str, 
 def write_checkpoint(
     path: Path, encoder: nn.Module, teacher: Teacher, about: Mapping[str, str]
 ) -> None:
-    """Write the student as a MobileSAM checkpoint, completely or not at all.
+    """Write the student as a checkpoint of MobileSAM's kind, completely or not at all.
 
     Args:
         path: of the safetensors file.
@@ -103,6 +108,9 @@ def write_checkpoint(
     """
     entries = {ENCODER + name: value for name, value in encoder.state_dict().items()}
     everything = {**entries, **teacher.decoder}
+    architecture = architecture_of(everything)
+    if architecture != MOBILESAM:
+        about = {**about, **architecture.metadata()}
     tensors = {name: value.detach().cpu().contiguous() for name, value in everything.items()}
     with write_whole(path) as part:
         part.write_bytes(save(tensors, dict(about)))
