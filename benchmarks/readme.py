@@ -23,6 +23,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "coreml-graph": tables.coreml_graph,
     "damaged-inputs": tables.damaged_inputs,
     "demo-quality": tables.demo_quality,
+    "distillation": tables.distillation,
     "export-cost": tables.export_cost,
     "gate": speed_tables.gate,
     "inspect": tables.inspect,

@@ -203,6 +203,19 @@ def demo_quality() -> str:
     return markdown(([*head, "box", "box, boundary"], rows))
 
 
+def distillation() -> str:
+    """Held-out figures of runs of `distill`, at their start and after their last epoch."""
+    kinds = ("click_best", "click", "clicks", "box")
+    rows = []
+    for name, run in read("distillation").items():
+        for row in (run["epochs"][0], run["epochs"][-1]):
+            figures = [f"{row['iou'][kind]:.3f}" for kind in kinds]
+            psnr = f"{row['embedding_psnr_db']:.1f} dB"
+            rows.append([name, str(row["step"] * run["batch"]), psnr, *figures])
+    head = ["run", "images seen", "embedding", "click, best of 3", "click, as chosen"]
+    return markdown(([*head, "3 clicks", "box"], rows))
+
+
 def coreml_graph() -> str:
     """Our Core ML graphs beside coremltools' conversion of the official code."""
     counted = read("coreml_graph")

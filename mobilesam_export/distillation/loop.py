@@ -91,6 +91,7 @@ class Run:
         try:
             return self.trainer.train_step(pixels, expected)
         except DistillationError as exc:
+            self._save()
             raise DistillationError(
                 f"{exc}; the state before it is kept: begin again with a lower --learning-rate and "
                 "another --out"
@@ -124,6 +125,7 @@ class Run:
         self._save()
         if self.processes.main and step:
             self.write(self.trainer.average)
+        self.processes.wait()
         self.embedder.cache.refresh()  # the next epoch needs what other processes have computed
 
     def _save(self) -> None:
