@@ -22,9 +22,10 @@ def run(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Completed
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
-def test_help_does_not_import_what_is_heavy() -> None:
+@pytest.mark.parametrize("command", [[], ["distill"]], ids=["all", "distill"])
+def test_help_does_not_import_what_is_heavy(command: list[str]) -> None:
     code = (
-        "import sys; sys.argv = ['mobilesam-export', '--help']\n"
+        f"import sys; sys.argv = ['mobilesam-export', *{command}, '--help']\n"
         "from mobilesam_export.__main__ import main\n"
         "try: main()\n"
         "except SystemExit as done: print(done.code)\n"
