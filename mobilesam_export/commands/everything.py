@@ -69,7 +69,7 @@ class EverythingOptions:
 
         masks.check_settings(self.settings, opened.contract)
         with step("Loading the bundle"):
-            predictor = opened.predictor()
+            predictor = opened.predictor(batch=True)
         with step("Encoding the image"):
             encoded = predictor.embed(image)
         with items_bar("Clicking on a grid of points", self.settings.points_per_side**2) as advance:

@@ -4,14 +4,14 @@ The rules and defaults are those of `SamAutomaticMaskGenerator` in SAM's reposit
 (facebookresearch/segment-anything, automatic_mask_generator.py), for its single crop, the image.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mobilesam_export import prompts
-from mobilesam_export.contract import Contract
+from mobilesam_export.contract import Array, Contract
 from mobilesam_export.errors import UsageError
 from mobilesam_export.everything import runs
 from mobilesam_export.everything.settings import Settings
@@ -83,7 +83,7 @@ def find_masks(
     """Click on every point of the grid and keep the best masks.
 
     Args:
-        predictor: with a decoder that gives all its masks.
+        predictor: with a decoder that gives all its masks; `decoder_batch` is used if it is there.
         image: from the predictor.
         settings: checked.
         advance: called after each click.
@@ -92,27 +92,32 @@ def find_masks(
         The surest first.
     """
     found: list[Found] = []
-    for point in grid(settings.points_per_side, image.size):
-        found.extend(_answers(predictor, image, settings, point))
+    points = grid(settings.points_per_side, image.size)
+    answers = predictor.decode_all([Prompt(((*point, True),)) for point in points], image)
+    for point, outputs in zip(points, answers, strict=True):
+        found.extend(_sure_masks(outputs, point, image.size, predictor.contract, settings))
         advance()
     return keep_different(found, settings.box_nms_thresh)
 
 
-def _answers(
-    predictor: Predictor, image: EmbeddedImage, settings: Settings, point: tuple[float, float]
+def _sure_masks(
+    outputs: Mapping[str, Array],
+    point: tuple[float, float],
+    size: tuple[int, int],
+    contract: Contract,
+    settings: Settings,
 ) -> Iterator[Found]:
     """The sure ones of the three masks of a click."""
-    outputs = predictor.decode(Prompt(((*point, True),)), image)
     for index, predicted_iou in enumerate(np.ravel(outputs["iou_predictions"])):
         if index == 0 or not predicted_iou > settings.pred_iou_thresh:
             continue  # mask 0 is for prompts that are not ambiguous
         low_res = outputs["low_res_masks"][0, index]
-        logits = prompts.upscale(low_res, image.size, predictor.contract.image_size)
+        logits = prompts.upscale(low_res, size, contract.image_size)
         mask, stable = np.asarray(logits > 0), stability(logits)
         if stable >= settings.stability_score_thresh and mask.any():
             yield Found(
                 counts=runs.encode(mask),
-                size=image.size,
+                size=size,
                 area=int(np.count_nonzero(mask)),
                 box=bounding_box(mask),
                 predicted_iou=float(predicted_iou),
