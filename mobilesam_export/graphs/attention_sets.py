@@ -22,6 +22,13 @@ def transposed_linear(weight: Tensor) -> nn.Linear:
     return folding.linear(weight.detach().double().T)
 
 
+def eight_times(x: Tensor, axis: int) -> Tensor:
+    """A copy for each head behind each other: XNNPACK joins up to five tensors at once."""
+    for _ in range(int(math.log2(HEADS))):
+        x = torch.cat([x, x], dim=axis)
+    return x
+
+
 class HeadRows(nn.Module):
     """(1, Q, T, D) -> (1, Q, heads T, D): a copy for each head with only its channels, and back."""
 
@@ -34,7 +41,7 @@ class HeadRows(nn.Module):
         self.register_buffer("own", own.repeat_interleave(tokens, dim=0)[None, None])
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([x] * HEADS, dim=2) * self.own
+        return eight_times(x, 2) * self.own
 
     def joined(self, x: Tensor) -> Tensor:
         """(1, Q, heads T, D) -> (1, Q, T, D): of each head's rows the channels that are its own."""
@@ -115,7 +122,7 @@ class Writing(nn.Module):
     def forward(self, image: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         _, sets, positions, _ = image.shape
         rows = self.rows(self.k(keys) * self.scale)
-        hidden = torch.cat([mask] * HEADS, dim=3)  # (1, Q, 1, heads T)
+        hidden = eight_times(mask, 3)  # (1, Q, 1, heads T)
         if self.q is not None and self.bias is not None:
             hidden = hidden + self.bias(rows).permute(0, 1, 3, 2)
             rows = self.q(rows)

@@ -26,7 +26,7 @@ OUTPUTS = 1 + mask_decoder.MASK_TOKENS  # tokens that are read at the end: IoU a
 LONGEST_AXIS = 16_384  # of the Apple Neural Engine
 # Of all sets that are answered together: large maps exist for so many at a time. They stay in a
 # processor's cache then, and a call with many sets takes no more memory than one with few.
-GROUP_POSITIONS = 4096
+GROUP_POSITIONS = 4 * 64**2
 MASK_WIDTH = 16  # channels of a mask prompt before the last layer, which makes it C wide
 
 
