@@ -8,6 +8,7 @@ Shapes as in `decoder_sets`.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -99,7 +100,7 @@ class Reading(nn.Module):
 
 
 class Writing(nn.Module):
-    """Attention of the image to tokens, but for the bias of the last layer: -> (1, Q, P, C).
+    """Attention of the image to tokens: maps (1, Q, P, C) and tokens (1, Q, T, C) -> (1, Q, P, C).
 
     Args:
         attention: of the model.
@@ -110,7 +111,9 @@ class Writing(nn.Module):
     def __init__(self, attention: mask_decoder.Attention, tokens: int, *, projected: bool) -> None:
         super().__init__()
         self.k, self.v = attention.k_proj, attention.v_proj
-        self.out = folding.linear(attention.out_proj.weight.detach().double())
+        # The weights of each head add up to 1, and so does its part of the bias to the whole.
+        bias = attention.out_proj.bias.detach().double() / HEADS
+        self.out = folding.linear(attention.out_proj.weight.detach().double(), bias)
         width = attention.q_proj.out_features
         self.scale, self.tokens = (width // HEADS) ** -0.5, tokens
         self.rows = HeadRows(tokens, width)
@@ -119,7 +122,15 @@ class Writing(nn.Module):
             self.q = transposed_linear(attention.q_proj.weight)
             self.bias = folding.linear(attention.q_proj.bias.detach().double()[None])
 
-    def forward(self, image: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    def forward(
+        self,
+        image: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        mask: Tensor,
+        further: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """`further`: (1, Q, P, K) and (1, Q, K, C), whose product is added."""
         _, sets, positions, _ = image.shape
         rows = self.rows(self.k(keys) * self.scale)
         hidden = eight_times(mask, 3)  # (1, Q, 1, heads T)
@@ -130,7 +141,27 @@ class Writing(nn.Module):
         side = math.isqrt(positions)  # P and Q P are axes longer than some hardware allows
         weights = logits.reshape(1, sets * side, side * HEADS, self.tokens).softmax(-1)
         weights = weights.reshape(1, sets, positions, HEADS * self.tokens)
-        return weights @ self.out(self.rows(self.v(values)))
+        made = self.out(self.rows(self.v(values)))
+        if further is not None:  # as one product
+            weights = torch.cat([weights, further[0]], dim=3)
+            made = torch.cat([made, further[1]], dim=2)
+        return weights @ made
+
+
+class ImageMaps(NamedTuple):
+    """An image as a block's attention takes it, each (1, Q, P, C), or (1, Q, P, D) if projected.
+
+    Attributes:
+        keys: for the tokens,
+        values: for the tokens,
+        queries: to the tokens.
+        further: see `Writing`.
+    """
+
+    keys: Tensor
+    values: Tensor
+    queries: Tensor
+    further: tuple[Tensor, Tensor] | None = None
 
 
 class Block(nn.Module):
@@ -153,9 +184,7 @@ class Block(nn.Module):
         tokens: Tensor,
         token_pe: Tensor,
         mask: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        queries: Tensor,
+        image: ImageMaps,
     ) -> tuple[Tensor, Tensor]:
         """Tokens (1, Q, T, C), and what is to be added to the image (1, Q, P, C)."""
         if self.first:
@@ -163,6 +192,7 @@ class Block(nn.Module):
         else:
             q = tokens + token_pe
             tokens = self.norm1(tokens + self.self_attn(q, q, tokens, mask))
-        tokens = self.norm2(tokens + self.to_image(tokens + token_pe, keys, values))
+        tokens = self.norm2(tokens + self.to_image(tokens + token_pe, image.keys, image.values))
         tokens = self.norm3(tokens + self.mlp(tokens))
-        return tokens, self.to_tokens(queries, tokens + token_pe, tokens, mask)
+        keys = tokens + token_pe
+        return tokens, self.to_tokens(image.queries, keys, tokens, mask, image.further)

@@ -11,14 +11,12 @@ Shapes as in `decoder`; Q prompt sets, G of them in a group, D = C / 2 channels 
 between both sides.
 """
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mobilesam_export.graphs import folding
-from mobilesam_export.graphs.attention_sets import Block, Reading
+from mobilesam_export.graphs.attention_sets import Block, ImageMaps, Reading
 from mobilesam_export.graphs.decoder import MASKED, PointTokens
 from mobilesam_export.model import Sam, mask_decoder, prompt_encoder, tiny_vit
 
@@ -65,43 +63,42 @@ class MaskPrompts(nn.Module):
 
 
 class FirstMap(nn.Module):
-    """A linear map of the first image, which is the embedding with the dense prompt of a set.
+    """A linear layer on the first image, which is the embedding with the dense prompt of a set.
 
     Args:
         sam: the model.
-        layer: the map, or None for the image itself.
+        layer: the linear layer.
         pe: (P, C), added to the image first, or None.
-        bias: added to the result, or None.
     """
 
     constant: Tensor
 
-    def __init__(
-        self, sam: Sam, layer: nn.Module | None, pe: Tensor | None, bias: Tensor | None = None
-    ) -> None:
+    def __init__(self, sam: Sam, layer: nn.Linear, pe: Tensor | None) -> None:
         super().__init__()
-        encoder = sam.prompt_encoder
-        last, no_mask = encoder.mask_downscaling[6], encoder.no_mask_embed.weight.detach().double()
-        # Against the embedding of no mask, of which a given mask takes the place.
-        added = torch.cat([_weight(last).flatten(1), (_bias(last) - no_mask[0])[:, None]], dim=1)
-        constant = no_mask if pe is None else no_mask + pe.double()
-        self.shared: nn.Module = nn.Identity()
-        if layer is not None:
-            matrix = _weight(layer)
-            added, constant = matrix @ added, constant @ matrix.T + _bias(layer)
-            self.shared = folding.linear(matrix)
-        if bias is not None:
-            constant = constant + bias.detach().double()
-        self.added = folding.linear(added)
-        self.register_buffer("constant", constant.float()[None, None])
+        matrix, constant = _weight(layer), _no_mask(sam)
+        constant = constant if pe is None else constant + pe.double()
+        self.shared = folding.linear(matrix)
+        self.added = folding.linear(matrix @ _dense_weight(sam))
+        self.register_buffer("constant", (constant @ matrix.T + _bias(layer)).float()[None, None])
 
     def of_all(self, embedding: Tensor) -> Tensor:
-        """What is the same for all sets: (1, 1, P, C) -> (1, 1, P, D or C)."""
+        """What is the same for all sets: (1, 1, P, C) -> (1, 1, P, D)."""
         return self.shared(embedding) + self.constant
 
     def forward(self, shared: Tensor, dense: Tensor) -> Tensor:
-        """That and the dense prompts (1, G, P, 17) -> (1, G, P, D or C)."""
+        """That and the dense prompts (1, G, P, 17) -> (1, G, P, D)."""
         return shared + self.added(dense)
+
+
+def _no_mask(sam: Sam) -> Tensor:
+    """(1, C): the dense prompt of sets without a mask."""
+    return _weight(sam.prompt_encoder.no_mask_embed)
+
+
+def _dense_weight(sam: Sam) -> Tensor:
+    """(C, 17): what `MaskPrompts` gives -> the dense prompt, but for that of no mask."""
+    last = sam.prompt_encoder.mask_downscaling[6]
+    return torch.cat([_weight(last).flatten(1), (_bias(last) - _no_mask(sam)[0])[:, None]], dim=1)
 
 
 class Masks(nn.Module):
@@ -151,6 +148,8 @@ class SetsDecoder(nn.Module):
     output_tokens: Tensor
     not_a_point: Tensor
     image_pe: Tensor
+    no_mask: Tensor
+    dense_rows: Tensor
 
     def __init__(self, sam: Sam, points: int, sets: int) -> None:
         super().__init__()
@@ -173,11 +172,11 @@ class SetsDecoder(nn.Module):
         self.keys = FirstMap(sam, reading.k_proj, pe)
         self.values = FirstMap(sam, reading.v_proj, None)
         self.queries = FirstMap(sam, writing.q_proj, pe)
-        self.image = FirstMap(sam, None, None, bias=writing.out_proj.bias)  # `Writing` adds none
+        self.register_buffer("no_mask", _no_mask(sam).float()[None, None])
+        self.register_buffer("dense_rows", _dense_weight(sam).float().T.repeat(sets, 1, 1)[None])
         self.first = Block(first, tokens, projected=True)
         self.second = Block(second, tokens, projected=False)
         self.norm_first, self.norm_second = first.norm4, second.norm4
-        self.second_bias = second.cross_attn_image_to_token.out_proj.bias
         self.final = Reading(transformer.final_attn_token_to_image, OUTPUTS, projected=False)
         self.norm_final = transformer.norm_final_attn
         self.masks = Masks(decoder, self.side)
@@ -197,7 +196,7 @@ class SetsDecoder(nn.Module):
         mask_input = mask_input.to(dtype).reshape(1, sets * side * 4, side * 4)
         given = has_mask_input.to(dtype).reshape(1, sets, 1, 1)
         embedding = image_embeddings.to(dtype).reshape(1, 1, -1, side**2).permute(0, 1, 3, 2)
-        maps = (self.image, self.keys, self.values, self.queries)
+        maps = (self.keys, self.values, self.queries)
         shared = [part.of_all(embedding) for part in maps]
         masks, ious = [], []
         for start in range(0, sets, self.group):
@@ -205,8 +204,12 @@ class SetsDecoder(nn.Module):
             dense = self.mask_prompts(
                 mask_input[:, start * side * 4 : end * side * 4], given[:, start:end]
             )
+            keys, values, queries = (
+                part(of_all, dense) for part, of_all in zip(maps, shared, strict=True)
+            )
             image, tokens = self._attend(
-                [part(of_all, dense) for part, of_all in zip(maps, shared, strict=True)],
+                embedding + self.no_mask,
+                ImageMaps(keys, values, queries, (dense, self.dense_rows[:, start:end])),
                 token_pe[:, start:end],
                 hidden[:, start:end],
             )
@@ -216,15 +219,21 @@ class SetsDecoder(nn.Module):
         return _joined(masks, 0).to(torch.float32), iou.to(torch.float32)
 
     def _attend(
-        self, maps: Sequence[Tensor], token_pe: Tensor, hidden: Tensor
+        self, image: Tensor, maps: ImageMaps, token_pe: Tensor, hidden: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """First maps of a group, tokens and what hides them -> its images and output tokens."""
-        image, keys, values, queries = maps
-        tokens, added = self.first(token_pe, token_pe, hidden, keys, values, queries)
+        """The images (1, G, P, C) and output tokens of a group.
+
+        Args:
+            image: the first one, but for dense prompts, of all sets.
+            maps: of the first images, and the dense prompts as two factors.
+            token_pe: first tokens.
+            hidden: what hides those of empty slots.
+        """
+        tokens, added = self.first(token_pe, token_pe, hidden, maps)
         image = self.norm_first(image + added)
         keys = image + self.image_pe
-        tokens, added = self.second(tokens, token_pe, hidden, keys, image, keys)
-        image = self.norm_second(image + added + self.second_bias)
+        tokens, added = self.second(tokens, token_pe, hidden, ImageMaps(keys, image, keys))
+        image = self.norm_second(image + added)
         tokens, token_pe = tokens[:, :, :OUTPUTS], token_pe[:, :, :OUTPUTS]
         final = self.final(tokens + token_pe, image + self.image_pe, image)
         return image, self.norm_final(tokens + final)
