@@ -149,7 +149,6 @@ class SetsDecoder(nn.Module):
     not_a_point: Tensor
     image_pe: Tensor
     no_mask: Tensor
-    dense_rows: Tensor
 
     def __init__(self, sam: Sam, points: int, sets: int) -> None:
         super().__init__()
@@ -173,7 +172,9 @@ class SetsDecoder(nn.Module):
         self.values = FirstMap(sam, reading.v_proj, None)
         self.queries = FirstMap(sam, writing.q_proj, pe)
         self.register_buffer("no_mask", _no_mask(sam).float()[None, None])
-        self.register_buffer("dense_rows", _dense_weight(sam).float().T.repeat(sets, 1, 1)[None])
+        for size in {self.group, sets % self.group or self.group}:  # of groups, also of the last
+            rows = _dense_weight(sam).float().T.repeat(size, 1, 1)[None]
+            self.register_buffer(f"dense_rows{size}", rows)
         self.first = Block(first, tokens, projected=True)
         self.second = Block(second, tokens, projected=False)
         self.norm_first, self.norm_second = first.norm4, second.norm4
@@ -202,16 +203,17 @@ class SetsDecoder(nn.Module):
         for start in range(0, sets, self.group):
             end = min(sets, start + self.group)
             dense = self.mask_prompts(
-                mask_input[:, start * side * 4 : end * side * 4], given[:, start:end]
+                _part(mask_input, start * side * 4, end * side * 4), _part(given, start, end)
             )
             keys, values, queries = (
                 part(of_all, dense) for part, of_all in zip(maps, shared, strict=True)
             )
+            rows = self.get_buffer(f"dense_rows{end - start}")
             image, tokens = self._attend(
                 embedding + self.no_mask,
-                ImageMaps(keys, values, queries, (dense, self.dense_rows[:, start:end])),
-                token_pe[:, start:end],
-                hidden[:, start:end],
+                ImageMaps(keys, values, queries, (dense, rows)),
+                _part(token_pe, start, end),
+                _part(hidden, start, end),
             )
             masks.append(self.masks(image, tokens[:, :, 1:]))
             ious.append(self.iou_head(row(tokens, 0)))
@@ -254,6 +256,11 @@ class SetsDecoder(nn.Module):
         visible = torch.cat([outputs, filled, has_point * (1 - has_box)], dim=-1)
         tokens = torch.cat([self.output_tokens, prompt, self.not_a_point], dim=2)
         return tokens, (1 - visible) * MASKED
+
+
+def _part(x: Tensor, start: int, end: int) -> Tensor:
+    """Of the second axis; all of it as it is, because coremltools knows no slice that is none."""
+    return x if end - start == x.shape[1] else x[:, start:end]
 
 
 def _joined(parts: list[Tensor], axis: int) -> Tensor:
