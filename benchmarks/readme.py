@@ -30,6 +30,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "interpreter": tables.interpreter,
     "paper": speed_tables.paper,
     "parity": tables.parity,
+    "prompt-sets": speed_tables.prompt_sets,
     "recipes": tables.recipes,
     "runtimes": tables.runtimes,
     "samexporter": tables.samexporter,

@@ -50,6 +50,23 @@ def gate() -> str:
     return markdown((head, lines))
 
 
+def prompt_sets() -> str:
+    """One line for each file of prompt sets."""
+    lines = [
+        [
+            f"{row['backend']}, N = {row['points']}, Q = {row['sets']}",
+            f"{row['single_ms']:.0f} ms",
+            f"{row['batch_ms']:.0f} ms",
+            f"{row['ratio']:.2f} ({row['ratios'][0]:.2f} to {row['ratios'][-1]:.2f})",
+            f"{row['logits_max_abs_error']:.1e}",
+            f"{row['bytes'] / 1e6:.1f} MB",
+        ]
+        for row in read("prompt_sets")["rows"]
+    ]
+    head = ["", "decoder", "decoder_batch, a prompt", "median ratio", "logits apart", "size"]
+    return markdown((head, lines))
+
+
 def paper() -> str:
     """One line for each encoder of the run, then what the authors published."""
     result = read("paper_table")

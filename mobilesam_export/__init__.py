@@ -58,6 +58,7 @@ def export(  # noqa: PLR0913 the options of the command line, each by its name
     verify: bool = True,
     fit: bool = True,
     min_iou: float | None = None,
+    prompt_sets: int | None = None,
 ) -> "Bundle":
     """Convert, verify and bundle MobileSAM, as the command of the target's name does.
 
@@ -74,6 +75,8 @@ def export(  # noqa: PLR0913 the options of the command line, each by its name
         fit: whether layers are raised in precision where the recipe does not hold.
         min_iou: least mean mask IoU against PyTorch, over 0 to 1, or None for the recipe's
             tolerance alone.
+        prompt_sets: how many prompts about one image a further file, `decoder_batch`, answers at
+            once, 1 to 64; None for no such file.
 
     Returns:
         The bundle, opened.
@@ -100,6 +103,7 @@ def export(  # noqa: PLR0913 the options of the command line, each by its name
         calibration=None if calibration is None else Path(calibration),
         fit=fit,
         min_iou=min_iou,
+        prompt_sets=prompt_sets,
     )
     outcome = pipeline.export(job)
     if outcome.folder is None:

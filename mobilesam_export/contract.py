@@ -1,6 +1,6 @@
 """The graph contract: names, shapes, types and meaning of every tensor. numpy only, no torch.
 
-S is the side of the square input, N the number of prompt slots.
+S is the side of the square input, N the number of prompt slots, Q that of prompt sets.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,9 @@ FILL = (124, 116, 104)
 # The windows of TinyViT need 64; the rest is what a machine of today can export.
 MIN_SIDE, MAX_SIDE = 256, 4096
 MIN_POINTS, MAX_POINTS = 2, 1024
+# Prompt sets of one call, and positions of the embedding in all of them together: at 1024 each set
+# takes 30 MB of activations.
+MAX_SETS, MAX_SET_POSITIONS = 64, 64 * 64**2
 DEFAULT_POINTS = 6
 # What PyTorch is asked in where no file's form counts: the simplest that there is.
 PLAIN_FORM = GraphForm(layout="channel-last", image_input="uint8", prompt="slots")
@@ -42,20 +45,27 @@ class GraphSpec:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
+    @property
+    def role(self) -> str:
+        """What a recipe calls it: "encoder" or "decoder"."""
+        return self.name.partition("_")[0]
+
 
 @dataclass(frozen=True)
 class Contract:
-    """The interface of both files of a bundle.
+    """The interface of the files of a bundle.
 
     Attributes:
         image_size: S, a multiple of 64 from 256 up.
         points: N, the number of prompt slots; ignored where `form.prompt` is "sam".
         form: the export form.
+        sets: Q, the prompt sets of the file `decoder_batch`; 0 if there is no such file.
     """
 
     image_size: int
     points: int
     form: GraphForm
+    sets: int = 0
 
     def __post_init__(self) -> None:
         """Refuse sizes that no graph can have.
@@ -71,6 +81,16 @@ class Contract:
         if not (self.dynamic or MIN_POINTS <= self.points <= MAX_POINTS):
             raise UsageError(
                 f"points is {self.points}; expected {MIN_POINTS} (a box takes two) to {MAX_POINTS}"
+            )
+        most = min(MAX_SETS, MAX_SET_POSITIONS // (self.image_size // 16) ** 2)
+        if self.sets and self.dynamic:
+            raise UsageError(
+                "there are no prompt sets with SAM's own interface, whose clients know one prompt "
+                "a call; use another target, such as onnx"
+            )
+        if not 0 <= self.sets <= most:
+            raise UsageError(
+                f"prompt sets is {self.sets}; expected 1 to {most} at image size {self.image_size}"
             )
 
     @property
@@ -91,6 +111,19 @@ class Contract:
     @property
     def decoder(self) -> GraphSpec:
         """The prompt encoder's and mask decoder's interface, one graph."""
+        return self._decoder("decoder", 1)
+
+    @property
+    def decoder_batch(self) -> GraphSpec:
+        """The same for `sets` prompts about one image; a file that is there if there are any."""
+        return self._decoder("decoder_batch", self.sets)
+
+    @property
+    def graphs(self) -> tuple[GraphSpec, ...]:
+        """The interfaces of all files: encoder, decoder and, if there is one, `decoder_batch`."""
+        return (self.encoder, self.decoder, *([self.decoder_batch] if self.sets else []))
+
+    def _decoder(self, name: str, sets: int) -> GraphSpec:
         side = self.image_size // 4
         count: int | str = "num_points" if self.dynamic else self.points
         empty = '-1 "not a point"' if self.dynamic else "-1 an empty slot"
@@ -98,26 +131,26 @@ class Contract:
             self._embeddings(),
             TensorSpec(
                 "point_coords",
-                (1, count, 2),
+                (sets, count, 2),
                 "float32",
                 f"x then y, in pixels of the {self.image_size} x {self.image_size} input",
             ),
             TensorSpec(
                 "point_labels",
-                (1, count),
+                (sets, count),
                 "float32",
                 "1 foreground, 0 background, 2 the box's top-left and 3 its bottom-right corner, "
                 + empty,
             ),
             TensorSpec(
                 "mask_input",
-                (1, 1, side, side),
+                (sets, 1, side, side),
                 "float32",
                 "mask logits of an earlier prediction, or zeros",
             ),
-            TensorSpec("has_mask_input", (1,), "float32", "1 if mask_input is used, else 0"),
+            TensorSpec("has_mask_input", (sets,), "float32", "1 if mask_input is used, else 0"),
         ]
-        return GraphSpec("decoder", tuple(inputs + self._sizes()), tuple(self._masks(side)))
+        return GraphSpec(name, tuple(inputs + self._sizes()), tuple(self._masks(side, sets)))
 
     def _image(self) -> TensorSpec:
         side = self.image_size
@@ -151,16 +184,16 @@ class Contract:
             return []
         return [TensorSpec("orig_im_size", (2,), "float32", "height, width of the image")]
 
-    def _masks(self, side: int) -> list[TensorSpec]:
+    def _masks(self, side: int, sets: int) -> list[TensorSpec]:
         count = 1 if self.dynamic else 4
         low_res = TensorSpec(
             "low_res_masks",
-            (1, count, side, side),
+            (sets, count, side, side),
             "float32",
             "mask logits, foreground above 0"
             + ("" if self.dynamic else "; 0 the single-mask answer, 1..3 the multi-mask ones"),
         )
-        iou = TensorSpec("iou_predictions", (1, count), "float32", "predicted IoU of each mask")
+        iou = TensorSpec("iou_predictions", (sets, count), "float32", "predicted IoU of each mask")
         if not self.dynamic:
             return [low_res, iou]
         full = TensorSpec(

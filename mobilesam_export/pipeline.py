@@ -43,6 +43,7 @@ class Job:
         fit: whether layers are raised in precision where the recipe does not hold.
         min_iou: mean mask IoU over all prompts that files must have, or None for what the recipe's
             tolerance asks.
+        prompt_sets: Q of a further file, `decoder_batch`, 1 or more; None for no such file.
     """
 
     target: Target
@@ -55,6 +56,7 @@ class Job:
     calibration: Path | None = None
     fit: bool = True
     min_iou: float | None = None
+    prompt_sets: int | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Outcome:
 
     Attributes:
         folder: the bundle, or None if verification failed and so nothing was written.
-        sizes: bytes of encoder and decoder by file name.
+        sizes: bytes of each graph by file name.
         report: of the verification.
         fit: how the recipe was fitted to the weights; None if it held, or could not be fitted.
     """
@@ -98,7 +100,7 @@ def check(job: Job) -> Plan:
         backend = get_backend(job.target.backend)
     if reason := backend.why_cannot_convert():
         raise BackendError(f"cannot export {job.target.name}: {reason}")
-    contract = Contract(job.image_size, job.points, job.target.graph)
+    contract = _contract(job)
     folder = job.out or Path("build") / f"{job.target.name}-{name}"
     staging.check_replaceable(folder)
     if job.calibration is not None:
@@ -108,8 +110,26 @@ def check(job: Job) -> Plan:
     with job.target.locating("recipe", name):
         settings = _parsed(backend, job.target, recipe)
         _check_patterns(recipe, contract)
+        if contract.sets:
+            _parsed(backend, job.target, _of_batch(backend, recipe))
     readme.find_template(backend, job.target.graph)
     return Plan(name, recipe, contract, backend, settings, folder)
+
+
+def _contract(job: Job) -> Contract:
+    """What the files of a job take and give.
+
+    Raises:
+        UsageError: there can be no such files.
+    """
+    if job.prompt_sets is not None and job.prompt_sets < 1:
+        raise UsageError(f"--prompt-sets is {job.prompt_sets}; expected 1 or more")
+    return Contract(job.image_size, job.points, job.target.graph, job.prompt_sets or 0)
+
+
+def _of_batch(backend: Backend, recipe: Recipe) -> Recipe:
+    """The recipe of `decoder_batch`: it is not compressed."""
+    return recipe.uncompressed(*backend.uncompressed_types()) if recipe.compressed else recipe
 
 
 def _parsed(backend: Backend, target: Target, recipe: Recipe) -> Settings:
@@ -147,7 +167,7 @@ def export(job: Job) -> Outcome:
     """
     from mobilesam_export.backends import reference
     from mobilesam_export.checkpoint.load import load_checkpoint
-    from mobilesam_export.graphs import ranges, split_graphs
+    from mobilesam_export.graphs import batch_graph, ranges, split_graphs
     from mobilesam_export.model import build_sam
 
     plan = check(job)
@@ -163,9 +183,10 @@ def export(job: Job) -> Outcome:
             expected = cases.reference_cases(asked)
         calibrated = collect_samples(job, plan, sam)
     exponents = ranges.choose_exponents(peaks)
-    graphs = split_graphs(ranges.fold_ranges(sam, exponents), contract)
+    folded = ranges.fold_ranges(sam, exponents)
+    graphs, batch = split_graphs(folded, contract), batch_graph(folded, contract)
     with staging.staging(plan.folder) as stage:
-        maker = _Maker(job, plan, checkpoint, graphs, expected, calibrated, stage)
+        maker = _Maker(job, plan, checkpoint, graphs, batch, expected, calibrated, stage)
         report, recipe, fit = maker.report(plan.recipe), plan.recipe, None
         if report.status is Status.FAILED and job.fit and _can_be_fitted(plan):
             fit = maker.fit(report, asked)
@@ -223,6 +244,7 @@ class _Maker:
     plan: Plan
     checkpoint: "Checkpoint"
     graphs: "tuple[Graph, Graph]"
+    batch: "Graph | None"
     expected: tuple[cases.ImageCase, ...]
     calibrated: calibration.Calibration | None
     stage: Path
@@ -238,6 +260,9 @@ class _Maker:
                 self._convert(graph, recipe)
                 self.converted[name] = exceptions
         backend = self.plan.backend
+        if self.batch is not None and self.batch.spec.name not in self.converted:
+            self._convert(self.batch, _of_batch(backend, recipe))
+            self.converted[self.batch.spec.name] = {}
         if reason := backend.why_unavailable() if self.job.verify else "--no-verify was given":
             return verify.unverified(reason)
         files = Files(self.stage, backend, recipe, self.plan.contract)
@@ -278,7 +303,7 @@ class _Maker:
         with step(f"Converting the {name}"), target.locating("recipe", plan.recipe_name):
             settings = _parsed(plan.backend, target, recipe)
             metadata = file_metadata(graph.spec, target, plan.recipe_name, self.checkpoint)
-            samples = self.calibrated.samples[name] if self.calibrated else ()
+            samples = self.calibrated.samples.get(name, ()) if self.calibrated else ()
             conversion = Conversion(settings, recipe, plan.contract, metadata, samples, self.kept)
             plan.backend.convert(graph, conversion, path)
 

@@ -4,7 +4,7 @@ The only place that encodes an image, decodes a prompt and chooses the mask, wha
 files. S is the side of the square input, as in `contract`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +64,9 @@ class Predictor:
     Attributes:
         encoder: run once per image.
         decoder: run once per prompt.
-        contract: of both.
+        contract: of all.
+        decoder_batch: answers several prompts in one run; None where there is none, or it is not
+            needed.
 
     Example:
         image = predictor.embed("photo.jpg")
@@ -74,6 +76,7 @@ class Predictor:
     encoder: Session
     decoder: Session
     contract: Contract
+    decoder_batch: Session | None = None
 
     def embed(self, image: ImageArray | Path | str) -> EmbeddedImage:
         """Run the encoder.
@@ -110,6 +113,21 @@ class Predictor:
         return self.decoder.run(
             prompts.decoder_inputs(prompt, image.embeddings, image.size, self.contract)
         )
+
+    def decode_all(
+        self, asked: Sequence[Prompt], image: EmbeddedImage
+    ) -> Iterator[dict[str, Array]]:
+        """The outputs of `decode` for each prompt, as many per run as `decoder_batch` takes."""
+        if self.decoder_batch is None:
+            yield from (self.decode(prompt, image) for prompt in asked)
+            return
+        sets = self.contract.sets
+        for start in range(0, len(asked), sets):
+            part = asked[start : start + sets]
+            inputs = prompts.batch_inputs(part, image.embeddings, image.size, self.contract)
+            outputs = self.decoder_batch.run(inputs)
+            for place in range(len(part)):
+                yield {name: value[place : place + 1] for name, value in outputs.items()}
 
     def answer(self, prompt: Prompt, outputs: Mapping[str, Array], size: tuple[int, int]) -> Answer:
         """Choose among the decoder's masks and bring the chosen one to the image's size.

@@ -4,6 +4,7 @@ Coordinates are x, y in pixels of the image, from its top-left corner. S is the 
 square input.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -107,6 +108,23 @@ def decoder_inputs(
     }
     if contract.dynamic:
         inputs["orig_im_size"] = np.array(size, np.float32)
+    return inputs
+
+
+def batch_inputs(
+    asked: Sequence[Prompt], embeddings: Array, size: tuple[int, int], contract: Contract
+) -> dict[str, Array]:
+    """The inputs of `decoder_batch` for up to `contract.sets` prompts on one image.
+
+    Sets without a prompt are empty; errors as of `decoder_inputs`.
+    """
+    filled = [decoder_inputs(prompt, embeddings, size, contract) for prompt in asked]
+    inputs: dict[str, Array] = {"image_embeddings": embeddings}
+    for tensor in contract.decoder_batch.inputs[1:]:
+        empty = EMPTY if tensor.name == "point_labels" else 0.0
+        inputs[tensor.name] = np.full(tensor.shape, empty, np.float32)  # type: ignore[arg-type]
+        for place, single in enumerate(filled):
+            inputs[tensor.name][place] = single[tensor.name][0]
     return inputs
 
 

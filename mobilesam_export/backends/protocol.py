@@ -141,6 +141,14 @@ class Backend(Protocol):
         """
         return ("float16",)
 
+    def uncompressed_types(self) -> tuple[str, str]:
+        """Types of weights and activations of `decoder_batch` where a recipe compresses.
+
+        Recipes are fitted to the layers of the decoder. `decoder_batch` has others, and is written
+        for speed: it keeps whole weights.
+        """
+        return "float16", "float16"
+
     def float32_islands(self, recipe: Recipe) -> tuple[str, ...]:
         """Module classes of the export form that stay float32 in a file of float16."""
         return ()

@@ -125,7 +125,8 @@ def read_baselines(path: Path) -> StoredBaselines:
 
 def _parse(item: Any, label: str) -> Baseline:  # noqa: ANN401 any JSON
     try:
-        figures = {graph: _figures(item["figures"][graph]) for graph in GRAPHS}
+        graphs = dict.fromkeys((*GRAPHS, *item["figures"]))
+        figures = {graph: _figures(item["figures"][graph]) for graph in graphs}
         return Baseline(
             target=item["target"],
             recipe=item["recipe"],

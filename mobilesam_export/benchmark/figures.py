@@ -6,7 +6,6 @@ on any machine.
 
 from collections.abc import Mapping
 
-from mobilesam_export.benchmark.subject import GRAPHS
 from mobilesam_export.bundle.describe import inspect_path
 from mobilesam_export.bundle.manifest import Bundle
 from mobilesam_export.inspection.placement import Verdict
@@ -16,7 +15,7 @@ Figures = Mapping[str, int | None]  # by name; None: not known
 
 
 def bundle_figures(bundle: Bundle) -> dict[str, Figures]:
-    """Figures of both files of a bundle, by graph.
+    """Figures of the files of a bundle, by graph.
 
     Raises:
         BundleError, BackendError: see `inspect_path`.
@@ -25,8 +24,9 @@ def bundle_figures(bundle: Bundle) -> dict[str, Figures]:
 
 
 def bundle_reports(bundle: Bundle) -> dict[str, GraphReport]:
-    """Both files of a bundle, inspected."""
-    return dict(zip(GRAPHS, inspect_path(bundle.folder), strict=True))
+    """The files of a bundle, inspected."""
+    names = [spec.name for spec in bundle.contract.graphs]
+    return dict(zip(names, inspect_path(bundle.folder), strict=True))
 
 
 def file_figures(report: GraphReport) -> dict[str, int | None]:

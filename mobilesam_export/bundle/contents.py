@@ -61,6 +61,7 @@ def file_metadata(
     part = {
         "encoder": "image encoder: run once per image",
         "decoder": "prompt encoder and mask decoder: run once per prompt",
+        "decoder_batch": "prompt encoder and mask decoder for several prompts about one image",
     }[spec.name]
     return {
         "description": f"MobileSAM {part}. Made by {PROJECT} {__version__}.",

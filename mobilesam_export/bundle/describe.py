@@ -1,4 +1,4 @@
-"""A path -> what is in its graphs: a bundle's encoder and decoder, or those of a lone file."""
+"""A path -> what is in its graphs: those of a bundle, or of a lone file."""
 
 from pathlib import Path
 
@@ -33,5 +33,4 @@ def _files(path: Path) -> tuple[Backend, list[Path]]:
         )
     opened = open_bundle(path)
     backend = get_backend(opened.backend)
-    specs = (opened.contract.encoder, opened.contract.decoder)
-    return backend, [path / f"{spec.name}{backend.suffix}" for spec in specs]
+    return backend, [path / f"{spec.name}{backend.suffix}" for spec in opened.contract.graphs]

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from mobilesam_export import prompts
-from mobilesam_export.contract import Array, Contract
+from mobilesam_export.contract import EMPTY, Array, Contract
 from mobilesam_export.errors import BundleError, ImageError
 from mobilesam_export.images import load_image, read_image
 from mobilesam_export.predictor import Answer
@@ -31,8 +31,21 @@ def write(folder: Path, cases: Sequence[ImageCase], contract: Contract) -> None:
         contract: of the files that are to be compared.
     """
     folder.mkdir()
-    index = {"images": [_write_image(folder, case, contract) for case in cases]}
+    index: dict[str, Any] = {"images": [_write_image(folder, case, contract) for case in cases]}
+    if contract.sets:
+        index["prompt_sets"] = _prompt_sets(contract)
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _prompt_sets(contract: Contract) -> Any:  # noqa: ANN401 JSON
+    """How the prompts of an image fill `decoder_batch`, whose answers are those of each alone."""
+    empty = {"point_coords": 0, "point_labels": EMPTY, "mask_input": 0, "has_mask_input": 0}
+    return {
+        "count": contract.sets,
+        "sets": "the inputs of an image's prompts, in their order",
+        "rest": empty,
+        "outputs": "of each set those of its prompt, whatever the other sets are",
+    }
 
 
 def _write_image(folder: Path, case: ImageCase, contract: Contract) -> dict[str, Any]:

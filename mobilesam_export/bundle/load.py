@@ -29,11 +29,18 @@ def load_graph(
 
 
 def load_predictor(
-    folder: Path, backend: Backend, contract: Contract, device: str = "", threads: int = 0
+    folder: Path,
+    backend: Backend,
+    contract: Contract,
+    device: str = "",
+    threads: int = 0,
+    *,
+    batch: bool = False,
 ) -> Predictor:
-    """Both files; arguments and errors as of `load_graph`."""
-    encoder, decoder = (
-        load_graph(folder, backend, spec, device, threads)
-        for spec in (contract.encoder, contract.decoder)
-    )
-    return Predictor(encoder, decoder, contract)
+    """Encoder and decoder; arguments and errors as of `load_graph`.
+
+    `batch`: and `decoder_batch`, if the contract has it.
+    """
+    specs = contract.graphs if batch else (contract.encoder, contract.decoder)
+    sessions = [load_graph(folder, backend, spec, device, threads) for spec in specs]
+    return Predictor(sessions[0], sessions[1], contract, *sessions[2:])

@@ -21,7 +21,7 @@ from mobilesam_export.errors import BackendError, BundleError, TargetError, Usag
 from mobilesam_export.files import file_sha256, write_text
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.session import Session
-from mobilesam_export.target import GRAPHS, GraphForm, Recipe, Runtime, Tolerance
+from mobilesam_export.target import GraphForm, Recipe, Runtime, Tolerance
 from mobilesam_export.verification.status import Status
 from mobilesam_export.verification.verify import Report
 
@@ -77,15 +77,15 @@ class Bundle:
 
     @property
     def graph_files(self) -> Mapping[str, FileEntry]:
-        """The encoder and the decoder: one file each, or the files of one folder each."""
-        starts = tuple(f"{graph}." for graph in GRAPHS)
+        """Those of the contract's graphs: one file each, or the files of one folder each."""
+        starts = tuple(f"{spec.name}." for spec in self.contract.graphs)
         return {name: entry for name, entry in self.files.items() if name.startswith(starts)}
 
     def session(self, graph: str, device: str = "", threads: int = 0) -> Session:
         """One of the files, loaded afresh.
 
         Args:
-            graph: "encoder" or "decoder".
+            graph: "encoder", "decoder", or "decoder_batch" if there is one.
             device: where to run it, such as "cpu" or "cuda"; "" for the backend's first.
             threads: CPU threads of one run, 0 for the runtime's own choice.
 
@@ -95,8 +95,10 @@ class Bundle:
         spec = getattr(self.contract, graph)
         return load_graph(self.folder, get_backend(self.backend), spec, device, threads)
 
-    def predictor(self, device: str = "", threads: int = 0) -> Predictor:
-        """Both files, ready to answer prompts; arguments as of `session`.
+    def predictor(self, device: str = "", threads: int = 0, *, batch: bool = False) -> Predictor:
+        """Encoder and decoder, ready to answer prompts; arguments as of `session`.
+
+        `batch`: and `decoder_batch`, if there is one.
 
         Raises:
             BackendError: files of this kind cannot be run here, or not on that device.
@@ -104,7 +106,7 @@ class Bundle:
         backend = get_backend(self.backend)
         if reason := backend.why_unavailable():
             raise BackendError(f"cannot run {self.folder}: {reason}")
-        return load_predictor(self.folder, backend, self.contract, device, threads)
+        return load_predictor(self.folder, backend, self.contract, device, threads, batch=batch)
 
 
 def write_manifest(stage: Path, contents: Contents) -> None:
@@ -133,6 +135,7 @@ def _as_dict(contents: Contents) -> dict[str, Any]:
             "form": asdict(contract.form),
             "encoder": asdict(contract.encoder),
             "decoder": asdict(contract.decoder),
+            **_prompt_sets(contract),
             **procedure(contract),
         },
         "limits": limits(contents.recipe.tolerance),
@@ -144,6 +147,12 @@ def _as_dict(contents: Contents) -> dict[str, Any]:
         "versions": dict(contents.versions),
         "verification": contents.report.as_dict(),
     }
+
+
+def _prompt_sets(contract: Contract) -> dict[str, Any]:
+    if not contract.sets:
+        return {}
+    return {"prompt_sets": contract.sets, "decoder_batch": asdict(contract.decoder_batch)}
 
 
 def record_arm(opened: Bundle, reports: Mapping[str, Report]) -> None:
@@ -187,7 +196,7 @@ def open_bundle(folder: Path | str, warn: Callable[[str], None] | None = None) -
     try:
         opened = _from_dict(folder, manifest)
         get_backend(opened.backend)
-        _check_graphs(folder, opened.files)
+        _check_graphs(folder, opened)
         models = opened.graph_files
         for name, expected in opened.files.items():
             if not (problem := _problem(folder, name, expected)):
@@ -215,7 +224,10 @@ def _from_dict(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
         recipe_name=recipe.pop("name"),
         recipe=_recipe(recipe),
         contract=Contract(
-            contract["image_size"], contract["points"] or 0, GraphForm(**contract["form"])
+            contract["image_size"],
+            contract["points"] or 0,
+            GraphForm(**contract["form"]),
+            contract.get("prompt_sets", 0),
         ),
         convert=dict(manifest["convert"]),
         provenance=Provenance(**manifest["checkpoint"]),
@@ -259,9 +271,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _check_graphs(folder: Path, files: Mapping[str, FileEntry]) -> None:
-    listed = {name.partition(".")[0] for name in files}
-    if missing := sorted(set(GRAPHS) - listed):
+def _check_graphs(folder: Path, opened: Bundle) -> None:
+    listed = {name.partition(".")[0] for name in opened.files}
+    if missing := sorted({spec.name for spec in opened.contract.graphs} - listed):
         raise BundleError(
             f"{folder / MANIFEST} is not a bundle's manifest: it lists no {missing[0]}"
         )

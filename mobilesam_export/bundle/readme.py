@@ -16,7 +16,7 @@ from mobilesam_export.backends import Backend, get_backend
 from mobilesam_export.bundle.contents import Contents
 from mobilesam_export.bundle.procedure import limits
 from mobilesam_export.checkpoint.provenance import Provenance
-from mobilesam_export.contract import GraphSpec
+from mobilesam_export.contract import Contract, GraphSpec
 from mobilesam_export.errors import BackendError
 from mobilesam_export.inspection.memory import find_peak
 from mobilesam_export.target import GraphForm, Tolerance
@@ -31,7 +31,7 @@ BASE_MODELS = {"official": "dhkim2810/MobileSAM"}
 
 @dataclass(frozen=True)
 class GraphFile:
-    """What the README says of an encoder or a decoder.
+    """What the README says of a graph's file.
 
     Attributes:
         name: of the file, or of the folder that stands for one.
@@ -45,7 +45,7 @@ class GraphFile:
 
 
 def graph_files(folder: Path, backend_name: str) -> tuple[GraphFile, ...]:
-    """Look into the encoder and the decoder that lie in `folder`."""
+    """Look into the graphs that lie in `folder`."""
     backend, found = get_backend(backend_name), []
     for name, size in artifact_sizes(folder).items():
         peak = find_peak(backend.describe(folder / name))
@@ -90,6 +90,7 @@ def readme(contents: Contents, graphs: Sequence[GraphFile]) -> str:
         "files": _files(graphs),
         "encoder": _table(contract.encoder),
         "decoder": _table(contract.decoder),
+        "batch": _batch(contract),
         "memory": template("memory.md").rstrip(),
         "verification": _verification(contents.report),
         "limits": _limits(contents.recipe.tolerance),
@@ -114,9 +115,17 @@ def artifact_sizes(folder: Path) -> dict[str, int]:
     """Bytes of each graph's file, or folder of files, in a bundle; the encoder's first."""
     return {
         path.name: sum(f.stat().st_size for f in (path, *path.rglob("*")) if f.is_file())
-        for graph in ("encoder", "decoder")
+        for graph in ("encoder", "decoder", "decoder_batch")
         for path in folder.glob(f"{graph}.*")
     }
+
+
+def _batch(contract: Contract) -> str:
+    """On `decoder_batch`; empty where there is none."""
+    if not contract.sets:
+        return ""
+    values = {"sets": str(contract.sets), "table": _table(contract.decoder_batch)}
+    return "\n" + Template(template("decoder-batch.md")).substitute(values)
 
 
 def _runtime(contents: Contents) -> str:

@@ -23,8 +23,9 @@ HELP = {
     "pred_iou_thresh": "Least predicted IoU of a mask to keep.",
     "stability_score_thresh": "Least stability of a mask to keep.",
     "box_nms_thresh": "Largest overlap of boxes.",
+    "hierarchical": "Click on a coarse grid first, then where no sure mask is: fewer calls.",
 }
-OPTIONS = ("labels", *HELP)  # that only everything mode has
+OPTIONS = ("labels", "boxes", *HELP)  # that only everything mode has
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class EverythingOptions:
         out: JSON with every mask.
         labels: PNG with the number of the mask at each pixel.
         overlay: PNG with the masks drawn on the image.
+        boxes: JSON with boxes to mask in place of a grid of clicks.
     """
 
     bundle: Path
@@ -42,6 +44,7 @@ class EverythingOptions:
     out: Path
     labels: Path | None
     overlay: Path | None
+    boxes: Path | None
     as_json: bool
     settings: Settings
 
@@ -68,24 +71,43 @@ class EverythingOptions:
         from mobilesam_export.progress import items_bar, note, step
 
         masks.check_settings(self.settings, opened.contract)
+        asked = self._boxes(opened, image)
         with step("Loading the bundle"):
-            predictor = opened.predictor()
+            predictor = opened.predictor(batch=True)
         with step("Encoding the image"):
             encoded = predictor.embed(image)
-        with items_bar("Clicking on a grid of points", self.settings.points_per_side**2) as advance:
-            found = masks.find_masks(predictor, encoded, self.settings, advance)
+        if asked is not None:
+            with items_bar("Masking the boxes", len(asked)) as advance:
+                found = masks.mask_boxes(predictor, encoded, asked, advance)
+            if len(found) < len(asked):
+                note(f"{len(asked) - len(found)} of {len(asked)} boxes have no mask")
+        else:
+            points = self.settings.points_per_side**2
+            with items_bar("Clicking on a grid of points", points) as advance:
+                found = masks.find_masks(predictor, encoded, self.settings, advance)
+            if not found:
+                note(
+                    "no answer has a predicted IoU above --pred-iou-thresh and the stability of "
+                    "--stability-score-thresh; lower values keep more masks"
+                )
         self._write(found, image)
-        if not found:
-            note(
-                "no answer has a predicted IoU above --pred-iou-thresh and the stability of "
-                "--stability-score-thresh; lower values keep more masks"
-            )
         files = [str(path) for path in (self.out, *self.images)]
         if self.as_json:
             print_json({"files": files, "masks": len(found)})
         else:
             click.echo(f"{', '.join(files)}: {len(found)} mask{'' if len(found) == 1 else 's'}")
         print_notes(predictor.encoder.note)
+
+    def _boxes(
+        self, opened: "Bundle", image: "ImageArray"
+    ) -> list[tuple[float, float, float, float]] | None:
+        """What --boxes gives, read before any work; None without it."""
+        from mobilesam_export.everything.boxes import read_boxes
+        from mobilesam_export.prompts import height_and_width
+
+        if self.boxes is None:
+            return None
+        return read_boxes(self.boxes, height_and_width(image), opened.contract)
 
     def _write(self, found: "list[Found]", image: "ImageArray") -> None:
         from mobilesam_export.everything import output
@@ -107,11 +129,18 @@ def everything_options(command: Callable[..., Any]) -> Callable[..., Any]:
     command = click.option(
         "--labels", type=click.Path(path_type=Path), help="PNG of mask numbers."
     )(command)
+    command = click.option(
+        "--boxes",
+        type=click.Path(path_type=Path),
+        help="JSON with the boxes of a detector to mask, in place of a grid.",
+    )(command)
     for field in reversed(fields(Settings)):
+        name, text = f"--{field.name.replace('_', '-')}", HELP[field.name]
+        if field.type is bool:
+            command = click.option(name, is_flag=True, default=None, help=text)(command)
+            continue
         command = click.option(
-            f"--{field.name.replace('_', '-')}",
-            type=type(field.default),
-            help=f"{HELP[field.name]} [default: {field.default}]",
+            name, type=type(field.default), help=f"{text} [default: {field.default}]"
         )(command)
     return click.option(
         "--everything", is_flag=True, help="All objects, without a prompt, as JSON."
@@ -128,6 +157,9 @@ def parse(values: dict[str, Any]) -> EverythingOptions:
         raise UsageError("--everything takes no prompt; leave --point and --box out")
     values["out"] = values["out"] or OUT
     given = {name: value for name in HELP if (value := values.pop(name)) is not None}
+    if values["boxes"] is not None and given:
+        name = next(iter(given)).replace("_", "-")
+        raise UsageError(f"--boxes are masked one by one, without --{name}")
     return EverythingOptions(**values, settings=Settings(**given))
 
 
@@ -138,5 +170,5 @@ def take_out_unset(values: dict[str, Any]) -> None:
         UsageError: one of them is given.
     """
     for key in OPTIONS:
-        if values.pop(key) is not None:
+        if values.pop(key) not in (None, False):
             raise UsageError(f"--{key.replace('_', '-')} goes with --everything only")

@@ -37,6 +37,7 @@ class ExportOptions:
     points: int
     calibration: Path | None
     min_iou: float | None
+    prompt_sets: int | None
     no_fit: bool
     no_verify: bool
     as_json: bool
@@ -63,7 +64,17 @@ class ExportOptions:
             calibration=self.calibration,
             fit=not self.no_fit,
             min_iou=self.min_iou,
+            prompt_sets=self._prompt_sets(target, several=several),
         )
+
+    def _prompt_sets(self, target: Target, *, several: bool) -> int | None:
+        """Of several targets, those with SAM's own interface go without."""
+        from mobilesam_export.progress import note
+
+        if self.prompt_sets is None or not several or target.graph.prompt != "sam":
+            return self.prompt_sets
+        note(f"{target.name} has SAM's own interface, which knows no prompt sets: none for it")
+        return None
 
 
 OPTIONS = (
@@ -110,6 +121,12 @@ OPTIONS = (
         type=float,
         metavar="X",
         help="Least mean mask IoU against PyTorch, over 0 to 1. [default: the recipe's tolerance]",
+    ),
+    click.option(
+        "--prompt-sets",
+        type=int,
+        metavar="Q",
+        help="Add decoder_batch, which answers Q prompts about one image at once: 1 to 64.",
     ),
     click.option(
         "--no-fit",

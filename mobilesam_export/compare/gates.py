@@ -6,7 +6,6 @@ from typing import Any
 
 from mobilesam_export.benchmark.baseline import Masks
 from mobilesam_export.benchmark.figures import Figures
-from mobilesam_export.benchmark.subject import GRAPHS
 from mobilesam_export.metrics import mask_iou
 from mobilesam_export.verification.status import Status
 
@@ -31,7 +30,7 @@ class Gate:
     """One figure of the candidate compared with the base's.
 
     Attributes:
-        component: "encoder", "decoder", or "bundle".
+        component: name of a graph, or "bundle".
         figure: a key of LIMITS, or "mask_iou".
         base, candidate: the figures; for mask_iou base is 1.
         limit: the largest ratio candidate / base; for mask_iou the least value.
@@ -57,10 +56,11 @@ class Gate:
 def judge_figures(
     base: Mapping[str, Figures], candidate: Mapping[str, Figures], limits: Mapping[str, float]
 ) -> list[Gate]:
-    """Judge every figure that has a limit against the base's."""
+    """Judge every figure that has a limit against the base's, of graphs that both have."""
     return [
         _judge(graph, name, base[graph].get(name), candidate[graph].get(name), limit)
-        for graph in GRAPHS
+        for graph in base
+        if graph in candidate
         for name, limit in limits.items()
         if name in LIMITS
     ]

@@ -75,8 +75,8 @@ def _by_name(value: Value) -> Value:
 
 
 def _removed(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
-    """Encoders and decoders whose file or folder has another name."""
+    """Graphs whose file or folder has another name."""
     left, right = ({name.partition("/")[0] for name in files} for files in (old, new))
     for name in sorted(left - right):
-        if name.partition(".")[0] in GRAPHS:
+        if name.partition(".")[0].removesuffix("_batch") in GRAPHS:
             yield classed(f"files.removed.{name}", name, ABSENT)

@@ -14,7 +14,6 @@ from mobilesam_export.bundle.write import SUMS
 from mobilesam_export.diff.manifests import Change, compare_manifests
 from mobilesam_export.errors import BundleError, one_line
 from mobilesam_export.metrics import mask_iou
-from mobilesam_export.target import GRAPHS
 from mobilesam_export.verification.cases import ImageCase
 
 # Worst of all prompts or images at the export: place in the report, name, and which is the worst.
@@ -76,8 +75,8 @@ def diff_bundles(old: Path, new: Path) -> Difference:
 
 
 def _files(old: Bundle, new: Bundle) -> Iterator[Change]:
-    """Encoder and decoder by size and hash, and how many of the other files differ."""
-    for graph in GRAPHS:
+    """Graphs by size and hash, and how many of the other files differ."""
+    for graph in _graph_names(old, new):
         left, right = _part(old.graph_files, graph), _part(new.graph_files, graph)
         sizes = [sum(entry.bytes for entry in part.values()) for part in (left, right)]
         if left != right:
@@ -100,6 +99,10 @@ def _files(old: Bundle, new: Bundle) -> Iterator[Change]:
             yield _note("files", f"{name}/", [len(left), len(right)], reason)
 
 
+def _graph_names(*bundles: Bundle) -> list[str]:
+    return list(dict.fromkeys(spec.name for bundle in bundles for spec in bundle.contract.graphs))
+
+
 def _part(files: Mapping[str, FileEntry], name: str) -> dict[str, FileEntry]:
     """A file, the files of a folder, or those of a graph."""
     starts = (f"{name}.", f"{name}/")
@@ -114,9 +117,12 @@ def _graphs(old: Bundle, new: Bundle) -> Iterator[Change]:
     """Memory of files that differ, and ops by kind, whose names each backend has of its own."""
     if dict(old.graph_files) == dict(new.graph_files):
         return
-    for graph, left, right in zip(
-        GRAPHS, inspect_path(old.folder), inspect_path(new.folder), strict=True
-    ):
+    reports = [
+        dict(zip(_graph_names(bundle), inspect_path(bundle.folder), strict=True))
+        for bundle in (old, new)
+    ]
+    for graph in [name for name in reports[0] if name in reports[1]]:
+        left, right = (report[graph] for report in reports)
         for kind in dict.fromkeys((*left.ops, *right.ops)) if old.backend == new.backend else ():
             counts = [report.ops.get(kind, 0) for report in (left, right)]
             if counts[0] != counts[1]:

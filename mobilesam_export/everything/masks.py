@@ -4,14 +4,14 @@ The rules and defaults are those of `SamAutomaticMaskGenerator` in SAM's reposit
 (facebookresearch/segment-anything, automatic_mask_generator.py), for its single crop, the image.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mobilesam_export import prompts
-from mobilesam_export.contract import Contract
+from mobilesam_export.contract import Array, Contract
 from mobilesam_export.errors import UsageError
 from mobilesam_export.everything import runs
 from mobilesam_export.everything.settings import Settings
@@ -19,6 +19,9 @@ from mobilesam_export.predictor import EmbeddedImage, Predictor
 from mobilesam_export.prompts import Prompt
 
 Box = tuple[int, int, int, int]
+Point = tuple[float, float]
+PromptBox = tuple[float, float, float, float]
+COARSE = 4  # of each side of the grid, the part that is clicked first in hierarchical mode
 STABILITY_OFFSET = 1.0  # of logits: how far the threshold is moved each way to see what changes
 
 
@@ -34,7 +37,8 @@ class Found:
         box: x0, y0, x1, y1 of its outermost pixels, all inside.
         predicted_iou: the model's own estimate of the mask's quality, about 0..1.
         stability: see `stability`.
-        point: x, y of the click that it answers, in pixels of the image.
+        point: x, y of the click that it answers, in pixels of the image; None if it answers a box.
+        prompt_box: x0, y0, x1, y1 of that box; None if it answers a click.
     """
 
     counts: NDArray[np.int64]
@@ -43,7 +47,8 @@ class Found:
     box: Box
     predicted_iou: float
     stability: float
-    point: tuple[float, float]
+    point: tuple[float, float] | None
+    prompt_box: tuple[float, float, float, float] | None = None
 
     @property
     def mask(self) -> runs.Mask:
@@ -77,48 +82,130 @@ def grid(per_side: int, size: tuple[int, int]) -> list[tuple[float, float]]:
     return [(float(x * width), float(y * height)) for y in places for x in places]
 
 
+def coarse_points(per_side: int) -> NDArray[np.bool_]:
+    """Which points of the grid are clicked first: one of 4 x 4, about its middle."""
+    places = np.arange(per_side) % COARSE == min(COARSE, per_side) // 2
+    return np.asarray(places[:, None] & places).ravel()
+
+
 def find_masks(
     predictor: Predictor, image: EmbeddedImage, settings: Settings, advance: Callable[[], None]
 ) -> list[Found]:
-    """Click on every point of the grid and keep the best masks.
+    """Click on the points of the grid and keep the best masks.
 
     Args:
-        predictor: with a decoder that gives all its masks.
+        predictor: with a decoder that gives all its masks; `decoder_batch` is used if it is there.
         image: from the predictor.
         settings: checked.
-        advance: called after each click.
+        advance: called once for each point, clicked or not.
 
     Returns:
         The surest first.
     """
-    found: list[Found] = []
-    for point in grid(settings.points_per_side, image.size):
-        found.extend(_answers(predictor, image, settings, point))
-        advance()
+    points = grid(settings.points_per_side, image.size)
+    if settings.hierarchical:
+        coarse = coarse_points(settings.points_per_side)
+        first = [point for point, early in zip(points, coarse, strict=True) if early]
+        rest = [point for point, early in zip(points, coarse, strict=True) if not early]
+        found = _click(predictor, image, settings, first, advance)
+        uncovered = _uncovered(rest, found, image.size)
+        for _ in range(len(rest) - len(uncovered)):
+            advance()
+        found += _click(predictor, image, settings, uncovered, advance)
+    else:
+        found = _click(predictor, image, settings, points, advance)
     return keep_different(found, settings.box_nms_thresh)
 
 
-def _answers(
-    predictor: Predictor, image: EmbeddedImage, settings: Settings, point: tuple[float, float]
+def _uncovered(
+    points: Sequence[Point], found: Sequence[Found], size: tuple[int, int]
+) -> list[Point]:
+    """The points that are in no mask."""
+    covered = np.zeros(size, np.bool_)
+    for item in found:
+        covered |= item.mask
+    return [(x, y) for x, y in points if not covered[int(y), int(x)]]
+
+
+def _click(
+    predictor: Predictor,
+    image: EmbeddedImage,
+    settings: Settings,
+    points: Sequence[Point],
+    advance: Callable[[], None],
+) -> list[Found]:
+    """The sure masks of clicks."""
+    found: list[Found] = []
+    answers = predictor.decode_all([Prompt(((*point, True),)) for point in points], image)
+    for point, outputs in zip(points, answers, strict=True):
+        found.extend(_sure_masks(outputs, point, image.size, predictor.contract, settings))
+        advance()
+    return found
+
+
+def _sure_masks(
+    outputs: Mapping[str, Array],
+    point: Point,
+    size: tuple[int, int],
+    contract: Contract,
+    settings: Settings,
 ) -> Iterator[Found]:
     """The sure ones of the three masks of a click."""
-    outputs = predictor.decode(Prompt(((*point, True),)), image)
     for index, predicted_iou in enumerate(np.ravel(outputs["iou_predictions"])):
         if index == 0 or not predicted_iou > settings.pred_iou_thresh:
             continue  # mask 0 is for prompts that are not ambiguous
         low_res = outputs["low_res_masks"][0, index]
-        logits = prompts.upscale(low_res, image.size, predictor.contract.image_size)
-        mask, stable = np.asarray(logits > 0), stability(logits)
-        if stable >= settings.stability_score_thresh and mask.any():
-            yield Found(
-                counts=runs.encode(mask),
-                size=image.size,
-                area=int(np.count_nonzero(mask)),
-                box=bounding_box(mask),
-                predicted_iou=float(predicted_iou),
-                stability=stable,
-                point=point,
-            )
+        made = _found(low_res, float(predicted_iou), size, contract)
+        if made is not None and made.stability >= settings.stability_score_thresh:
+            yield replace(made, point=point)
+
+
+def _found(
+    low_res: Array, predicted_iou: float, size: tuple[int, int], contract: Contract
+) -> Found | None:
+    """A mask at the image's size; None if it is empty."""
+    logits = prompts.upscale(low_res, size, contract.image_size)
+    mask = np.asarray(logits > 0)
+    if not mask.any():
+        return None
+    return Found(
+        counts=runs.encode(mask),
+        size=size,
+        area=int(np.count_nonzero(mask)),
+        box=bounding_box(mask),
+        predicted_iou=predicted_iou,
+        stability=stability(logits),
+        point=None,
+    )
+
+
+def mask_boxes(
+    predictor: Predictor,
+    image: EmbeddedImage,
+    boxes: Sequence[PromptBox],
+    advance: Callable[[], None],
+) -> list[Found]:
+    """One mask for each box, in their order; boxes whose mask is empty are left out.
+
+    What is an object has been decided by whoever gave the boxes: nothing is dropped for being
+    unsure or like another.
+
+    Args:
+        predictor: with a decoder that gives all its masks; `decoder_batch` is used if it is there.
+        image: from the predictor.
+        boxes: x0, y0, x1, y1 in pixels of the image, checked.
+        advance: called once for each box.
+    """
+    found: list[Found] = []
+    answers = predictor.decode_all([Prompt(box=box) for box in boxes], image)
+    for box, outputs in zip(boxes, answers, strict=True):
+        predicted_iou = float(np.ravel(outputs["iou_predictions"])[0])
+        low_res = outputs["low_res_masks"][0, 0]
+        made = _found(low_res, predicted_iou, image.size, predictor.contract)
+        if made is not None:
+            found.append(replace(made, prompt_box=box))
+        advance()
+    return found
 
 
 def stability(logits: NDArray[np.float32]) -> float:

@@ -34,6 +34,9 @@ def annotations(
 
 def _annotation(number: int, found: Found) -> dict[str, Any]:
     x0, y0, x1, y1 = found.box
+    asked: dict[str, Any] = {"point_coords": [] if found.point is None else [list(found.point)]}
+    if found.prompt_box is not None:
+        asked["prompt_box"] = list(found.prompt_box)
     return {
         "id": number,
         "segmentation": {"size": list(found.size), "counts": found.counts.tolist()},
@@ -41,7 +44,7 @@ def _annotation(number: int, found: Found) -> dict[str, Any]:
         "area": found.area,
         "predicted_iou": found.predicted_iou,
         "stability_score": found.stability,
-        "point_coords": [list(found.point)],
+        **asked,
     }
 
 

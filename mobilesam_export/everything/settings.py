@@ -12,9 +12,12 @@ class Settings:
         pred_iou_thresh: least IoU that the model predicts of a mask, 0..1.
         stability_score_thresh: least stability, 0..1; see `masks.stability`.
         box_nms_thresh: IoU of two masks' boxes above which only the surer mask is kept, 0..1.
+        hierarchical: whether a coarse part of the grid is clicked first, and of the rest only what
+            no sure mask covers; not of SAM, whose answer is that of all points.
     """
 
     points_per_side: int = 32
     pred_iou_thresh: float = 0.88
     stability_score_thresh: float = 0.95
     box_nms_thresh: float = 0.7
+    hierarchical: bool = False

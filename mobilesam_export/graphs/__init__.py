@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from mobilesam_export.contract import Array, Contract, GraphSpec, TensorSpec
 from mobilesam_export.graphs import decoder_batch_one
 from mobilesam_export.graphs.decoder import SamDecoder, SlotDecoder
+from mobilesam_export.graphs.decoder_sets import SetsDecoder
 from mobilesam_export.graphs.encoder import Encoder
 from mobilesam_export.model import Sam
 from mobilesam_export.session import Session
 
-__all__ = ["Graph", "as_session", "in_float16", "split_graphs"]
+__all__ = ["Graph", "as_session", "batch_graph", "in_float16", "split_graphs"]
 
 # Sizes for tracing where an axis is dynamic: anything but 0 and 1 will do.
 EXAMPLE_AXES = {"height": 192, "width": 224, "num_points": 3}
@@ -79,6 +80,14 @@ def split_graphs(sam: Sam, contract: Contract) -> tuple[Graph, Graph]:
         ),
         Graph(contract.decoder, decoder.eval().requires_grad_(False)),
     )
+
+
+def batch_graph(sam: Sam, contract: Contract) -> Graph | None:
+    """The decoder of prompt sets, in one form for every layout; None if the contract has none."""
+    if not contract.sets:
+        return None
+    module = SetsDecoder(sam, contract.points, contract.sets)
+    return Graph(contract.decoder_batch, module.eval().requires_grad_(False))
 
 
 def as_session(graph: Graph) -> Session:

@@ -9,7 +9,7 @@ from mobilesam_export.bundle.load import load_predictor
 from mobilesam_export.contract import Contract
 from mobilesam_export.progress import step
 from mobilesam_export.target import Recipe
-from mobilesam_export.verification import cases, verify
+from mobilesam_export.verification import cases, sets, verify
 from mobilesam_export.verification.float16 import Float16
 
 if TYPE_CHECKING:  # torch is imported in functions: hashes are checked without it
@@ -33,19 +33,22 @@ class Files:
 def verify_files(
     files: Files, graphs: "tuple[Graph, Graph]", expected: tuple[cases.ImageCase, ...]
 ) -> verify.Report:
-    """Run both files, and where chips compute them in float16 also in its pessimistic form.
+    """Run the files, and where chips compute them in float16 also in its pessimistic form.
 
     Args:
         files: the files.
-        graphs: their export form.
+        graphs: the export form of encoder and decoder.
         expected: PyTorch's answers.
     """
     recipe, float16 = files.recipe, None
     if files.backend.computes_float16(recipe, files.contract.form) and not files.contract.dynamic:
         float16 = _pessimistic(files, graphs, expected)
     with step("Verifying the files against PyTorch"):
-        predictor = load_predictor(files.folder, files.backend, files.contract)
-        return verify.verify(predictor, expected, recipe.tolerance, float16)
+        predictor = load_predictor(files.folder, files.backend, files.contract, batch=True)
+        report = verify.verify(predictor, expected, recipe.tolerance, float16)
+        if predictor.decoder_batch is None:
+            return report
+        return sets.judged(report, predictor, predictor.decoder_batch, expected, recipe)
 
 
 def _pessimistic(

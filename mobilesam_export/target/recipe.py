@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mobilesam_export.errors import TargetError
@@ -124,6 +124,20 @@ class Recipe:
     def calibrated(self) -> bool:
         """Whether the export needs sample images."""
         return self.activations in ("int8", "int16") or self.calibrate_weights
+
+    def uncompressed(self, weights: str, activations: str) -> "Recipe":
+        """The same without anything that compresses, for a file that no exception speaks of."""
+        return replace(
+            self,
+            weights=weights,
+            activations=activations,
+            granularity="",
+            group_size=0,
+            weight_threshold=0,
+            exceptions={},
+            quantize={},
+            calibrate_weights=False,
+        )
 
     def patterns(self, graph: str) -> Iterator[tuple[str, ...]]:
         """The keys of each pattern of weights of this graph; the last key is the pattern."""

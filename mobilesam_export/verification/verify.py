@@ -19,6 +19,7 @@ from mobilesam_export.target import Tolerance
 from mobilesam_export.verification import diagnosis
 from mobilesam_export.verification.cases import ImageCase, PromptCase
 from mobilesam_export.verification.float16 import Float16
+from mobilesam_export.verification.set_error import SetError
 from mobilesam_export.verification.status import Status
 
 # The collapse guard: other exports give nearly the same embedding for every image, or one
@@ -64,6 +65,7 @@ class Report:
         failures: every limit that was broken, in words.
         embeddings: by image.
         prompts: by image and prompt.
+        sets: of `decoder_batch`, by image and prompt.
         largest_float16: name and value of the largest float16 activation that was seen.
         float16: the same graphs in pessimistic float16, where chips compute in float16.
         first_wrong: the first tensor that cannot be right in any network, if the files failed and
@@ -77,6 +79,7 @@ class Report:
     failures: tuple[str, ...] = ()
     embeddings: tuple[EmbeddingError, ...] = ()
     prompts: tuple[PromptError, ...] = ()
+    sets: tuple[SetError, ...] = ()
     largest_float16: tuple[str, float] = ("", 0.0)
     float16: Float16 | None = None
     first_wrong: str = ""
@@ -96,6 +99,8 @@ class Report:
             f"{sum(p.best_mask_changed for p in self.prompts)} best masks changed; "
             f"worst of {len(self.embeddings)} images, {len(self.prompts)} prompts"
         )
+        if self.sets:
+            figures += f"; decoder_batch {max(s.logits_max_abs_error for s in self.sets):.1e}"
         if self.float16 is not None:
             figures += f"; {self.float16.summary()}"
         if self.status is Status.PASSED:

@@ -67,6 +67,9 @@ class OnnxBackend(Backend):
         integer = recipe.activations in ("int8", "dynamic-int8")
         return ("int8", "float16") if integer else ("float16",)
 
+    def uncompressed_types(self) -> tuple[str, str]:
+        return "float32", "float32"  # what compressed recipes compute the decoder in
+
     def float32_islands(self, recipe: Recipe) -> tuple[str, ...]:
         return recipe.keep_float32
 

@@ -72,7 +72,7 @@ def _exported(graph: Graph, conversion: Conversion, opset: int) -> Any:
     half = recipe.weights == "float16"
     module = in_float16(graph.module, recipe.keep_float32) if half else graph.module
     outputs = ["image_embeddings"]
-    if graph.spec.name == "decoder":
+    if graph.spec.role == "decoder":
         outputs = ["low_res_masks", "iou_predictions"]
     try:
         with quiet():

@@ -66,6 +66,9 @@ class TfliteBackend(Backend):
     def raised_types(self, recipe: Recipe) -> tuple[str, ...]:
         return ("float32",)
 
+    def uncompressed_types(self) -> tuple[str, str]:
+        return "float16", "float32"
+
     def partitions(self, path: Path) -> Partitions | None:
         from mobilesam_export.backends.tflite.xnnpack import find_partitions
 

@@ -28,7 +28,7 @@ from mobilesam_export.quiet import quiet_descriptors
 def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
     """Write one graph as a .tflite file; see `Backend.convert`."""
     assert isinstance(conversion.settings, TfliteSettings)
-    quantization = conversion.settings.quantization[graph.spec.name]
+    quantization = conversion.settings.quantization[graph.spec.role]
     for_gpu = conversion.contract.form.layout == "batch-one"
     content = conversion.once(graph.spec.name, lambda: _simplified(graph, for_gpu=for_gpu))
     paths = names.weight_paths(content, graph.module)

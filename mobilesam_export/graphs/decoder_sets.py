@@ -1,0 +1,289 @@
+"""The decoder for Q prompts about one image at once, with four axes at most and no batch.
+
+What is the same for all sets is computed once: the first layer's queries, keys and values of the
+image. Sets stand in the second axis, so that a delegate finds no batch: tokens are (1, Q, T, C),
+the image is (1, Q, P, C).
+
+Convolutions of kernel 2 and stride 2 meet no pixel twice: they are products on maps that keep the
+pixels of one position beside each other, and only the finished logits are put in order.
+
+Shapes as in `decoder`; Q prompt sets, G of them in a group, D = C / 2 channels of the attention
+between both sides.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mobilesam_export.graphs import folding
+from mobilesam_export.graphs.attention_sets import Block, ImageMaps, Reading
+from mobilesam_export.graphs.decoder import MASKED, PointTokens
+from mobilesam_export.model import Sam, mask_decoder, prompt_encoder, tiny_vit
+
+OUTPUTS = 1 + mask_decoder.MASK_TOKENS  # tokens that are read at the end: IoU and masks
+LONGEST_AXIS = 16_384  # of the Apple Neural Engine
+# Of all sets that are answered together: large maps exist for so many at a time. They stay in a
+# processor's cache then, and a call with many sets takes no more memory than one with few.
+GROUP_POSITIONS = 4 * 64**2
+MASK_WIDTH = 16  # channels of a mask prompt before the last layer, which makes it C wide
+
+
+def row(tokens: Tensor, index: int) -> Tensor:
+    """(1, Q, T, C) -> (1, Q, C), one token of each set."""
+    return tokens[:, :, index : index + 1].reshape(1, tokens.shape[1], tokens.shape[3])
+
+
+class MaskPrompts(nn.Module):
+    """Masks (1, G S/4, S/4) of G sets, and whether each is given (1, G, 1, 1) -> (1, G, P, 17).
+
+    These are the dense prompts before their last layer. The seventeenth channel is 1 where a mask
+    is given, and all are 0 where none is.
+    """
+
+    def __init__(self, encoder: prompt_encoder.PromptEncoder) -> None:
+        super().__init__()
+        self.side = encoder.embedding_side
+        first, second = encoder.mask_downscaling[0], encoder.mask_downscaling[3]
+        self.norm1 = _last_axis_norm(encoder.mask_downscaling[1])
+        self.norm2 = _last_axis_norm(encoder.mask_downscaling[4])
+        self.first = folding.linear(_weight(first).flatten(1), _bias(first))
+        # (16, 4, 2, 2) -> (16, [2, 2, 4]): of a position its four pixels, of each four channels.
+        self.second = folding.linear(_weight(second).permute(0, 2, 3, 1).flatten(1), _bias(second))
+
+    def forward(self, masks: Tensor, given: Tensor) -> Tensor:
+        sets, side = given.shape[1], self.side
+        # Rows y a c and columns x b d of a position's 2 x 2 pixels of 2 x 2 -> (y x, a b c d).
+        x = masks.reshape(sets * side * 2, 2, side * 2, 2).permute(0, 2, 1, 3)
+        x = x.reshape(sets * side, 2, side, 8).permute(0, 2, 1, 3)
+        x = self.first(x.reshape(1, sets * side, side * 4, 4))
+        x = F.gelu(self.norm1(x)).reshape(1, sets, side**2, MASK_WIDTH)
+        x = F.gelu(self.norm2(self.second(x)))
+        ones = torch.ones(1, sets, side**2, 1, dtype=x.dtype)
+        return torch.cat([x, ones], dim=3) * given
+
+
+class FirstMap(nn.Module):
+    """A linear layer on the first image, which is the embedding with the dense prompt of a set.
+
+    Args:
+        sam: the model.
+        layer: the linear layer.
+        pe: (P, C), added to the image first, or None.
+    """
+
+    constant: Tensor
+
+    def __init__(self, sam: Sam, layer: nn.Linear, pe: Tensor | None) -> None:
+        super().__init__()
+        matrix, constant = _weight(layer), _no_mask(sam)
+        constant = constant if pe is None else constant + pe.double()
+        self.shared = folding.linear(matrix)
+        self.added = folding.linear(matrix @ _dense_weight(sam))
+        self.register_buffer("constant", (constant @ matrix.T + _bias(layer)).float()[None, None])
+
+    def of_all(self, embedding: Tensor) -> Tensor:
+        """What is the same for all sets: (1, 1, P, C) -> (1, 1, P, D)."""
+        return self.shared(embedding) + self.constant
+
+    def forward(self, shared: Tensor, dense: Tensor) -> Tensor:
+        """That and the dense prompts (1, G, P, 17) -> (1, G, P, D)."""
+        return shared + self.added(dense)
+
+
+def _no_mask(sam: Sam) -> Tensor:
+    """(1, C): the dense prompt of sets without a mask."""
+    return _weight(sam.prompt_encoder.no_mask_embed)
+
+
+def _dense_weight(sam: Sam) -> Tensor:
+    """(C, 17): what `MaskPrompts` gives -> the dense prompt, but for that of no mask."""
+    last = sam.prompt_encoder.mask_downscaling[6]
+    return torch.cat([_weight(last).flatten(1), (_bias(last) - _no_mask(sam)[0])[:, None]], dim=1)
+
+
+class Masks(nn.Module):
+    """Images (1, G, P, C) and mask tokens (1, G, 4, C) -> masks (G, 4, S/4, S/4)."""
+
+    def __init__(self, decoder: mask_decoder.MaskDecoder, side: int) -> None:
+        super().__init__()
+        self.side = side
+        first, norm, _, second, _ = decoder.output_upscaling
+        self.norm = _last_axis_norm(norm)
+        self.first, self.second = _upsampling(first), _upsampling(second)
+        self.mlps = decoder.output_hypernetworks_mlps
+        # So that no axis is longer than hardware allows.
+        self.pieces = max(1, 16 * side**2 // LONGEST_AXIS)
+
+    def forward(self, image: Tensor, tokens: Tensor) -> Tensor:
+        sets, side = image.shape[1], self.side
+        x = self.first(image.reshape(1, sets * side, side, image.shape[-1]))
+        x = F.gelu(self.norm(x.reshape(1, sets * side, side * 4, x.shape[-1] // 4)))
+        x = F.gelu(self.second(x))
+        pieces = sets * self.pieces
+        x = x.reshape(1, pieces, 16 * side**2 // self.pieces, x.shape[-1] // 4)
+        kernels = [mlp(row(tokens, i)) for i, mlp in enumerate(self.mlps)]  # (1, G, 32) each
+        kernel = torch.cat(kernels * self.pieces, dim=2)
+        kernel = kernel.reshape(1, pieces, len(kernels), x.shape[-1])
+        x = x @ kernel.permute(0, 1, 3, 2)  # (1, G pieces, 16 P / pieces, 4)
+        return self._in_order(x, sets)
+
+    def _in_order(self, x: Tensor, sets: int) -> Tensor:
+        """Pixels by position (y x) and place in it (a b c d) -> rows y a c, columns x b d."""
+        side, masks = self.side, x.shape[-1]
+        x = x.permute(0, 1, 3, 2)
+        if self.pieces > 1:
+            x = x.reshape(sets, self.pieces, masks, -1).permute(0, 2, 1, 3)
+        x = x.reshape(sets * masks * side, side, 2, 8).permute(0, 2, 1, 3)
+        x = x.reshape(sets * masks * side * 2, side * 2, 2, 2).permute(0, 2, 1, 3)
+        return x.reshape(sets, masks, side * 4, side * 4)
+
+
+class SetsDecoder(nn.Module):
+    """What the file `decoder_batch` computes: Q sets of N prompt slots, each as `SlotDecoder` does.
+
+    Returns:
+        `low_res_masks` (Q, 4, S/4, S/4) and `iou_predictions` (Q, 4), float32.
+    """
+
+    output_tokens: Tensor
+    not_a_point: Tensor
+    image_pe: Tensor
+    no_mask: Tensor
+
+    def __init__(self, sam: Sam, points: int, sets: int) -> None:
+        super().__init__()
+        decoder, transformer = sam.mask_decoder, sam.mask_decoder.transformer
+        self.sets, self.slots, self.side = sets, points, sam.image_size // 16
+        self.group = min(sets, max(1, GROUP_POSITIONS // self.side**2))
+        tokens = OUTPUTS + points + 1
+        outputs = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight]).detach()
+        self.register_buffer("output_tokens", outputs.repeat(sets, 1, 1)[None])
+        not_a_point = sam.prompt_encoder.not_a_point_embed.weight.detach()
+        self.register_buffer("not_a_point", not_a_point.repeat(sets, 1, 1)[None])
+        pe = sam.prompt_encoder.image_pe().flatten(2)[0].T.detach()  # (P, C)
+        self.register_buffer("image_pe", pe.contiguous()[None, None])
+        self.points = PointTokens(sam.prompt_encoder)
+        self.mask_prompts = MaskPrompts(sam.prompt_encoder)
+        first, second = transformer.layers
+        assert isinstance(first, mask_decoder.TwoWayAttentionBlock)
+        assert isinstance(second, mask_decoder.TwoWayAttentionBlock)
+        reading, writing = first.cross_attn_token_to_image, first.cross_attn_image_to_token
+        self.keys = FirstMap(sam, reading.k_proj, pe)
+        self.values = FirstMap(sam, reading.v_proj, None)
+        self.queries = FirstMap(sam, writing.q_proj, pe)
+        self.register_buffer("no_mask", _no_mask(sam).float()[None, None])
+        for size in {self.group, sets % self.group or self.group}:  # of groups, also of the last
+            rows = _dense_weight(sam).float().T.repeat(size, 1, 1)[None]
+            self.register_buffer(f"dense_rows{size}", rows)
+        self.first = Block(first, tokens, projected=True)
+        self.second = Block(second, tokens, projected=False)
+        self.norm_first, self.norm_second = first.norm4, second.norm4
+        self.final = Reading(transformer.final_attn_token_to_image, OUTPUTS, projected=False)
+        self.norm_final = transformer.norm_final_attn
+        self.masks = Masks(decoder, self.side)
+        self.iou_head = decoder.iou_prediction_head
+
+    def forward(
+        self,
+        image_embeddings: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        dtype, side, sets = self.image_pe.dtype, self.side, self.sets
+        token_pe, hidden = self._tokens(point_coords, point_labels)
+        token_pe, hidden = token_pe.to(dtype), hidden.to(dtype)
+        mask_input = mask_input.to(dtype).reshape(1, sets * side * 4, side * 4)
+        given = has_mask_input.to(dtype).reshape(1, sets, 1, 1)
+        embedding = image_embeddings.to(dtype).reshape(1, 1, -1, side**2).permute(0, 1, 3, 2)
+        maps = (self.keys, self.values, self.queries)
+        shared = [part.of_all(embedding) for part in maps]
+        masks, ious = [], []
+        for start in range(0, sets, self.group):
+            end = min(sets, start + self.group)
+            dense = self.mask_prompts(
+                _part(mask_input, start * side * 4, end * side * 4), _part(given, start, end)
+            )
+            keys, values, queries = (
+                part(of_all, dense) for part, of_all in zip(maps, shared, strict=True)
+            )
+            rows = self.get_buffer(f"dense_rows{end - start}")
+            image, tokens = self._attend(
+                embedding + self.no_mask,
+                ImageMaps(keys, values, queries, (dense, rows)),
+                _part(token_pe, start, end),
+                _part(hidden, start, end),
+            )
+            masks.append(self.masks(image, tokens[:, :, 1:]))
+            ious.append(self.iou_head(row(tokens, 0)))
+        iou = _joined(ious, 1).reshape(sets, mask_decoder.MASK_TOKENS)
+        return _joined(masks, 0).to(torch.float32), iou.to(torch.float32)
+
+    def _attend(
+        self, image: Tensor, maps: ImageMaps, token_pe: Tensor, hidden: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The images (1, G, P, C) and output tokens of a group.
+
+        Args:
+            image: the first one, but for dense prompts, of all sets.
+            maps: of the first images, and the dense prompts as two factors.
+            token_pe: first tokens.
+            hidden: what hides those of empty slots.
+        """
+        tokens, added = self.first(token_pe, token_pe, hidden, maps)
+        image = self.norm_first(image + added)
+        keys = image + self.image_pe
+        tokens, added = self.second(tokens, token_pe, hidden, ImageMaps(keys, image, keys))
+        image = self.norm_second(image + added)
+        tokens, token_pe = tokens[:, :, :OUTPUTS], token_pe[:, :, :OUTPUTS]
+        final = self.final(tokens + token_pe, image + self.image_pe, image)
+        return image, self.norm_final(tokens + final)
+
+    def _tokens(self, coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (1, Q, T, C), and what hides those of empty slots as keys, (1, Q, 1, T)."""
+        sets, slots = self.sets, self.slots
+        prompt, labeled = self.points(
+            coords.reshape(1, sets * slots, 2), labels.reshape(1, sets * slots)
+        )
+        prompt = prompt.reshape(1, sets, slots, prompt.shape[-1])
+        labeled = labeled.reshape(1, sets, slots, 4)
+        has_point = labeled[:, :, :, :2].sum((2, 3), keepdim=True).clamp(0, 1)  # (1, Q, 1, 1)
+        has_box = labeled[:, :, :, 2:].sum((2, 3), keepdim=True).clamp(0, 1)
+        outputs = torch.ones(1, sets, 1, OUTPUTS)
+        filled = labeled.sum(-1, keepdim=True).permute(0, 1, 3, 2)
+        # PyTorch pads a prompt of points without a box with one "not a point" token.
+        visible = torch.cat([outputs, filled, has_point * (1 - has_box)], dim=-1)
+        tokens = torch.cat([self.output_tokens, prompt, self.not_a_point], dim=2)
+        return tokens, (1 - visible) * MASKED
+
+
+def _part(x: Tensor, start: int, end: int) -> Tensor:
+    """Of the second axis; all of it as it is, because coremltools knows no slice that is none."""
+    return x if end - start == x.shape[1] else x[:, start:end]
+
+
+def _joined(parts: list[Tensor], axis: int) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=axis)
+
+
+def _last_axis_norm(norm: nn.Module) -> nn.LayerNorm:
+    """A `tiny_vit.LayerNorm2d` for channels in the last axis."""
+    assert isinstance(norm, tiny_vit.LayerNorm2d)
+    made = nn.LayerNorm(norm.weight.shape, norm.eps)
+    made.weight, made.bias = norm.weight, norm.bias
+    return made
+
+
+def _upsampling(conv: nn.Module) -> nn.Linear:
+    """A transposed convolution of kernel 2 and stride 2: (..., C) -> (..., [2, 2, C'])."""
+    weight = _weight(conv)  # (C, C', rows, columns)
+    return folding.linear(weight.permute(2, 3, 1, 0).flatten(0, 2), _bias(conv).repeat(4))
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    return layer.get_parameter("weight").detach().double()
+
+
+def _bias(layer: nn.Module) -> Tensor:
+    return layer.get_parameter("bias").detach().double()

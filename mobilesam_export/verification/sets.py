@@ -1,0 +1,115 @@
+"""Does `decoder_batch` answer each of its sets as PyTorch's decoder answers that prompt alone?
+
+All prompts of an image are asked together, on the reference's embedding, with an empty set behind
+them at least.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mobilesam_export import prompts
+from mobilesam_export.contract import Array
+from mobilesam_export.metrics import mask_iou
+from mobilesam_export.predictor import Predictor
+from mobilesam_export.session import Session
+from mobilesam_export.target import Recipe, Tolerance
+from mobilesam_export.verification.cases import ImageCase, PromptCase
+from mobilesam_export.verification.set_error import SetError
+from mobilesam_export.verification.status import Status
+from mobilesam_export.verification.verify import Report
+
+# Of a float32 file, relative to the reference's largest logit where that is over 1: sums in another
+# order (5e-7 in PyTorch, demo weights).
+EQUAL = 1e-4
+
+
+def judged(
+    report: Report,
+    predictor: Predictor,
+    batch: Session,
+    cases: Sequence[ImageCase],
+    recipe: Recipe,
+) -> Report:
+    """Add what `decoder_batch` does to the report on the other files.
+
+    Args:
+        report: of `verify`.
+        predictor: with the other files.
+        batch: `decoder_batch`, the file under test.
+        cases: with the reference's answers.
+        recipe: of the files; its tolerance holds, and less than that for float32.
+
+    Raises:
+        BackendError: the file cannot be run.
+    """
+    errors: list[SetError] = []
+    failures: list[str] = []
+    with np.errstate(all="ignore"):  # NaN is a finding, not a warning
+        for case in cases:
+            for part in _calls(case, predictor.contract.sets):
+                outputs = batch.run(_inputs(predictor, case, part))
+                if not all(np.isfinite(value[len(part) :]).all() for value in outputs.values()):
+                    failures.append(f"{case.name}: an empty set of decoder_batch is not finite")
+                for place, item in enumerate(part):
+                    single = {name: value[place : place + 1] for name, value in outputs.items()}
+                    errors.append(_error(predictor, case, item, single))
+                    failures += _broken(errors[-1], _limits(recipe, item))
+    status = Status.FAILED if failures else report.status
+    failures = [*report.failures, *failures]
+    return replace(report, status=status, failures=tuple(failures), sets=tuple(errors))
+
+
+def _calls(case: ImageCase, sets: int) -> list[Sequence[PromptCase]]:
+    """The prompts by call; the last call has an empty set, unless there is only one."""
+    calls = [case.prompts[i : i + sets] for i in range(0, len(case.prompts), sets)]
+    return [*calls, ()] if len(calls[-1]) == sets else [*calls]
+
+
+def _inputs(predictor: Predictor, case: ImageCase, part: Sequence[PromptCase]) -> dict[str, Array]:
+    image, asked = case.embedded, [item.prompt for item in part]
+    return prompts.batch_inputs(asked, image.embeddings, image.size, predictor.contract)
+
+
+def _error(
+    predictor: Predictor, case: ImageCase, item: PromptCase, outputs: dict[str, Array]
+) -> SetError:
+    expected = item.answer
+
+    def largest(name: str) -> float:
+        return float(np.abs(outputs[name].astype(np.float64) - expected.outputs[name]).max())
+
+    answer = predictor.answer(item.prompt, outputs, case.embedded.size)
+    return SetError(
+        image=case.name,
+        prompt=item.name,
+        logits_max_abs_error=largest("low_res_masks"),
+        iou_max_abs_error=largest("iou_predictions"),
+        mask_iou=mask_iou(answer.mask, expected.mask),
+    )
+
+
+def _limits(recipe: Recipe, item: PromptCase) -> Tolerance:
+    tolerance = recipe.tolerance
+    if recipe.weights != "float32":
+        return tolerance
+    scale = max(1.0, float(np.abs(item.answer.outputs["low_res_masks"]).max()))
+    logits = min(EQUAL * scale, tolerance.logits_max_abs_error)
+    return replace(tolerance, logits_max_abs_error=logits)
+
+
+def _broken(error: SetError, limits: Tolerance) -> list[str]:
+    """Written so that NaN breaks every limit."""
+    where = f"{error.image}, {error.prompt} in decoder_batch"
+    failures = [
+        f"{where}: {what} {found:.2g} off, expected <= {most:.2g}"
+        for what, found, most in (
+            ("logits", error.logits_max_abs_error, limits.logits_max_abs_error),
+            ("predicted IoU", error.iou_max_abs_error, limits.iou_max_abs_error),
+        )
+        if not found <= most
+    ]
+    if not error.mask_iou >= limits.mask_iou:
+        failures.append(f"{where}: mask IoU {error.mask_iou:.4f}, expected >= {limits.mask_iou:g}")
+    return failures
