@@ -149,6 +149,16 @@ class Backend(Protocol):
         """
         return "float16", "float16"
 
+    def compresses(self, recipe: Recipe, graph: "Graph", name: str) -> bool:
+        """Whether a compressed recipe changes a weight that it does not except.
+
+        Args:
+            recipe: with compressed weights.
+            graph: in export form.
+            name: of a weight of two and more axes, as in the `state_dict` of its module.
+        """
+        return True
+
     def float32_islands(self, recipe: Recipe) -> tuple[str, ...]:
         """Module classes of the export form that stay float32 in a file of float16."""
         return ()

@@ -1,12 +1,12 @@
 """What each group of layers does to the masks, and what rounding all but some of them does."""
 
 import contextlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mobilesam_export import sensitivity
 from mobilesam_export.graphs import Graph
-from mobilesam_export.sensitivity import Damage
+from mobilesam_export.sensitivity import Damage, Groups
 from mobilesam_export.target import Recipe, patterns
 from mobilesam_export.target.recipe import PRECISIONS
 
@@ -40,38 +40,52 @@ def harm(damage: Damage) -> float:
     return damage.loss + (0.0 if psnr is None else 10 ** (-psnr / 10))
 
 
-def compressed_groups(graph: Graph, recipe: Recipe) -> dict[str, list[str]]:
-    """Blocks of layers, and the names of those weights that the recipe does not except."""
+def compressed_groups(
+    graph: Graph, recipe: Recipe, compresses: Callable[[str], bool]
+) -> dict[str, list[str]]:
+    """Blocks of layers, and the names of those weights that the recipe compresses.
+
+    Args:
+        graph: in export form.
+        recipe: with its exceptions.
+        compresses: whether it does so with a weight that is no exception, by name.
+    """
     exceptions: Mapping[str, str] = recipe.exceptions.get(graph.spec.name, {})
     groups = sensitivity.weight_groups(graph.module, recipe.weight_threshold)
     names = {name: name for found in groups.values() for name in found}
     excepted = patterns.stored_types(names, exceptions)
     kept = {
-        group: [name for name in found if excepted.get(name) not in PRECISIONS]
+        group: [n for n in found if excepted.get(n) not in PRECISIONS and compresses(n)]
         for group, found in groups.items()
     }
     return {group: found for group, found in kept.items() if found}
 
 
-def layers_of(graph: Graph, recipe: Recipe, chosen: Collection[Candidate]) -> dict[str, list[str]]:
-    """The same weights of some blocks, layer by layer."""
-    layers: dict[str, list[str]] = {}
-    for group, names in compressed_groups(graph, recipe).items():
-        if Candidate(graph.spec.name, group) in chosen:
-            for name in names:
-                layers.setdefault(name.removesuffix(".weight"), []).append(name)
+def layers_of(groups: Groups, chosen: Collection[Candidate]) -> Groups:
+    """The weights of some blocks, layer by layer."""
+    layers: dict[str, dict[str, list[str]]] = {graph: {} for graph in groups}
+    for graph, blocks in groups.items():
+        for block, names in blocks.items():
+            if Candidate(graph, block) in chosen:
+                for name in names:
+                    layers[graph].setdefault(name.removesuffix(".weight"), []).append(name)
     return layers
 
 
 @contextlib.contextmanager
 def simulated(
-    graphs: Sequence[Graph], recipe: Recipe, chosen: Collection[Candidate], stored: str
+    graphs: Sequence[Graph],
+    recipe: Recipe,
+    groups: Groups,
+    chosen: Collection[Candidate],
+    stored: str,
 ) -> Iterator[None]:
     """While inside, all is rounded at once as the recipe with these groups raised rounds it.
 
     Args:
         graphs: encoder and decoder.
         recipe: as it was.
+        groups: blocks of the weights that it compresses.
         chosen: the groups that are raised.
         stored: in what; "int8" are weights in int8 that are computed with in float32.
     """
@@ -79,7 +93,7 @@ def simulated(
     with contextlib.ExitStack() as stack:
         for graph in graphs:
             raised = [item.pattern for item in chosen if item.graph == graph.spec.name]
-            for names in compressed_groups(graph, recipe).values():
+            for names in groups[graph.spec.name].values():
                 for name in names:
                     kept = any(patterns.matches(name, pattern) for pattern in raised)
                     if kept and stored in PRECISIONS:

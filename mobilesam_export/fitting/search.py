@@ -14,7 +14,6 @@ from mobilesam_export.contract import Contract
 from mobilesam_export.errors import TargetError
 from mobilesam_export.fitting.ranking import (
     Candidate,
-    compressed_groups,
     layers_of,
     rank,
     simulated,
@@ -108,6 +107,7 @@ class Problem:
         stored: words for exceptions, see `Backend.raised_types`.
         accepts: whether the backend takes a recipe; it may refuse to raise some groups.
         graphs: encoder and decoder in export form.
+        groups: blocks of their weights that the recipe compresses, by graph.
         contract: of the graphs.
         expected: images with prompts and PyTorch's answers: what files are verified with.
         ranked_on: the same that groups are ranked on.
@@ -118,6 +118,7 @@ class Problem:
     stored: tuple[str, ...]
     accepts: Callable[[Recipe], bool]
     graphs: tuple[Graph, Graph]
+    groups: sensitivity.Groups
     contract: Contract
     expected: Sequence[ImageCase]
     ranked_on: Sequence[ImageCase]
@@ -145,8 +146,7 @@ def fit(problem: Problem, make: Make) -> Fit:
         The fit. If nothing holds, neither does its `last`: the files of the best trial, by the
         worst mask IoU.
     """
-    blocks = {g.spec.name: compressed_groups(g, problem.recipe) for g in problem.graphs}
-    ranked, conversions = _ranked(problem, blocks), 1
+    ranked, conversions = _ranked(problem, problem.groups), 1
     for layers, stored in _searches(problem, make, ranked):
         search = _Search(problem, make, stored, _ranked(problem, layers))
         count = search.least()
@@ -180,8 +180,7 @@ def _searches(
             continue
         some = len(search.ranked) if estimate is None else estimate + MORE_BLOCKS
         for chosen in dict.fromkeys((tuple(search.ranked[:some]), tuple(search.ranked))):
-            layers = {g.spec.name: layers_of(g, problem.recipe, chosen) for g in problem.graphs}
-            yield layers, stored
+            yield layers_of(problem.groups, chosen), stored
 
 
 def _ranked(problem: Problem, groups: sensitivity.Groups) -> list[Candidate]:
@@ -238,7 +237,7 @@ class _Search:
         encoder, decoder = problem.graphs
         predictor = Predictor(as_session(encoder), as_session(decoder), problem.contract)
         chosen = self.ranked[:count]
-        with simulated(problem.graphs, problem.recipe, chosen, self.stored):
+        with simulated(problem.graphs, problem.recipe, problem.groups, chosen, self.stored):
             report = verify(predictor, problem.expected, problem.recipe.tolerance)
         return report.status is Status.PASSED
 

@@ -69,6 +69,11 @@ class TfliteBackend(Backend):
     def uncompressed_types(self) -> tuple[str, str]:
         return "float16", "float32"
 
+    def compresses(self, recipe: Recipe, graph: "Graph", name: str) -> bool:
+        from mobilesam_export.backends.tflite import names, quantize
+
+        return names.compresses(quantize.parse(recipe, graph.spec.name), graph.module, name)
+
     def partitions(self, path: Path) -> Partitions | None:
         from mobilesam_export.backends.tflite.xnnpack import find_partitions
 

@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 
 from mobilesam_export.backends.tflite import model_file
-from mobilesam_export.backends.tflite.int8 import KINDS
+from mobilesam_export.backends.tflite.int8 import KINDS, Quantization
 from mobilesam_export.contract import Array
 from mobilesam_export.graphs import names
 
@@ -83,3 +83,19 @@ def _constant_digest(model: Any, graph: Any, index: int) -> bytes:
 
 def _digest(values: Array) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(values, np.float32).tobytes()).digest()
+
+
+def compresses(quantization: Quantization, module: nn.Module, name: str) -> bool:
+    """Whether a weight of the export form is held by an op that is quantised.
+
+    A 1x1 convolution is a CONV_2D or, in tiled forms, a linear layer.
+    """
+    layer = module.get_submodule(name.rpartition(".")[0])
+    kinds = (*quantization.int8, *quantization.stored)
+    if isinstance(layer, nn.Linear):
+        return "FULLY_CONNECTED" in kinds
+    if isinstance(layer, nn.ConvTranspose2d):
+        return "TRANSPOSE_CONV" in kinds
+    if isinstance(layer, nn.Conv2d):
+        return ("CONV_2D" if layer.groups == 1 else "DEPTHWISE_CONV_2D") in kinds
+    return quantization.sums  # a table that is added, such as the bias of attention

@@ -1,0 +1,102 @@
+"""Files of one recipe after the other, converted as far as they differ, and verified."""
+
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mobilesam_export import calibration
+from mobilesam_export.backends import Conversion
+from mobilesam_export.bundle import readme
+from mobilesam_export.bundle.contents import file_metadata
+from mobilesam_export.errors import TargetError
+from mobilesam_export.files import remove
+from mobilesam_export.pipeline.jobs import Job, Plan, parsed_recipe, recipe_of_batch
+from mobilesam_export.predictor import Predictor
+from mobilesam_export.progress import step
+from mobilesam_export.proof.files import Files, verify_files
+from mobilesam_export.target import Recipe
+from mobilesam_export.verification import cases, verify
+
+if TYPE_CHECKING:  # torch is imported in functions: hashes are checked without it
+    from mobilesam_export.checkpoint.load import Checkpoint
+    from mobilesam_export.fitting import Fit
+    from mobilesam_export.graphs import Graph
+
+
+@dataclass
+class Maker:
+    """Converts by one recipe after the other, which differ in their exceptions."""
+
+    job: Job
+    plan: Plan
+    checkpoint: "Checkpoint"
+    graphs: "tuple[Graph, Graph]"
+    batch: "Graph | None"
+    expected: tuple[cases.ImageCase, ...]
+    calibrated: calibration.Calibration | None
+    stage: Path
+    kept: dict[str, object] = field(default_factory=dict)
+    converted: dict[str, object] = field(default_factory=dict)  # by graph, the exceptions in it
+
+    def report(self, recipe: Recipe) -> verify.Report:
+        """Write the files of a recipe, as far as they are not there, and run them."""
+        for graph in self.graphs:
+            name = graph.spec.name
+            exceptions = recipe.exceptions.get(name, {})
+            if self.converted.get(name) != exceptions:
+                self._convert(graph, recipe)
+                self.converted[name] = exceptions
+        backend = self.plan.backend
+        if self.batch is not None and self.batch.spec.name not in self.converted:
+            self._convert(self.batch, recipe_of_batch(backend, recipe))
+            self.converted[self.batch.spec.name] = {}
+        if reason := backend.why_unavailable() if self.job.verify else "--no-verify was given":
+            return verify.unverified(reason)
+        files = Files(self.stage, backend, recipe, self.plan.contract)
+        return verify_files(files, self.graphs, self.expected)
+
+    def fit(self, report: verify.Report, reference: Predictor) -> "Fit":
+        """Raise groups of layers until the files hold."""
+        from mobilesam_export import fitting
+
+        def trial(report: verify.Report) -> fitting.Trial:
+            return fitting.Trial(sum(readme.artifact_sizes(self.stage).values()), report)
+
+        plan = self.plan
+        problem = fitting.Problem(
+            recipe=plan.recipe,
+            stored=plan.backend.raised_types(plan.recipe),
+            accepts=self._accepts,
+            graphs=self.graphs,
+            groups={
+                graph.spec.name: fitting.compressed_groups(
+                    graph, plan.recipe, partial(plan.backend.compresses, plan.recipe, graph)
+                )
+                for graph in self.graphs
+            },
+            contract=plan.contract,
+            expected=self.expected,
+            ranked_on=fitting.ranking_cases(self.job.calibration, self.expected, reference),
+            first=trial(report),
+        )
+        return fitting.fit(problem, lambda recipe: trial(self.report(recipe)))
+
+    def _accepts(self, recipe: Recipe) -> bool:
+        try:
+            parsed_recipe(self.plan.backend, self.job.target, recipe)
+        except TargetError:
+            return False
+        return True
+
+    def _convert(self, graph: "Graph", recipe: Recipe) -> None:
+        """Write one file."""
+        target, plan, name = self.job.target, self.plan, graph.spec.name
+        path = self.stage / f"{name}{plan.backend.suffix}"
+        remove(path)
+        with step(f"Converting the {name}"), target.locating("recipe", plan.recipe_name):
+            settings = parsed_recipe(plan.backend, target, recipe)
+            metadata = file_metadata(graph.spec, target, plan.recipe_name, self.checkpoint)
+            samples = self.calibrated.samples.get(name, ()) if self.calibrated else ()
+            conversion = Conversion(settings, recipe, plan.contract, metadata, samples, self.kept)
+            plan.backend.convert(graph, conversion, path)
