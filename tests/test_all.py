@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mobilesam_export.target import builtin_targets
-from tests.conftest import ALL, DEFAULT, PROGRAM
+from tests.conftest import ALL, DEFAULT, PROGRAM, WEIGHTS
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_exports_say_what_they_do_and_nothing_else(done: subprocess.CompletedPro
     said = [line for line in done.stderr.splitlines() if "float16" not in line]
     assert done.stderr.count("Computing them in pessimistic float16") == 2  # coreml, tflite-gpu
     assert said == len(builtin_targets()) * [
-        "Loading the checkpoint (seeded)",
+        f"Loading the checkpoint ({WEIGHTS})",
         "Asking PyTorch for the expected answers",
         "Converting the encoder",
         "Converting the decoder",

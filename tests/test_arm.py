@@ -26,6 +26,7 @@ from mobilesam_export.proof import bundle as proof
 from mobilesam_export.session import Session
 from mobilesam_export.verification.status import Status
 from tests.cli_runner import FAILED, USAGE, cold, error_line
+from tests.conftest import DEFAULT
 
 ROOT = Path(__file__).parents[1]
 needs_arm = pytest.mark.skipif(
@@ -38,7 +39,7 @@ def test_int8_kernels_of_phones_agree_with_those_here(
     export: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    opened = open_bundle(export("onnx", "-c", "demo", "-r", "w8-dynamic", "--image-size", "256"))
+    opened = open_bundle(export("onnx", *DEFAULT, "-r", "w8-dynamic", "--no-verify"))
     case = golden.read(opened.folder / "golden")[0]
     inputs = encoder_inputs(case.image, opened.contract)
     here = opened.session("encoder").run(inputs)["image_embeddings"]

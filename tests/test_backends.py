@@ -14,6 +14,7 @@ import pytest
 from mobilesam_export.backends import MEMBERS, Backend, backend_names, get_backend
 from mobilesam_export.errors import BackendError, TargetError
 from tests.cli_runner import ERROR, Result, assert_refused, environment
+from tests.conftest import WEIGHTS
 
 ROOT = Path(__file__).parents[1]
 OURS = ("coreml", "onnx", "tflite")
@@ -119,7 +120,7 @@ def run(folder: Path, *arguments: str) -> Result:
 
 def test_a_backend_of_anyone_s_exports_and_is_verified(tmp_path: Path) -> None:
     install(tmp_path / "site", TOY)
-    done = run(tmp_path, "run", "toy.toml", "-c", "seeded", "--image-size", "256", "-o", "out")
+    done = run(tmp_path, "run", "toy.toml", "-c", WEIGHTS, "--image-size", "256", "-o", "out")
     assert done.code == 0, done.stderr
     assert "verified (toy runtime)" in done.stdout
     assert "note: toys are for tests" in done.stderr

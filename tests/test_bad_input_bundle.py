@@ -12,6 +12,7 @@ import onnx
 import pytest
 
 from tests.cli_runner import ERROR, FAILED, USAGE, refused, refused_cold, snapshot, warm
+from tests.conftest import STUDENT, WEIGHTS
 
 
 @pytest.fixture
@@ -156,8 +157,8 @@ def test_what_is_no_folder(name: str, tmp_path: Path) -> None:
 
 
 def test_other_weights(bundle: Path, tmp_path: Path) -> None:
-    phrases = ["exported from other weights (seeded:0) than seeded:5 holds"]
-    refused(tmp_path, ["verify", "bundle", "-c", "seeded:5"], USAGE, phrases)
+    phrases = [f"exported from other weights ({WEIGHTS}) than {STUDENT}:5 holds"]
+    refused(tmp_path, ["verify", "bundle", "-c", f"{STUDENT}:5"], USAGE, phrases)
 
 
 def test_missing_checkpoint(bundle: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from tests.cli_runner import ERROR, refused, warm
 
 StateDict = dict[str, torch.Tensor]
@@ -27,6 +28,12 @@ class MakesFolder:
 
     def __reduce__(self) -> tuple[Callable[..., None], tuple[Path]]:
         return Path.mkdir, (self.path,)
+
+
+@pytest.fixture(scope="session")
+def state_dict() -> StateDict:
+    """Seeded weights of MobileSAM's own size."""
+    return seeded_state_dict(0)
 
 
 def unreadable(name: str, path: Path, weights: StateDict) -> None:

@@ -23,13 +23,14 @@ from tests.cli_runner import (
     snapshot,
     warm,
 )
+from tests.conftest import WEIGHTS
 from tests.fault_points import reuse_files
 
 TARGETS = Path(__file__).parents[1] / "targets"
 ONNX = (TARGETS / "onnx.toml").read_text(encoding="utf-8")
 TFLITE = (TARGETS / "tflite.toml").read_text(encoding="utf-8")
 COREML = (TARGETS / "coreml.toml").read_text(encoding="utf-8")
-SMALL = ("-c", "seeded", "--image-size", 256)
+SMALL = ("-c", WEIGHTS, "--image-size", 256)
 
 
 def change(old: str, new: str, text: str = ONNX) -> str:
@@ -149,7 +150,7 @@ def test_word_that_no_backend_knows_is_refused_with_its_line(name: str, tmp_path
 
 def test_unknown_recipe(tmp_path: Path) -> None:
     phrases = ["target onnx has no recipe 'w3'", "float32, float16"]
-    refused_cold(tmp_path, ["onnx", "-c", "seeded", "-r", "w3"], ERROR, phrases)
+    refused_cold(tmp_path, ["onnx", "-c", WEIGHTS, "-r", "w3"], ERROR, phrases)
 
 
 def test_recipe_that_one_of_all_targets_lacks_is_refused_first(tmp_path: Path) -> None:

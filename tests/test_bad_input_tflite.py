@@ -11,10 +11,11 @@ from PIL import Image
 
 from mobilesam_export.backends.tflite import model_file
 from tests.cli_runner import ERROR, error_line, refused, refused_cold, warm
+from tests.conftest import WEIGHTS
 from tests.test_bad_input_bundle import vouch
 from tests.tflite_files import Op, make_file
 
-EXPORTED = ("tflite", "-c", "seeded", "--image-size", "256", "-r", "float32")
+EXPORTED = ("tflite", "-c", WEIGHTS, "--image-size", "256", "-r", "float32")
 
 
 @pytest.fixture
@@ -78,10 +79,10 @@ def test_a_vouched_for_file_that_is_wrong(name: str, bundle: Path, tmp_path: Pat
 @pytest.mark.parametrize(("target", "recipe"), [("tflite", "w4"), ("tflite-gpu", "w8a8")])
 def test_a_recipe_that_the_target_lacks(target: str, recipe: str, tmp_path: Path) -> None:
     phrases = [f"target {target} has no recipe {recipe!r}", "it has: float32, float16"]
-    refused_cold(tmp_path, [target, "-c", "seeded", "-r", recipe], ERROR, phrases)
+    refused_cold(tmp_path, [target, "-c", WEIGHTS, "-r", recipe], ERROR, phrases)
 
 
-STATIC = ["tflite", "-c", "seeded", "--image-size", "256", "-r", "w8a8", "--calibration", "mine"]
+STATIC = ["tflite", "-c", WEIGHTS, "--image-size", "256", "-r", "w8a8", "--calibration", "mine"]
 
 
 def test_too_few_images_to_calibrate_on(tmp_path: Path) -> None:
@@ -104,7 +105,7 @@ def test_an_exception_that_fits_no_weight(tmp_path: Path) -> None:
     text = Path(__file__).parents[1].joinpath("targets", "tflite.toml").read_text()
     assert '"stem" = "float32"' in text
     (tmp_path / "mine.toml").write_text(text.replace('"stem"', '"trunk"'))
-    arguments = ["run", "mine.toml", "-c", "seeded", "--image-size", 256, "-r", "w8a8"]
+    arguments = ["run", "mine.toml", "-c", WEIGHTS, "--image-size", 256, "-r", "w8a8"]
     result = warm(tmp_path, arguments)
     assert result.code == ERROR
     assert "'trunk' matches no weight of the encoder" in error_line(result.stderr)

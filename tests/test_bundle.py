@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image, ImageOps
+from safetensors.torch import save_file
 
 from mobilesam_export.backends.onnx import backend as onnx
 from mobilesam_export.bundle import golden, manifest, staging, swap
@@ -21,6 +22,8 @@ from mobilesam_export.checkpoint.load import load_matching_checkpoint
 from mobilesam_export.contract import Array
 from mobilesam_export.errors import BundleError, UsageError
 from mobilesam_export.metrics import mask_iou
+from mobilesam_export.model.architecture import load_architecture
+from tests.conftest import WEIGHTS
 
 
 def golden_images(folder: Path) -> list[dict[str, Any]]:
@@ -50,7 +53,7 @@ def test_the_manifest_states_contract_provenance_and_verification(onnx_bundle: P
     manifest = json.loads((onnx_bundle / "manifest.json").read_text())
     assert manifest["contract"]["encoder"]["inputs"][0]["shape"] == [1, 256, 256, 3]
     assert manifest["contract"]["points"] == 6
-    assert manifest["checkpoint"]["source"] == "seeded:0"
+    assert manifest["checkpoint"]["source"] == WEIGHTS
     assert manifest["checkpoint"]["trained"] is False
     assert manifest["verification"]["status"] == "passed"
     assert len(manifest["verification"]["prompts"]) == 10
@@ -199,7 +202,7 @@ def test_prose_of_the_readme_is_short_lines(name: str, request: pytest.FixtureRe
 
 def test_the_same_export_gives_the_same_bytes(coreml_bundle: Path, tmp_path: Path) -> None:
     """That of ONNX is in tests/test_wheel.py."""
-    options = ["-c", "seeded", "--image-size", "256", "--no-verify", "-o", str(tmp_path / "again")]
+    options = ["-c", WEIGHTS, "--image-size", "256", "--no-verify", "-o", str(tmp_path / "again")]
     command = [sys.executable, "-m", "mobilesam_export", "coreml", *options]
     subprocess.run(command, check=True, capture_output=True)
     first, second = (
@@ -272,10 +275,11 @@ def test_a_file_may_be_named_as_the_manifest_names_it(
 ) -> None:
     """It is refused only where nobody gave it: then there is a name and no path."""
     monkeypatch.chdir(tmp_path)
-    torch.save(state_dict, "mine.pt")
+    save_file(state_dict, "mine.safetensors", load_architecture("tiny").metadata())
     opened = manifest.open_bundle(onnx_bundle)
-    made_of = replace(opened.provenance, source="mine.pt", file_sha256="of the file")
-    assert load_matching_checkpoint(made_of, "mine.pt").provenance.source == "mine.pt"
+    made_of = replace(opened.provenance, source="mine.safetensors", file_sha256="of the file")
+    found = load_matching_checkpoint(made_of, "mine.safetensors")
+    assert found.provenance.source == "mine.safetensors"
     with pytest.raises(UsageError, match="give its path with -c"):
         load_matching_checkpoint(made_of, None)
 

@@ -13,13 +13,13 @@ from PIL import Image
 from mobilesam_export import calibration, prompts
 from mobilesam_export.backends import reference
 from mobilesam_export.calibration import Calibration
-from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import ImageError
 from mobilesam_export.model import build_sam
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.scenes import scene
 from mobilesam_export.target import load_target
+from tests.conftest import tiny_state_dict
 
 SLOTS = Contract(256, 6, load_target("onnx").graph)
 SAM = Contract(256, 6, load_target("onnx-sam").graph)
@@ -28,7 +28,7 @@ IMAGES = 5
 
 @cache
 def predictor(contract: Contract) -> Predictor:
-    return reference.load(build_sam(seeded_state_dict(0), 256), contract)
+    return reference.load(build_sam(tiny_state_dict(), 256), contract)
 
 
 def collect(folder: Path | None, contract: Contract = SLOTS) -> Calibration:

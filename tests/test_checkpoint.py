@@ -9,9 +9,16 @@ import torch
 
 from mobilesam_export import files
 from mobilesam_export.checkpoint import identify, load
+from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.model import build_sam
 
 StateDict = dict[str, torch.Tensor]
+
+
+@pytest.fixture(scope="session")
+def state_dict() -> dict[str, torch.Tensor]:
+    """Seeded weights of MobileSAM's own size."""
+    return seeded_state_dict(0)
 
 
 def test_salts_give_other_weights(state_dict: StateDict) -> None:

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mobilesam_export.checkpoint.load import load_checkpoint, split_source, weights_sha256
+from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.checkpoint.weight_sets import WRAPPERS, find_sets, used_entries
 from mobilesam_export.errors import CheckpointError
 from mobilesam_export.model import expected_entries
@@ -29,6 +30,12 @@ NOISE: dict[str, Any] = {
     "best": None,
     "history": [{"loss": 0.1}, {"loss": torch.tensor(0.05)}],
 }
+
+
+@pytest.fixture(scope="session")
+def state_dict() -> dict[str, torch.Tensor]:
+    """Seeded weights of MobileSAM's own size."""
+    return seeded_state_dict(0)
 
 
 def prefixed(prefix: str, weights: Mapping[str, Any]) -> dict[str, Any]:

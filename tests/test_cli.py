@@ -12,6 +12,7 @@ from PIL import Image
 
 from mobilesam_export.scenes import scene
 from tests.cli_runner import TMP, snapshot, warm
+from tests.conftest import STUDENT
 from tests.fault_points import reuse_files
 
 PROGRAM = Path(sys.executable).with_name("mobilesam-export")
@@ -126,7 +127,7 @@ def test_results_go_to_stdout_and_progress_to_stderr(onnx_bundle: Path, tmp_path
 def test_no_verify_says_so_in_the_result_and_the_manifest(
     onnx_bundle: Path, tmp_path: Path
 ) -> None:
-    options = ["-c", "seeded:7", "--image-size", "320", "--points", "2", "--no-verify"]
+    options = ["-c", f"{STUDENT}:7", "--image-size", "320", "--points", "2", "--no-verify"]
     arguments = ["onnx", *options, "-o", "out", "--json"]
     done = warm(tmp_path, arguments, before=[partial(reuse_files, onnx_bundle)])
     assert done.code == 0, done.stderr
@@ -135,4 +136,4 @@ def test_no_verify_says_so_in_the_result_and_the_manifest(
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["verification"]["reason"] == "--no-verify was given"
     assert manifest["contract"]["points"] == 2
-    assert manifest["checkpoint"]["source"] == "seeded:7"
+    assert manifest["checkpoint"]["source"] == f"{STUDENT}:7"

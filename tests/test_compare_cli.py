@@ -3,7 +3,7 @@
 import json
 import shutil
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 
 from mobilesam_export.compare import pairs
 from tests.cli_runner import ERROR, FAILED, USAGE, refused, warm
+from tests.conftest import STUDENT
 from tests.fault_points import INTERRUPT, at_call
 from tests.test_bad_input_bundle import vouch
 
@@ -89,9 +90,10 @@ def test_a_limit_can_be_raised(onnx_bundle: Path, padded: Path, tmp_path: Path) 
 
 
 def test_other_weights_fail_by_their_masks(
-    onnx_bundle: Path, onnx_demo_bundle: Path, tmp_path: Path
+    onnx_bundle: Path, export: Callable[..., Path], tmp_path: Path
 ) -> None:
-    found = run(tmp_path, onnx_bundle, onnx_demo_bundle, "--no-times", code=FAILED)
+    other = export("onnx", "-c", f"{STUDENT}:4", "--image-size", "256", "--no-verify")
+    found = run(tmp_path, onnx_bundle, other, "--no-times", code=FAILED)
     assert found["failed"] == ["bundle mask_iou"]
 
 

@@ -30,7 +30,7 @@ TARGET = load_target("coreml")
 TEXT = (Path(__file__).parents[1] / "targets" / "coreml.toml").read_text()
 # Of the float16 encoder at 256, by recipe: 8, 6 and 4 bits of 16, a palette8 here and there, and
 # what no recipe compresses: depthwise convolutions, biases, the program itself.
-MOST_OF_FLOAT16 = {"w8": 0.53, "w6-palettized": 0.42, "w4-palettized": 0.31}
+MOST_OF_FLOAT16 = {"w8": 0.54, "w6-palettized": 0.42, "w4-palettized": 0.31}
 
 
 @pytest.fixture(scope="session")
@@ -66,10 +66,10 @@ def convert(sam: Sam, recipe: Recipe, path: Path, graph: str = "decoder") -> Non
 def test_encoder_has_the_declared_operations_for_the_declared_system(
     compressed: Callable[[str], Path], name: str, version: int, kind: str
 ) -> None:
-    """85 tensors of the encoder have more than weight_threshold numbers."""
+    """23 tensors of the encoder have more than weight_threshold numbers."""
     spec = read_spec(compressed(name), "encoder")
     assert spec.specificationVersion == version
-    assert kinds(spec) == {kind: 85}
+    assert kinds(spec) == {kind: 23}
 
 
 def test_a_recipe_overrides_the_minimum_system_of_its_target(
@@ -103,12 +103,13 @@ def test_depthwise_convolutions_stay_float16(
         op.inputs["weight"].arguments[0].name for op in operations(spec) if op.type == "conv"
     ]
     depthwise = [name for name in weights if channels[name] == [1]]
-    assert len(depthwise) >= 10  # one in each block
+    # one in each block, where the first stage has two chunks, and between the stages
+    assert len(depthwise) == 4 + 1 + 3
     assert {made_by[name] for name in depthwise} == {"const"}
 
 
 def test_exceptions_have_other_palettes(compressed: Callable[[str], Path]) -> None:
-    """64 entries between the stages, 16 for each of 4 groups of 16 channels elsewhere."""
+    """64 entries between the stages, 16 for each of 16 groups of 16 channels elsewhere."""
     spec = read_spec(compressed("w4-palettized"), "encoder")
     luts = {}
     for op in operations(spec):
@@ -117,7 +118,7 @@ def test_exceptions_have_other_palettes(compressed: Callable[[str], Path]) -> No
             luts[op.outputs[0].name] = tuple(d.constant.size for d in dimensions)
     assert luts["p_stem_conv2_weight_to_fp16_palettized"] == (1, 1, 1, 1, 64, 1)
     assert luts["b_stage3_blocks_0_bias_0_to_fp16_palettized"] == (1, 1, 1, 1, 16, 1)
-    assert luts["p_stage1_blocks_0_project_0_weight_to_fp16_palettized"] == (4, 1, 1, 1, 16, 1)
+    assert luts["p_stage2_blocks_0_fc1_0_weight_to_fp16_palettized"] == (16, 1, 1, 1, 16, 1)
 
 
 @pytest.mark.parametrize("name", ["w6-palettized", "w4-palettized"])

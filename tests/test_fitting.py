@@ -24,7 +24,7 @@ from mobilesam_export.target.fitted import fitted_toml, raised
 from mobilesam_export.verification.status import Status
 from mobilesam_export.verification.verify import Report
 from tests.cli_runner import FAILED, USAGE, warm
-from tests.conftest import ROOT
+from tests.conftest import ROOT, WEIGHTS
 from tests.fault_points import reuse_files
 
 BLOCKS = 16
@@ -59,16 +59,6 @@ def fitted(
 ) -> Fit:
     """Fit a recipe with BLOCKS blocks of one layer each, of which a simulation needs `estimate`."""
     blocks = {"encoder": {f"b{number:02}": [f"b{number:02}.weight"] for number in range(BLOCKS)}}
-    monkeypatch.setattr(search, "compressed_groups", lambda graph, _: blocks[graph.spec.name])
-    monkeypatch.setattr(
-        search,
-        "layers_of",
-        lambda graph, _, chosen: {
-            item.pattern: [f"{item.pattern}.weight"]
-            for item in chosen
-            if item.graph == graph.spec.name
-        },
-    )
     monkeypatch.setattr(
         search,
         "_ranked",
@@ -81,6 +71,7 @@ def fitted(
         stored=stored,
         accepts=lambda _: True,
         graphs=(SimpleNamespace(spec=SimpleNamespace(name="encoder")),),  # type: ignore[arg-type]
+        groups=blocks,
         contract=Contract(256, 6, load_target("onnx").graph),
         expected=(),
         ranked_on=(),
@@ -145,9 +136,23 @@ def test_small_groups_with_much_harm_come_first() -> None:
 def test_weights_that_a_recipe_excepts_are_not_raised_again(sam: Sam) -> None:
     target = load_target("onnx")
     graphs = split_graphs(sam, Contract(256, 6, target.graph))
-    groups = compressed_groups(graphs[1], target.recipes["w8"])
+    groups = compressed_groups(graphs[1], target.recipes["w8"], lambda _: True)
     assert "transformer.upscaling" not in groups
     assert groups["transformer.final"]
+
+
+def test_what_the_ops_of_a_recipe_do_not_hold_is_not_raised(sam: Sam) -> None:
+    """Depthwise convolutions and the decoder of a recipe that lists other ops."""
+    target = load_target("tflite")
+    recipe = target.recipes["w8-dynamic"]
+    found = {}
+    for graph in split_graphs(sam, Contract(256, 6, target.graph)):
+        compresses = partial(get_backend("tflite").compresses, recipe, graph)
+        found[graph.spec.name] = compressed_groups(graph, recipe, compresses)
+    assert found["decoder"] == {}
+    names = found["encoder"]["stage3.blocks.0"]
+    layers = sorted({name.split(".")[3] for name in names})
+    assert layers == ["bias", "fc1", "fc2", "k", "proj", "q", "v"]
 
 
 def test_a_simulation_rounds_all_but_what_is_raised_and_undoes_it(sam: Sam) -> None:
@@ -160,7 +165,9 @@ def test_a_simulation_rounds_all_but_what_is_raised_and_undoes_it(sam: Sam) -> N
         return {name for name, value in before.items() if not torch.equal(value, now[name])}
 
     chosen = [Candidate("encoder", "stage2"), Candidate("encoder", "neck")]
-    with simulated((encoder, decoder), target.recipes["w8"], chosen, "float16"):
+    graphs, recipe = (encoder, decoder), target.recipes["w8"]
+    groups = {g.spec.name: compressed_groups(g, recipe, lambda _: True) for g in graphs}
+    with simulated(graphs, recipe, groups, chosen, "float16"):
         rounded = changed()
     assert any(name.startswith("stage3.") for name in rounded)
     assert not any(name.startswith(("stage2.", "neck.")) for name in rounded)
@@ -182,13 +189,13 @@ def test_the_toml_of_a_fit_is_the_fitted_recipe(target_name: str, name: str) -> 
 
 @pytest.mark.parametrize("value", ["0", "1.5", "-1", "nan"])
 def test_a_mask_iou_that_cannot_be_is_refused(value: str, tmp_path: Path) -> None:
-    done = warm(tmp_path, ["onnx", "-c", "seeded", "--min-iou", value])
+    done = warm(tmp_path, ["onnx", "-c", WEIGHTS, "--min-iou", value])
     assert done.code == USAGE
     assert "expected a number over 0 up to 1" in done.stderr
 
 
 def test_a_mask_iou_needs_files_that_are_run(tmp_path: Path) -> None:
-    done = warm(tmp_path, ["onnx", "-c", "seeded", "--min-iou", "0.9", "--no-verify"])
+    done = warm(tmp_path, ["onnx", "-c", WEIGHTS, "--min-iou", "0.9", "--no-verify"])
     assert done.code == USAGE
     assert "leave --no-verify out" in done.stderr
 
@@ -197,7 +204,7 @@ def test_no_fit_writes_nothing(onnx_bundle: Path, tmp_path: Path) -> None:
     text = (ROOT / "targets" / "onnx.toml").read_text()
     text = text.replace("embedding_psnr_db = 55 #", "embedding_psnr_db = 1000 #")
     (tmp_path / "mine.toml").write_text(text)
-    options = ("-r", "w8", "-c", "seeded", "--image-size", "256", "--no-fit", "-o", "out")
+    options = ("-r", "w8", "-c", WEIGHTS, "--image-size", "256", "--no-fit", "-o", "out")
     arguments = ["run", "mine.toml", *options]
     done = warm(tmp_path, arguments, before=[partial(reuse_files, onnx_bundle)])
     assert done.code == FAILED
@@ -209,7 +216,7 @@ def test_a_recipe_fitted_to_other_weights_says_so(onnx_bundle: Path, tmp_path: P
     text = (ROOT / "targets" / "onnx.toml").read_text()
     text = text.replace('weights = "float32"\n', f'weights = "float32"\nfitted_to = "{64 * "a"}"\n')
     (tmp_path / "mine.toml").write_text(text)
-    arguments = ["run", "mine.toml", "-c", "seeded", "--image-size", "256"]
+    arguments = ["run", "mine.toml", "-c", WEIGHTS, "--image-size", "256"]
     done = warm(tmp_path, arguments, before=[partial(reuse_files, onnx_bundle)])
     assert done.code == 0, done.stderr
     assert "note: this recipe was fitted to other weights" in done.stderr
@@ -221,10 +228,10 @@ def test_an_export_fits_and_its_toml_gives_the_same_bytes(
     """One block in int8 is asked for more than int8 gives it."""
     text = (ROOT / "targets" / "onnx.toml").read_text()
     layers = 'integer.encoder = ["stage[234]", "down[23].expand", "down[23].project", "neck.[02]"]'
-    text = text.replace(layers, 'integer.encoder = ["stage4.blocks.1"]')
+    text = text.replace(layers, 'integer.encoder = ["stage4.blocks.0"]')
     text = text.replace("embedding_psnr_db = 45 # 52.0", "embedding_psnr_db = 62 #")
     (shared / "mine.toml").write_text(text)
-    rest = ("-r", "w8-dynamic", "-c", "seeded", "--image-size", "256")
+    rest = ("-r", "w8-dynamic", "-c", WEIGHTS, "--image-size", "256")
     folder = export("run", str(shared / "mine.toml"), *rest)
     said = folder.with_suffix(".stderr").read_text()
     assert "Trying the recipe with" in said

@@ -28,9 +28,10 @@ from tests.cli_runner import (
     warm,
     warm_processes,
 )
+from tests.conftest import STUDENT, WEIGHTS
 from tests.fault_points import INTERRUPT, KILL, TERMINATE, at_call, at_event, at_line
 
-FAST = ("-c", "seeded", "--image-size", 256, "--no-verify")
+FAST = ("-c", WEIGHTS, "--image-size", 256, "--no-verify")
 # Points of an export; `partial` because processes are handed what they are to call.
 LOADING = partial(at_line, "Loading the checkpoint")
 CONVERTING = partial(at_line, "Converting the encoder")
@@ -51,7 +52,7 @@ def copy_files(bundle: Path) -> None:
     setattr(get_backend("onnx"), "convert", copy)  # noqa: B010 mypy knows no member of a module
 
 
-def export(folder: Path, *before: Setup, out: str = "out", checkpoint: str = "seeded") -> Result:
+def export(folder: Path, *before: Setup, out: str = "out", checkpoint: str = WEIGHTS) -> Result:
     """An `onnx` export to `out`."""
     return warm(folder, ["onnx", *FAST, "-c", checkpoint, "-o", out], before=before)
 
@@ -110,9 +111,9 @@ def test_ctrl_c_during_imports(module: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [
-        (partial(ENCODER_BEGUN, KILL), "seeded:0"),
-        (partial(MANIFEST_BEGUN, KILL), "seeded:0"),
-        (partial(REPLACED, KILL), "seeded:7"),
+        (partial(ENCODER_BEGUN, KILL), WEIGHTS),
+        (partial(MANIFEST_BEGUN, KILL), WEIGHTS),
+        (partial(REPLACED, KILL), f"{STUDENT}:7"),
     ],
     ids=["encoder begun", "manifest begun", "replaced"],
 )
@@ -120,7 +121,7 @@ def test_a_killed_export_leaves_a_whole_bundle_and_the_next_one_removes_the_rest
     fault: Setup, expected: str, old: Path, onnx_bundle: Path, tmp_path: Path
 ) -> None:
     conversion = partial(copy_files, onnx_bundle)
-    result = export(tmp_path, conversion, fault, checkpoint="seeded:7")
+    result = export(tmp_path, conversion, fault, checkpoint=f"{STUDENT}:7")
     assert result.code == -signal.SIGKILL
     assert source_at(old) == expected
     assert len(stages(tmp_path)) == 1
@@ -132,8 +133,9 @@ def test_a_killed_export_leaves_a_whole_bundle_and_the_next_one_removes_the_rest
 def test_an_export_killed_during_the_conversion_leaves_the_old_bundle(
     old: Path, tmp_path: Path
 ) -> None:
-    assert export(tmp_path, partial(TRACED, KILL), checkpoint="seeded:7").code == -signal.SIGKILL
-    assert source_at(old) == "seeded:0"
+    killed = export(tmp_path, partial(TRACED, KILL), checkpoint=f"{STUDENT}:7")
+    assert killed.code == -signal.SIGKILL
+    assert source_at(old) == WEIGHTS
 
 
 # Two at once.
@@ -153,7 +155,7 @@ def meet(barrier: Barrier) -> None:
 
 
 def test_two_exports_to_one_place(old: Path, onnx_bundle: Path, tmp_path: Path) -> None:
-    sources = ("seeded:3", "seeded:4")
+    sources = (f"{STUDENT}:3", f"{STUDENT}:4")
     setup = partial(copy_files, onnx_bundle), partial(meet, warm_processes.Barrier(2))
     with ThreadPoolExecutor(2) as threads:
         results = threads.map(lambda name: export(tmp_path, *setup, checkpoint=name), sources)

@@ -9,12 +9,19 @@ import torch
 from benchmarks import golden_vectors
 from mobilesam_export import prompts
 from mobilesam_export.backends import reference
+from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.contract import Contract
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.model.tiny_vit import attention_offsets
 from mobilesam_export.target import load_target
 
 OFFICIAL_ENTRIES = Path(__file__).parent / "data" / "state_dict.json"
+
+
+@pytest.fixture(scope="session")
+def state_dict() -> dict[str, torch.Tensor]:
+    """Seeded weights of MobileSAM's own size."""
+    return seeded_state_dict(0)
 
 
 def test_state_dict_has_the_official_entries_in_the_official_order() -> None:

@@ -16,6 +16,7 @@ from mobilesam_export.contract import Contract
 from mobilesam_export.errors import BackendError, TargetError
 from mobilesam_export.scenes import scene
 from mobilesam_export.target import load_target
+from tests.conftest import WEIGHTS
 
 # Operators that GPU and NPU providers refuse, or whose result depends on data.
 FORBIDDEN = {
@@ -91,7 +92,7 @@ def test_encoder_is_within_its_size(onnx_bundle: Path) -> None:
 def test_provenance_is_inside_the_file(onnx_bundle: Path, graph: str) -> None:
     model = onnx.load(onnx_bundle / f"{graph}.onnx")
     found = {entry.key: entry.value for entry in model.metadata_props}
-    assert found["checkpoint_source"] == "seeded:0"
+    assert found["checkpoint_source"] == WEIGHTS
     assert found["recipe"] == "float32"
     assert "Apache-2.0" in found["license"]
     assert model.producer_name == "mobilesam-export"

@@ -22,6 +22,12 @@ TEXT = (Path(__file__).parents[1] / "targets" / "onnx.toml").read_text(encoding=
 CONTRACT = Contract(256, 6, load_target("onnx").graph)
 
 
+@pytest.fixture(scope="module")
+def sam() -> Sam:
+    """MobileSAM's own size, which patterns are for."""
+    return Sam(256)
+
+
 @pytest.mark.parametrize(
     ("pattern", "meant"),
     [

@@ -18,6 +18,7 @@ from PIL import Image
 
 from mobilesam_export import Prompt, open_bundle
 from mobilesam_export.metrics import mask_iou
+from tests.conftest import WEIGHTS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -144,7 +145,7 @@ def test_a_box_and_a_background_click_are_those_of_the_python_api(
     ("weights", "said"),
     [
         ({"source": "demo", "trained": True}, "generated shapes only"),
-        ({"source": "seeded:0", "trained": False}, "not trained"),
+        ({"source": WEIGHTS, "trained": False}, "not trained"),
         ({"source": "official", "trained": True}, ""),
     ],
 )

@@ -12,17 +12,17 @@ from PIL import Image
 
 from mobilesam_export import sensitivity
 from mobilesam_export.backends import reference
-from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.commands.inspect import sensitivity_table
 from mobilesam_export.contract import Contract
 from mobilesam_export.graphs import Graph, split_graphs
 from mobilesam_export.graphs.names import weights
-from mobilesam_export.model import build_sam
+from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.sensitivity import Damage, Sensitivity
 from mobilesam_export.target import load_target
 from mobilesam_export.target.patterns import matching
 from mobilesam_export.verification.cases import ImageCase, reference_cases
 from tests.cli_runner import USAGE, refused, warm
+from tests.conftest import tiny_state_dict
 
 TARGET = load_target("onnx")
 CONTRACT = Contract(256, 6, TARGET.graph)
@@ -31,12 +31,12 @@ W8A8 = TARGET.recipes["w8a8"]
 
 @cache
 def graphs() -> tuple[Graph, Graph]:
-    return split_graphs(build_sam(seeded_state_dict(0), 256), CONTRACT)
+    return split_graphs(build_sam(tiny_state_dict(), 256), CONTRACT)
 
 
 @cache
 def cases() -> tuple[ImageCase, ...]:
-    sam = build_sam(seeded_state_dict(0), 256)
+    sam = build_sam(tiny_state_dict(), 256)
     return reference_cases(reference.load(sam, CONTRACT))[:1]
 
 
@@ -59,7 +59,8 @@ def test_every_large_weight_is_in_one_group() -> None:
 
 
 def test_blocks_of_the_encoder_are_groups_of_their_own() -> None:
-    groups = list(sensitivity.weight_groups(graphs()[0].module, 4096))
+    encoder, _ = split_graphs(Sam(256), CONTRACT)
+    groups = list(sensitivity.weight_groups(encoder.module, 4096))
     assert groups[0] == "stem"
     assert groups[-1] == "neck"
     assert [group for group in groups if group.startswith("stage3")] == [
@@ -100,7 +101,7 @@ def test_what_layers_on_rows_take_is_rounded_too() -> None:
     """They take rows beside a map."""
     target = load_target("tflite")
     contract = Contract(256, 6, target.graph)
-    encoder, _ = split_graphs(build_sam(seeded_state_dict(0), 256), contract)
+    encoder, _ = split_graphs(build_sam(tiny_state_dict(), 256), contract)
     with torch.inference_mode():
         exact = encoder.module(*encoder.example_inputs())
         with sensitivity.rounded(encoder.module, "stem", [], target.recipes["w8a8"]):
@@ -167,7 +168,7 @@ def test_a_core_ml_bundle_takes_its_image_as_core_ml_gives_it(
 ) -> None:
     """Rounded to float16, no group costs much; an image with another mean costs everything."""
     found = encoder_psnr_db(coreml_bundle, tmp_path)
-    assert len(found) > 10
+    assert len(found) >= 9  # the stem, four stages, what is between them, the neck
     assert min(found) > 50
 
 

@@ -18,6 +18,7 @@ from mobilesam_export.graphs.names import weights
 from mobilesam_export.inspection.graph import GraphDescription
 from mobilesam_export.model import Sam
 from mobilesam_export.target import Recipe, load_target
+from tests.conftest import WEIGHTS
 
 GRAPHS = ("encoder", "decoder")
 CONTRACT = Contract(256, 6, load_target("tflite").graph)
@@ -30,7 +31,7 @@ FORBIDDEN = {
 
 @pytest.fixture(scope="session")
 def bundle(export: Callable[..., Path]) -> Path:
-    return export("tflite", "-c", "seeded", "--image-size", "256", "-r", "float32")
+    return export("tflite", "-c", WEIGHTS, "--image-size", "256", "-r", "float32")
 
 
 def described(folder: Path, graph: str) -> GraphDescription:
@@ -136,17 +137,15 @@ def test_w8_dynamic_stores_all_but_what_it_excepts_in_int8(bundle: Path, sam: Sa
         if data is not None and len(tensor.shape) > 1:
             stored[tensor.type] = stored.get(tensor.type, 0) + len(data)
     float32, float16, int8 = 0, 1, 9  # TensorType
-    # two bottlenecks, the halving before stage 1 (each written once), the ways between stages, neck
-    excepted = (
-        2 * 2 * 64 * 256 + (64 + 128) * 128 + (128 + 160) * 160 + (160 + 320) * 320 + 320 * 256
-    )
-    depthwise = 9 * (2 * 256 + 128 + 2 * 128 + 160 + 6 * 160 + 320 + 2 * 320)
+    # a bottleneck, what halves its map (each written once), the ways between stages, the neck
+    excepted = 2 * 32 * 128 + (32 + 64) * 64 + (64 + 64) * 64 + (64 + 128) * 128 + 128 * 256
+    depthwise = 9 * (128 + 128 + 128)  # those of 64 channels have too few elements
     assert stored[float16] == 2 * (excepted + depthwise)
-    assert stored[float32] < 0.01 * stored[int8]
+    assert stored[float32] < 0.02 * stored[int8]
     unpacked = [x.inputs[0] for x in graph.operators if kinds[x.opcodeIndex] == "DEQUANTIZE"]
     shapes = [tuple(graph.tensors[i].shape) for i in unpacked if graph.tensors[i].type == int8]
-    assert shapes.count((1, 4, 49, 49)) == shapes.count((1, 10, 49, 49)) == 2  # biases of attention
-    assert shapes.count((1, 5, 196, 196)) == 6
+    biases = ((1, 2, 49, 49), (1, 2, 196, 196), (1, 4, 49, 49))  # of attention
+    assert [shapes.count(shape) for shape in biases] == [1, 1, 1]
     assert (256, 3, 3, 256) in shapes
 
 
@@ -160,7 +159,7 @@ def test_added_constants_in_int8_are_within_half_a_step(bundle: Path) -> None:
     after = quantize.quantize(before, quantization, CONTRACT.encoder, (), {})
     values = constants(before)
     packed = {name: item for name, item in constants(after).items() if name.endswith("/int8")}
-    assert len(packed) == 10
+    assert len(packed) == 3  # one in each block with attention
     for name, (numbers, affine) in packed.items():
         exact = values[name.removesuffix("/int8")][0]
         (scale,), (zero,) = affine.scale, affine.zeroPoint

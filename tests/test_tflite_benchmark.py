@@ -13,6 +13,7 @@ from mobilesam_export.backends import reference
 from mobilesam_export.contract import Contract
 from mobilesam_export.model import Sam
 from mobilesam_export.target import load_target
+from tests.conftest import WEIGHTS
 
 SIZE, TOLERANCE = 256, 2e-5
 
@@ -31,7 +32,7 @@ def test_the_naive_encoder_is_the_model(sam: Sam) -> None:
 
 
 def test_the_naive_decoder_is_the_model_for_clicks_in_all_slots(sam: Sam) -> None:
-    run = recipes.Run("seeded", sam, SIZE, 1, Path())
+    run = recipes.Run(WEIGHTS, sam, SIZE, 1, Path())
     inputs, expected = tflite_cpu.questions(run, contract())
     given = tflite_cpu.naive_inputs(inputs["decoder"], "decoder", SIZE)
     with torch.no_grad():
@@ -43,7 +44,7 @@ def test_the_naive_decoder_is_the_model_for_clicks_in_all_slots(sam: Sam) -> Non
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells")
 def test_memory_is_counted_in_three_ways(export: Callable[..., Path]) -> None:
     """The planner cannot hold less than what is live, nor the process less than its weights."""
-    folder = export("tflite", "-c", "seeded", "--image-size", str(SIZE), "-r", "float32")
+    folder = export("tflite", "-c", WEIGHTS, "--image-size", str(SIZE), "-r", "float32")
     path = folder / "encoder.tflite"
     found = tflite_memory.measure(path)
     assert 0.9 * found["live"] <= found["arena"] <= 3 * found["live"]
@@ -52,8 +53,8 @@ def test_memory_is_counted_in_three_ways(export: Callable[..., Path]) -> None:
 
 
 def test_files_answer_what_pytorch_answers(export: Callable[..., Path], sam: Sam) -> None:
-    folder = export("tflite", "-c", "seeded", "--image-size", str(SIZE), "-r", "float32")
-    run = recipes.Run("seeded", sam, SIZE, 1, Path())
+    folder = export("tflite", "-c", WEIGHTS, "--image-size", str(SIZE), "-r", "float32")
+    run = recipes.Run(WEIGHTS, sam, SIZE, 1, Path())
     inputs, expected = tflite_cpu.questions(run, contract())
     for graph, answers in expected.items():
         file = tflite_cpu.File(folder / f"{graph}.tflite", inputs[graph], list(answers))

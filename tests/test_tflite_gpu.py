@@ -17,6 +17,7 @@ from mobilesam_export.graphs import split_graphs
 from mobilesam_export.inspection.graph import GraphDescription
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.target import load_target
+from tests.conftest import WEIGHTS
 from tests.tflite_files import Op, Options, make_file
 
 GRAPHS = ("encoder", "decoder")
@@ -28,7 +29,7 @@ TOLERANCE = 1e-4  # on embeddings of 4 and logits of 5
 @pytest.fixture(scope="session")
 def bundle(export: Callable[..., Path]) -> Path:
     """Of float16, the target's default, on seeded weights."""
-    return export("tflite-gpu", "-c", "seeded", "--image-size", "256")
+    return export("tflite-gpu", "-c", WEIGHTS, "--image-size", "256")
 
 
 @pytest.fixture(params=GRAPHS)

@@ -20,6 +20,7 @@ from filelock import FileLock
 from mobilesam_export.backends.tflite import metadata, model_file
 from mobilesam_export.contract import Contract
 from mobilesam_export.target import load_target
+from tests.conftest import WEIGHTS
 
 ROOT = Path(__file__).parents[1]
 READER = Path(__file__).with_name("read_tflite_metadata.py")
@@ -31,7 +32,7 @@ ABOUT = {
     "license": "Apache-2.0",
     "version": "1.2.3",
     "target": "tflite",
-    "checkpoint_source": "seeded:0",
+    "checkpoint_source": WEIGHTS,
 }
 GRAPHS = ("encoder", "decoder")
 LINUX = ("Linux", "x86_64")
@@ -70,8 +71,8 @@ def ask(packages: Path, *arguments: object) -> Any:
 
 # Arguments of exports that other tests share.
 EXPORTED = {
-    "tflite": ("tflite", "-c", "seeded", "--image-size", "256", "-r", "float32"),
-    "tflite-gpu": ("tflite-gpu", "-c", "seeded", "--image-size", "256"),
+    "tflite": ("tflite", "-c", WEIGHTS, "--image-size", "256", "-r", "float32"),
+    "tflite-gpu": ("tflite-gpu", "-c", WEIGHTS, "--image-size", "256"),
 }
 
 

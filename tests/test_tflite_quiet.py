@@ -5,15 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.cli_runner import PROGRESS, cold
+from tests.conftest import WEIGHTS
 
-EXPORTED = ("tflite", "-c", "seeded", "--image-size", "256", "-r", "float32")
+EXPORTED = ("tflite", "-c", WEIGHTS, "--image-size", "256", "-r", "float32")
 
 
 def test_an_export_says_what_it_does_and_nothing_else(export: Callable[..., Path]) -> None:
     """That of the other targets is in tests/test_all.py."""
     said = export(*EXPORTED).with_suffix(".stderr").read_text().splitlines()
     assert said == [
-        "Loading the checkpoint (seeded)",
+        f"Loading the checkpoint ({WEIGHTS})",
         "Asking PyTorch for the expected answers",
         "Converting the encoder",
         "Converting the decoder",
@@ -29,4 +30,4 @@ def test_commands_on_a_bundle_are_as_quiet(export: Callable[..., Path], tmp_path
     segmented = cold(tmp_path, ["segment", "bundle", image, "--point", "1,1"], script=True)
     assert segmented.code == 0
     others = [line for line in segmented.stderr.splitlines() if not PROGRESS.fullmatch(line)]
-    assert others == ["note: weights seeded:0 are not trained"]
+    assert others == [f"note: weights {WEIGHTS} are not trained"]

@@ -13,10 +13,17 @@ from benchmarks import train_demo
 from benchmarks.train_demo import Stage, Trainer, save_state, save_weights
 from benchmarks.training import losses, prompting
 from mobilesam_export.checkpoint.identify import compare_state_dict
+from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.scenes import TRAINING_SEEDS, masked_scene
 
 SCHEDULE = (Stage(128, 2, 1, 1e-4), Stage(192, 1, 1, 1e-4))
+
+
+@pytest.fixture(scope="session")
+def state_dict() -> dict[str, torch.Tensor]:
+    """Seeded weights of MobileSAM's own size."""
+    return seeded_state_dict(0)
 
 
 @given(seed=st.integers(0, 1000))

@@ -9,7 +9,6 @@ import pytest
 
 from mobilesam_export import metrics
 from mobilesam_export.backends import reference
-from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.contract import Array, Contract
 from mobilesam_export.model import build_sam
 from mobilesam_export.predictor import Predictor
@@ -18,6 +17,7 @@ from mobilesam_export.verification import verify
 from mobilesam_export.verification.cases import ImageCase, reference_cases
 from mobilesam_export.verification.status import Status
 from mobilesam_export.verification.verify import Report
+from tests.conftest import tiny_state_dict
 
 CONTRACT = Contract(256, 6, load_target("onnx").graph)
 FLOAT16 = load_target("onnx").recipes["float16"].tolerance
@@ -26,7 +26,7 @@ Outputs = dict[str, Array]
 
 @cache
 def right() -> Predictor:
-    return reference.load(build_sam(seeded_state_dict(0), 256), CONTRACT)
+    return reference.load(build_sam(tiny_state_dict(), 256), CONTRACT)
 
 
 @cache
@@ -69,7 +69,7 @@ def test_all_kinds_of_prompts_are_asked() -> None:
 
 def test_two_slots_are_asked_what_fits() -> None:
     contract = replace(CONTRACT, points=2)
-    model = build_sam(seeded_state_dict(0), 256)
+    model = build_sam(tiny_state_dict(), 256)
     small = reference_cases(reference.load(model, contract))
     assert [item.name for item in small[0].prompts] == ["click", "box", "click-mask"]
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-EXPORT = ["onnx", "-c", "seeded", "--image-size", "256", "-o", "bundle"]
+from tests.conftest import WEIGHTS
+
+EXPORT = ["onnx", "-c", WEIGHTS, "--image-size", "256", "-o", "bundle"]
 
 
 def test_wheel_has_targets_and_templates_and_no_tests(wheel: Path) -> None:
