@@ -138,6 +138,7 @@ def test_two_processes_compute_what_one_does(tmp_path: Path, losses: list[float]
         process.start()
     for process in started:
         process.join(600)
+        process.kill()  # one that waits for ever would keep the tests from ending
     assert [process.exitcode for process in started] == [0, 0]
     whole = run(tmp_path / "none", ONE)
     (batch,) = whole.steps.load(0, 1, readers=0)

@@ -83,8 +83,13 @@ def join_processes(device: str | None) -> Iterator[Processes]:
         yield Processes(0, 1, here)
         return
     dist.init_process_group("nccl" if here.type == "cuda" else "gloo")
+    processes = Processes(rank, count, here)
     try:
-        yield Processes(rank, count, here)
+        yield processes
+        # Gloo's threads let go of a tensor after they have said that it is there, and need the
+        # interpreter for that. The destructor of the group waits for them and holds it: without a
+        # call in between that frees the interpreter, both can wait for each other for ever.
+        processes.wait()
     finally:
         dist.destroy_process_group()
 
