@@ -10,6 +10,7 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TimeRemainingColumn,
 )
 
@@ -61,31 +62,30 @@ class BytesBar:
         """Pooch is done; the context manager ends the display."""
 
 
-@contextlib.contextmanager
-def bytes_bar(name: str, size: int) -> Iterator[BytesBar]:
-    """A bar for a download of `size` bytes, on stderr, gone when it is done."""
-    columns = ("[progress.description]{task.description}", BarColumn(), DownloadColumn())
-    with Progress(
-        *columns,
+def _display(amount: ProgressColumn) -> Progress:
+    """A bar between its description and `amount`, on stderr, gone when it is done."""
+    return Progress(
+        "[progress.description]{task.description}",
+        BarColumn(),
+        amount,
         TimeRemainingColumn(),
         console=console,
         transient=True,
         disable=not console.is_terminal,
-    ) as bar:
+    )
+
+
+@contextlib.contextmanager
+def bytes_bar(name: str, size: int) -> Iterator[BytesBar]:
+    """A bar for a download of `size` bytes, on stderr, gone when it is done."""
+    with _display(DownloadColumn()) as bar:
         yield BytesBar(bar, name, size)
 
 
 @contextlib.contextmanager
 def items_bar(text: str, total: int, done: int = 0) -> Iterator[Callable[[], None]]:
     """A bar over `total` things of which `done` are done; call what it gives after each."""
-    columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
-    with Progress(
-        *columns,
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as bar:
+    with _display(MofNCompleteColumn()) as bar:
         task = bar.add_task(text, total=total, completed=done)
         yield lambda: bar.advance(task)
 
@@ -93,13 +93,6 @@ def items_bar(text: str, total: int, done: int = 0) -> Iterator[Callable[[], Non
 @contextlib.contextmanager
 def described_bar(total: int, done: int = 0) -> Iterator[Callable[[str], None]]:
     """The same over steps; what it gives is called with what to say of each."""
-    columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
-    with Progress(
-        *columns,
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as bar:
+    with _display(MofNCompleteColumn()) as bar:
         task = bar.add_task("", total=total, completed=done)
         yield lambda text: bar.update(task, advance=1, description=text)

@@ -71,6 +71,12 @@ def state_dict() -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="session")
+def mobilesam() -> dict[str, torch.Tensor]:
+    """Seeded weights of MobileSAM's own size, as every test may read and none may change them."""
+    return seeded_state_dict(0)
+
+
+@pytest.fixture(scope="session")
 def sam(state_dict: dict[str, torch.Tensor]) -> Sam:
     """The model with WEIGHTS at SIZE."""
     return build_sam(state_dict, SIZE)

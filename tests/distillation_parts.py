@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from mobilesam_export.contract import DEFAULT_POINTS, PLAIN_FORM, Contract
@@ -16,10 +17,19 @@ from mobilesam_export.distillation.processes import Processes
 from mobilesam_export.distillation.state import Log, RunFolder
 from mobilesam_export.distillation.teacher import Teacher
 from mobilesam_export.distillation.trainer import Plan, Trainer
+from mobilesam_export.scenes import scene
 
 SIZE = 256
 ONE = Processes(0, 1, torch.device("cpu"))
 CONTRACT = Contract(SIZE, DEFAULT_POINTS, PLAIN_FORM)
+
+
+def write_images(folder: Path) -> Path:
+    """A new folder with three images."""
+    folder.mkdir()
+    for number in range(3):
+        Image.fromarray(scene(number, 40, 60)).save(folder / f"{number}.png")
+    return folder
 
 
 def one_layer(seed: int) -> nn.Module:

@@ -90,6 +90,20 @@ def test_a_file_of_a_student_is_recognised(student: Path, tiny: dict[str, torch.
     assert not found.difference
 
 
+@pytest.mark.parametrize("first", [b"P", b"\x80"])
+def test_a_header_whose_length_begins_like_a_pickle_is_one_of_safetensors(
+    tmp_path: Path, tiny: dict[str, torch.Tensor], first: bytes
+) -> None:
+    path = tmp_path / "student.safetensors"
+    for spaces in range(0, 256, 8):  # a header is padded to whole words
+        save_file(tiny, path, {**TINY.metadata(), "note": " " * spaces})
+        if path.read_bytes()[:1] == first:
+            break
+    else:
+        pytest.fail("no header has this length")
+    assert load_checkpoint(str(path)).provenance.architecture == f"MobileSAM student, {TINY}"
+
+
 def test_an_incomplete_student_is_no_smaller_one(
     tmp_path: Path, tiny: dict[str, torch.Tensor]
 ) -> None:

@@ -13,7 +13,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from tests.cli_runner import ERROR, refused, warm
 
 StateDict = dict[str, torch.Tensor]
@@ -28,12 +27,6 @@ class MakesFolder:
 
     def __reduce__(self) -> tuple[Callable[..., None], tuple[Path]]:
         return Path.mkdir, (self.path,)
-
-
-@pytest.fixture(scope="session")
-def state_dict() -> StateDict:
-    """Seeded weights of MobileSAM's own size."""
-    return seeded_state_dict(0)
 
 
 def unreadable(name: str, path: Path, weights: StateDict) -> None:
@@ -96,10 +89,10 @@ UNREADABLE = {
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_unreadable_file_is_named_for_what_it_is(
-    name: str, tmp_path: Path, state_dict: StateDict
+    name: str, tmp_path: Path, mobilesam: StateDict
 ) -> None:
     path = tmp_path / "weights.pt"
-    unreadable(name, path, state_dict)
+    unreadable(name, path, mobilesam)
     line = ["checkpoint", "inspect", path]
     refused(tmp_path, line, ERROR, [str(path), UNREADABLE[name]])
 
@@ -170,10 +163,10 @@ DIFFERENT = {
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
 @pytest.mark.parametrize("name", DIFFERENT)
 def test_other_weights_are_refused_before_work_is_done(
-    name: str, tmp_path: Path, state_dict: StateDict
+    name: str, tmp_path: Path, mobilesam: StateDict
 ) -> None:
     path = tmp_path / "weights.pt"
-    torch.save(different(name, state_dict), path)
+    torch.save(different(name, mobilesam), path)
     line = ["onnx", "-c", path, "--image-size", 256]
     refused(tmp_path, line, ERROR, [str(path), *DIFFERENT[name]])
 
@@ -213,8 +206,8 @@ def test_the_variable_is_named_when_its_file_is_missing(tmp_path: Path) -> None:
     refused(tmp_path, ["onnx"], ERROR, phrases, env)
 
 
-def test_inspecting_a_wrapped_checkpoint(tmp_path: Path, state_dict: StateDict) -> None:
-    prefixed = {f"module.{key}": value.half() for key, value in state_dict.items()}
+def test_inspecting_a_wrapped_checkpoint(tmp_path: Path, mobilesam: StateDict) -> None:
+    prefixed = {f"module.{key}": value.half() for key, value in mobilesam.items()}
     torch.save({"epoch": 3, "model": {"state_dict": prefixed}}, tmp_path / "weights.pt")
     result = warm(tmp_path, ["checkpoint", "inspect", "weights.pt"])
     assert (result.code, result.stderr) == (0, "")
@@ -223,8 +216,8 @@ def test_inspecting_a_wrapped_checkpoint(tmp_path: Path, state_dict: StateDict) 
     assert "it can be exported" in result.stdout
 
 
-def test_inspecting_what_cannot_be_exported(tmp_path: Path, state_dict: StateDict) -> None:
-    torch.save({**state_dict, FIRST: state_dict[FIRST].to(torch.int8)}, tmp_path / "weights.pt")
+def test_inspecting_what_cannot_be_exported(tmp_path: Path, mobilesam: StateDict) -> None:
+    torch.save({**mobilesam, FIRST: mobilesam[FIRST].to(torch.int8)}, tmp_path / "weights.pt")
     result = warm(tmp_path, ["checkpoint", "inspect", "weights.pt"])
     assert (result.code, result.stderr) == (0, "")
     assert f"retyped: {FIRST}: int8" in result.stdout

@@ -9,23 +9,16 @@ import torch
 
 from mobilesam_export import files
 from mobilesam_export.checkpoint import identify, load
-from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.model import build_sam
 
 StateDict = dict[str, torch.Tensor]
 
 
-@pytest.fixture(scope="session")
-def state_dict() -> dict[str, torch.Tensor]:
-    """Seeded weights of MobileSAM's own size."""
-    return seeded_state_dict(0)
-
-
-def test_salts_give_other_weights(state_dict: StateDict) -> None:
+def test_salts_give_other_weights(mobilesam: StateDict) -> None:
     other = load.load_checkpoint("seeded:1")
     assert other.provenance.source == "seeded:1"
     assert not torch.equal(
-        other.state_dict["image_encoder.neck.0.weight"], state_dict["image_encoder.neck.0.weight"]
+        other.state_dict["image_encoder.neck.0.weight"], mobilesam["image_encoder.neck.0.weight"]
     )
 
 
@@ -34,13 +27,11 @@ def test_seeded_is_salt_0_and_says_that_it_is_not_trained() -> None:
     assert (found.source, found.file_sha256, found.trained) == ("seeded:0", "", False)
 
 
-def test_a_pytorch_file_is_loaded_with_its_provenance(
-    tmp_path: Path, state_dict: StateDict
-) -> None:
+def test_a_pytorch_file_is_loaded_with_its_provenance(tmp_path: Path, mobilesam: StateDict) -> None:
     path = tmp_path / "weights.pt"
-    torch.save(state_dict, path)
+    torch.save(mobilesam, path)
     found = load.load_checkpoint(str(path))
-    assert found.provenance.weights_sha256 == load.weights_sha256(state_dict)
+    assert found.provenance.weights_sha256 == load.weights_sha256(mobilesam)
     assert found.provenance.source == "weights.pt"
     assert found.provenance.file_sha256 == files.file_sha256(path)
     assert (found.provenance.entry, found.notes) == ("", ())
@@ -48,18 +39,18 @@ def test_a_pytorch_file_is_loaded_with_its_provenance(
 
 
 def test_safetensors_and_pytorch_files_are_the_same_weights(
-    tmp_path: Path, state_dict: StateDict
+    tmp_path: Path, mobilesam: StateDict
 ) -> None:
-    safetensors.torch.save_file(state_dict, tmp_path / "w.safetensors")
+    safetensors.torch.save_file(mobilesam, tmp_path / "w.safetensors")
     found = load.load_checkpoint(str(tmp_path / "w.safetensors"))
-    assert found.provenance.weights_sha256 == load.weights_sha256(state_dict)
+    assert found.provenance.weights_sha256 == load.weights_sha256(mobilesam)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_every_floating_point_type_is_loaded_as_float32(
-    dtype: torch.dtype, tmp_path: Path, state_dict: StateDict
+    dtype: torch.dtype, tmp_path: Path, mobilesam: StateDict
 ) -> None:
-    other = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state_dict.items()}
+    other = {k: v.to(dtype) if v.is_floating_point() else v for k, v in mobilesam.items()}
     torch.save(other, tmp_path / "w.pth")
     loaded = load.load_checkpoint(str(tmp_path / "w.pth"))
     assert {v.dtype for v in loaded.state_dict.values()} == {torch.float32, torch.int64}
@@ -96,45 +87,45 @@ UNUSED: dict[str, Callable[[StateDict], StateDict]] = {
 
 @pytest.mark.parametrize("name", UNUSED)
 def test_what_inference_does_not_use_is_neither_required_nor_forbidden(
-    name: str, tmp_path: Path, state_dict: StateDict
+    name: str, tmp_path: Path, mobilesam: StateDict
 ) -> None:
-    torch.save(UNUSED[name](state_dict), tmp_path / "w.pt")
+    torch.save(UNUSED[name](mobilesam), tmp_path / "w.pt")
     loaded = load.load_checkpoint(str(tmp_path / "w.pt"))
-    assert loaded.provenance.weights_sha256 == load.weights_sha256(state_dict)
+    assert loaded.provenance.weights_sha256 == load.weights_sha256(mobilesam)
     assert loaded.notes == ()
     build_sam(loaded.state_dict, 256)  # takes nothing but all 439 entries
 
 
 def test_parameters_of_a_wrapper_around_the_model_are_left_out_and_named(
-    tmp_path: Path, state_dict: StateDict
+    tmp_path: Path, mobilesam: StateDict
 ) -> None:
-    torch.save({**state_dict, "classes.weight": torch.zeros(5, 256)}, tmp_path / "w.pt")
+    torch.save({**mobilesam, "classes.weight": torch.zeros(5, 256)}, tmp_path / "w.pt")
     notes = load.load_checkpoint(str(tmp_path / "w.pt")).notes
     assert notes == ("w.pt: left out 1 entry that is no part of MobileSAM (first: classes.weight)",)
 
 
-def test_pixels_are_compared_as_exactly_as_they_were_saved(state_dict: StateDict) -> None:
+def test_pixels_are_compared_as_exactly_as_they_were_saved(mobilesam: StateDict) -> None:
     right = torch.tensor([123.675, 116.28, 103.53])
     for dtype in (torch.float64, torch.float16, torch.bfloat16):
-        assert not identify.compare_state_dict({**state_dict, "pixel_mean": right.to(dtype)})
-    whole = identify.compare_state_dict({**state_dict, "pixel_std": right.long()})
+        assert not identify.compare_state_dict({**mobilesam, "pixel_mean": right.to(dtype)})
+    whole = identify.compare_state_dict({**mobilesam, "pixel_std": right.long()})
     assert whole.pixels == ("pixel_std: (123, 116, 103) instead of (58.395, 57.12, 57.375)",)
-    swapped = identify.compare_state_dict({**state_dict, "pixel_mean": right.flip(0)})
+    swapped = identify.compare_state_dict({**mobilesam, "pixel_mean": right.flip(0)})
     assert swapped.pixels == (
         "pixel_mean: (103.53, 116.28, 123.675) instead of (123.675, 116.28, 103.53)",
     )
 
 
 def test_the_environment_replaces_the_download(
-    tmp_path: Path, state_dict: StateDict, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, mobilesam: StateDict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    torch.save(state_dict, tmp_path / "mine.pt")
+    torch.save(mobilesam, tmp_path / "mine.pt")
     monkeypatch.setenv("MOBILESAM_CHECKPOINT", str(tmp_path / "mine.pt"))
     assert load.load_checkpoint("official").provenance.source == "mine.pt"
 
 
-def test_a_difference_names_the_first_key_of_each_kind(state_dict: StateDict) -> None:
-    changed = dict(state_dict)
+def test_a_difference_names_the_first_key_of_each_kind(mobilesam: StateDict) -> None:
+    changed = dict(mobilesam)
     del changed["mask_decoder.iou_token.weight"]
     changed["mask_decoder.extra"] = torch.zeros(1)
     changed["image_encoder.neck.1.bias"] = torch.zeros(7)
@@ -149,22 +140,22 @@ def test_a_difference_names_the_first_key_of_each_kind(state_dict: StateDict) ->
     assert "1 missing key (first: mask_decoder.iou_token.weight)" in difference.summary()
 
 
-def test_weights_hash_depends_on_names_and_values_and_not_on_order(state_dict: StateDict) -> None:
-    part = dict(list(state_dict.items())[:3])
+def test_weights_hash_depends_on_names_and_values_and_not_on_order(mobilesam: StateDict) -> None:
+    part = dict(list(mobilesam.items())[:3])
     expected = load.weights_sha256(part)
     assert load.weights_sha256(dict(reversed(part.items()))) == expected
     name = next(iter(part))
     assert load.weights_sha256({**part, name: part[name] + 1}) != expected
 
 
-def test_weights_hash_is_of_what_inference_uses(state_dict: StateDict) -> None:
-    head = state_dict["image_encoder.head.bias"]
-    other = {**state_dict, "image_encoder.head.bias": head + 1}
-    assert load.weights_sha256(other) == load.weights_sha256(state_dict)
+def test_weights_hash_is_of_what_inference_uses(mobilesam: StateDict) -> None:
+    head = mobilesam["image_encoder.head.bias"]
+    other = {**mobilesam, "image_encoder.head.bias": head + 1}
+    assert load.weights_sha256(other) == load.weights_sha256(mobilesam)
 
 
-def test_inspect_reports_what_a_file_is(tmp_path: Path, state_dict: StateDict) -> None:
-    torch.save(state_dict, tmp_path / "w.pt")
+def test_inspect_reports_what_a_file_is(tmp_path: Path, mobilesam: StateDict) -> None:
+    torch.save(mobilesam, tmp_path / "w.pt")
     found = load.inspect_checkpoint(tmp_path / "w.pt")
     assert (found.model, found.entries, found.official) == ("MobileSAM", 439, False)
     assert (found.entry, found.sets, found.notes) == ("", (".",), ())

@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mobilesam_export.checkpoint.load import load_checkpoint, split_source, weights_sha256
-from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.checkpoint.weight_sets import WRAPPERS, find_sets, used_entries
 from mobilesam_export.errors import CheckpointError
 from mobilesam_export.model import expected_entries
@@ -30,12 +29,6 @@ NOISE: dict[str, Any] = {
     "best": None,
     "history": [{"loss": 0.1}, {"loss": torch.tensor(0.05)}],
 }
-
-
-@pytest.fixture(scope="session")
-def state_dict() -> dict[str, torch.Tensor]:
-    """Seeded weights of MobileSAM's own size."""
-    return seeded_state_dict(0)
 
 
 def prefixed(prefix: str, weights: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,14 +69,14 @@ def wrap(
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(how=wrappings())
 def test_every_nesting_of_wrappers_loads_the_same_weights(
-    state_dict: StateDict, how: tuple[list[str], list[str], list[tuple[str, str]], list[str]]
+    mobilesam: StateDict, how: tuple[list[str], list[str], list[tuple[str, str]], list[str]]
 ) -> None:
-    content, entry = wrap(state_dict, how)
+    content, entry = wrap(mobilesam, how)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "w.pt")
         torch.save(content, path)
         checkpoint = load_checkpoint(str(path))
-    assert checkpoint.provenance.weights_sha256 == weights_sha256(state_dict)
+    assert checkpoint.provenance.weights_sha256 == weights_sha256(mobilesam)
     assert checkpoint.provenance.entry == entry
     assert bool(checkpoint.notes) == bool(entry or how[2])
 
@@ -110,14 +103,14 @@ def test_two_sets_are_found_wherever_they_lie(first: Any, second: Any) -> None:
     assert all(item.complete and used_entries() <= item.entries.keys() for item in sets)
 
 
-def test_modules_saved_one_by_one_are_one_set(state_dict: StateDict, tmp_path: Path) -> None:
+def test_modules_saved_one_by_one_are_one_set(mobilesam: StateDict, tmp_path: Path) -> None:
     content: dict[str, StateDict] = {}
-    for name, value in state_dict.items():
+    for name, value in mobilesam.items():
         module, _, rest = name.partition(".")
         content.setdefault(module, {})[rest] = value
     torch.save(content, tmp_path / "w.pt")
     loaded = load_checkpoint(f"{tmp_path}/w.pt")
-    assert loaded.provenance.weights_sha256 == weights_sha256(state_dict)
+    assert loaded.provenance.weights_sha256 == weights_sha256(mobilesam)
     assert loaded.notes == ()
 
 
@@ -126,11 +119,11 @@ def scaled(weights: StateDict, factor: float) -> StateDict:
 
 
 @pytest.fixture(scope="module")
-def two_sets(state_dict: StateDict, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def two_sets(mobilesam: StateDict, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of raw weights and their average, which is half of them."""
     path = tmp_path_factory.mktemp("two") / "both.pt"
-    ema = {"module": prefixed("module.", scaled(state_dict, 0.5)), "decay": 0.999}
-    torch.save({"model": state_dict, "ema": ema, "epoch": 9}, path)
+    ema = {"module": prefixed("module.", scaled(mobilesam, 0.5)), "decay": 0.999}
+    torch.save({"model": mobilesam, "ema": ema, "epoch": 9}, path)
     return path
 
 
@@ -146,10 +139,10 @@ def test_two_sets_are_refused_by_name(two_sets: Path, tmp_path: Path) -> None:
     [("model", 1), ("ema", 0.5), ("ema.module.module", 0.5), ("ema.module", 0.5)],
 )
 def test_a_set_is_chosen_by_its_name_or_a_part_of_it(
-    entry: str, factor: float, two_sets: Path, state_dict: StateDict
+    entry: str, factor: float, two_sets: Path, mobilesam: StateDict
 ) -> None:
     chosen = load_checkpoint(f"{two_sets}:{entry}")
-    expected = scaled(state_dict, factor)
+    expected = scaled(mobilesam, factor)
     assert chosen.provenance.weights_sha256 == weights_sha256(expected)
     assert chosen.provenance.entry == ("model" if factor == 1 else "ema.module.module")
     assert chosen.provenance.source == "both.pt"
@@ -160,53 +153,53 @@ def test_an_entry_that_is_none_is_refused_with_those_there_are(two_sets: Path) -
         load_checkpoint(f"{two_sets}:raw")
 
 
-def test_an_entry_that_means_two_sets_is_refused(state_dict: StateDict, tmp_path: Path) -> None:
-    torch.save({"a": {"model": state_dict}, "b": {"model": state_dict}}, tmp_path / "w.pt")
+def test_an_entry_that_means_two_sets_is_refused(mobilesam: StateDict, tmp_path: Path) -> None:
+    torch.save({"a": {"model": mobilesam}, "b": {"model": mobilesam}}, tmp_path / "w.pt")
     with pytest.raises(CheckpointError, match=r"2 sets of weights at 'model'.*a\.model, b\.model"):
         load_checkpoint(f"{tmp_path}/w.pt:model")
 
 
 def test_weights_without_the_lora_beside_them_are_chosen_by_name(
-    state_dict: StateDict, tmp_path: Path
+    mobilesam: StateDict, tmp_path: Path
 ) -> None:
-    torch.save({"sam": state_dict, "lora": {"w_a_000": torch.zeros(4, 9)}}, tmp_path / "w.pt")
+    torch.save({"sam": mobilesam, "lora": {"w_a_000": torch.zeros(4, 9)}}, tmp_path / "w.pt")
     with pytest.raises(CheckpointError, match=r"with LoRA: .* beside .*-c FILE:sam"):
         load_checkpoint(f"{tmp_path}/w.pt")
     loaded = load_checkpoint(f"{tmp_path}/w.pt:sam")
     assert "left out 1 entry that is no part of MobileSAM (first: lora.w_a_000)" in loaded.notes[1]
 
 
-def test_the_same_weights_twice_are_refused_too(state_dict: StateDict, tmp_path: Path) -> None:
+def test_the_same_weights_twice_are_refused_too(mobilesam: StateDict, tmp_path: Path) -> None:
     """Whether they are equal, only the user can know to be meant."""
-    torch.save({"model": state_dict, "ema": state_dict}, tmp_path / "w.pt")
+    torch.save({"model": mobilesam, "ema": mobilesam}, tmp_path / "w.pt")
     with pytest.raises(CheckpointError, match="two sets of weights: model, ema; choose"):
         load_checkpoint(f"{tmp_path}/w.pt")
 
 
-def test_weights_at_the_top_are_chosen_by_a_dot(state_dict: StateDict, tmp_path: Path) -> None:
+def test_weights_at_the_top_are_chosen_by_a_dot(mobilesam: StateDict, tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
-    torch.save({**state_dict, "ema": scaled(state_dict, 0.5)}, path)
+    torch.save({**mobilesam, "ema": scaled(mobilesam, 0.5)}, path)
     with pytest.raises(CheckpointError, match=r"two sets of weights: \., ema"):
         load_checkpoint(str(path))
     chosen = load_checkpoint(f"{path}:.").provenance
-    assert (chosen.weights_sha256, chosen.entry) == (weights_sha256(state_dict), "")
+    assert (chosen.weights_sha256, chosen.entry) == (weights_sha256(mobilesam), "")
 
 
-def test_two_prefixes_in_one_dictionary_are_two_sets(state_dict: StateDict, tmp_path: Path) -> None:
+def test_two_prefixes_in_one_dictionary_are_two_sets(mobilesam: StateDict, tmp_path: Path) -> None:
     path = tmp_path / "lightning.ckpt"
-    averaged = prefixed("ema_model.module.", scaled(state_dict, 0.5))
-    torch.save({"state_dict": {**prefixed("model.", state_dict), **averaged}}, path)
+    averaged = prefixed("ema_model.module.", scaled(mobilesam, 0.5))
+    torch.save({"state_dict": {**prefixed("model.", mobilesam), **averaged}}, path)
     with pytest.raises(CheckpointError, match=r"state_dict\.model, state_dict\.ema_model\.module"):
         load_checkpoint(str(path))
     chosen = load_checkpoint(f"{path}:ema_model").provenance
-    assert chosen.weights_sha256 == weights_sha256(scaled(state_dict, 0.5))
+    assert chosen.weights_sha256 == weights_sha256(scaled(mobilesam, 0.5))
 
 
 def test_an_average_of_parameters_only_is_left_out_and_named(
-    state_dict: StateDict, tmp_path: Path
+    mobilesam: StateDict, tmp_path: Path
 ) -> None:
-    shadow = {k: v for k, v in state_dict.items() if "running_" not in k and "gaussian" not in k}
-    torch.save({"model": state_dict, "shadow": shadow}, tmp_path / "w.pt")
+    shadow = {k: v for k, v in mobilesam.items() if "running_" not in k and "gaussian" not in k}
+    torch.save({"model": mobilesam, "shadow": shadow}, tmp_path / "w.pt")
     loaded = load_checkpoint(f"{tmp_path}/w.pt")
     assert loaded.provenance.entry == "model"
     assert any("'shadow' are incomplete" in note for note in loaded.notes)
@@ -214,10 +207,8 @@ def test_an_average_of_parameters_only_is_left_out_and_named(
         load_checkpoint(f"{tmp_path}/w.pt:shadow")
 
 
-def test_a_name_with_and_without_a_wrapper_is_refused(
-    state_dict: StateDict, tmp_path: Path
-) -> None:
-    twice = {**state_dict, **wrapped_part("mask_decoder", "module", state_dict)}
+def test_a_name_with_and_without_a_wrapper_is_refused(mobilesam: StateDict, tmp_path: Path) -> None:
+    twice = {**mobilesam, **wrapped_part("mask_decoder", "module", mobilesam)}
     torch.save(twice, tmp_path / "w.pt")
     with pytest.raises(CheckpointError, match=r"w\.pt: 'mask_decoder\.\S+' is there twice"):
         load_checkpoint(f"{tmp_path}/w.pt")

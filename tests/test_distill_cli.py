@@ -16,8 +16,8 @@ from mobilesam_export.commands.distill import LOSSES as OFFERED
 from mobilesam_export.commands.distill import distill_command
 from mobilesam_export.distillation.options import LOSSES, DistillOptions
 from mobilesam_export.model.architecture import load_architecture
-from mobilesam_export.scenes import scene
 from tests.cli_runner import ERROR, USAGE, refused, warm
+from tests.distillation_parts import write_images
 from tests.fault_points import INTERRUPT, at_call
 
 # One narrow block in each stage, so that a step costs little.
@@ -31,10 +31,7 @@ IN_A_STEP = "mobilesam_export.distillation.trainer:embedding_loss"
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """A folder with a folder of three images."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for number in range(3):
-        Image.fromarray(scene(number, 40, 60)).save(folder / f"{number}.png")
+    write_images(tmp_path / "photos")
     return tmp_path
 
 
@@ -42,9 +39,7 @@ def photos(tmp_path: Path) -> Path:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which two steps were trained on generated scenes, with a broken file beside."""
     folder = tmp_path_factory.mktemp("trained")
-    (folder / "photos").mkdir()
-    for number in range(3):
-        Image.fromarray(scene(number, 40, 60)).save(folder / "photos" / f"{number}.png")
+    write_images(folder / "photos")
     (folder / "photos" / "broken.jpg").write_bytes(b"no image")
     outputs = ["--report", "r.html", "--plot", "p.png", "--json"]
     done = warm(folder, ["distill", "photos", *SHORT, "--teacher", "demo", *outputs])

@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 from torch import Tensor, nn
 
 from mobilesam_export.checkpoint.seeded import seeded_state_dict
@@ -27,7 +26,7 @@ from mobilesam_export.errors import DistillationError, MeasurementError, OutputE
 from mobilesam_export.images import ImageArray, load_image
 from mobilesam_export.model.architecture import load_architecture
 from mobilesam_export.scenes import scene
-from tests.distillation_parts import CONTRACT, ONE, SIZE, one_layer, teacher
+from tests.distillation_parts import CONTRACT, ONE, SIZE, one_layer, teacher, write_images
 
 PLAN = Plan(steps=20, learning_rate=0.01, loss="mse")
 COUNTS = st.integers(1, 12)
@@ -220,11 +219,7 @@ def test_only_what_is_missing_is_computed_and_order_is_kept(tmp_path: Path) -> N
 @pytest.fixture
 def image_folder(tmp_path: Path) -> Path:
     """Three images."""
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for number in range(3):
-        Image.fromarray(scene(number, 40, 60)).save(folder / f"{number}.png")
-    return folder
+    return write_images(tmp_path / "images")
 
 
 def test_broken_and_double_files_are_left_out_and_named(image_folder: Path, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import torch
 from benchmarks import golden_vectors
 from mobilesam_export import prompts
 from mobilesam_export.backends import reference
-from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.contract import Contract
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.model.tiny_vit import attention_offsets
@@ -18,20 +17,14 @@ from mobilesam_export.target import load_target
 OFFICIAL_ENTRIES = Path(__file__).parent / "data" / "state_dict.json"
 
 
-@pytest.fixture(scope="session")
-def state_dict() -> dict[str, torch.Tensor]:
-    """Seeded weights of MobileSAM's own size."""
-    return seeded_state_dict(0)
-
-
 def test_state_dict_has_the_official_entries_in_the_official_order() -> None:
     expected = [(name, shape) for name, shape, _ in json.loads(OFFICIAL_ENTRIES.read_text())]
     assert [(name, list(value.shape)) for name, value in Sam().state_dict().items()] == expected
 
 
 @pytest.mark.slow
-def test_embedding_equals_the_official_one(state_dict: dict[str, torch.Tensor]) -> None:
-    sam = build_sam(state_dict)
+def test_embedding_equals_the_official_one(mobilesam: dict[str, torch.Tensor]) -> None:
+    sam = build_sam(mobilesam)
     golden = golden_vectors.load()[0]
     contract = Contract(1024, 6, load_target("onnx-sam").graph)
     (image,) = prompts.encoder_inputs(golden.image, contract).values()
@@ -51,28 +44,27 @@ def test_offsets_are_shared_by_pairs_at_the_same_distance() -> None:
 
 
 def test_attention_bias_is_not_stale_when_eval_comes_before_loading(
-    state_dict: dict[str, torch.Tensor],
+    mobilesam: dict[str, torch.Tensor],
 ) -> None:
     """The official builder's trap: eval() before load_state_dict() keeps a bias of zeros."""
     image = torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
     trapped = Sam(256).eval()
     trapped.encode(image)
-    trapped.load_state_dict(state_dict)
-    assert torch.equal(trapped.encode(image), build_sam(state_dict, 256).encode(image))
+    trapped.load_state_dict(mobilesam)
+    assert torch.equal(trapped.encode(image), build_sam(mobilesam, 256).encode(image))
 
 
-def test_attention_bias_matters(sam: Sam, state_dict: dict[str, torch.Tensor]) -> None:
+def test_attention_bias_matters(mobilesam: dict[str, torch.Tensor]) -> None:
     """So the test above can fail: zero biases do change the embedding."""
     image = torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
-    unbiased = {k: v * 0 if "attention_biases" in k else v for k, v in state_dict.items()}
-    assert (sam.encode(image) - build_sam(unbiased, 256).encode(image)).abs().max() > 0.1
+    unbiased = {k: v * 0 if "attention_biases" in k else v for k, v in mobilesam.items()}
+    biased = build_sam(mobilesam, 256).encode(image)
+    assert (biased - build_sam(unbiased, 256).encode(image)).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("size", [256, 320, 448])
-def test_any_multiple_of_64_is_an_image_size(
-    size: int, state_dict: dict[str, torch.Tensor]
-) -> None:
-    sam = build_sam(state_dict, size)
+def test_any_multiple_of_64_is_an_image_size(size: int, mobilesam: dict[str, torch.Tensor]) -> None:
+    sam = build_sam(mobilesam, size)
     embeddings = sam.encode(torch.zeros(1, 3, size, size))
     assert embeddings.shape == (1, 256, size // 16, size // 16)
     masks, iou = sam.decode(embeddings, torch.tensor([[[9.0, 9.0]]]), torch.tensor([[1]]))

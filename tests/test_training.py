@@ -13,17 +13,10 @@ from benchmarks import train_demo
 from benchmarks.train_demo import Stage, Trainer, save_state, save_weights
 from benchmarks.training import losses, prompting
 from mobilesam_export.checkpoint.identify import compare_state_dict
-from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.scenes import TRAINING_SEEDS, masked_scene
 
 SCHEDULE = (Stage(128, 2, 1, 1e-4), Stage(192, 1, 1, 1e-4))
-
-
-@pytest.fixture(scope="session")
-def state_dict() -> dict[str, torch.Tensor]:
-    """Seeded weights of MobileSAM's own size."""
-    return seeded_state_dict(0)
 
 
 @given(seed=st.integers(0, 1000))
@@ -89,34 +82,34 @@ def test_the_iou_head_is_taught_the_true_iou() -> None:
     assert losses.mask_ious(half, target).item() == pytest.approx(0.5)
 
 
-def trainer(state_dict: dict[str, torch.Tensor]) -> Trainer:
-    return Trainer(build_sam(state_dict), SCHEDULE, "cpu")
+def trainer(mobilesam: dict[str, torch.Tensor]) -> Trainer:
+    return Trainer(build_sam(mobilesam), SCHEDULE, "cpu")
 
 
 def test_an_interrupted_run_goes_on_as_it_was(
-    state_dict: dict[str, torch.Tensor], tmp_path: Path
+    mobilesam: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
-    whole = trainer(state_dict)
+    whole = trainer(mobilesam)
     whole.train_step()
     save_state(whole, tmp_path / "training.pt")
     expected = [whole.train_step(), whole.train_step()]
     assert whole.done
-    resumed = trainer(state_dict)
+    resumed = trainer(mobilesam)
     resumed.restore(torch.load(tmp_path / "training.pt", weights_only=True))
     assert [resumed.train_step(), resumed.train_step()] == pytest.approx(expected, rel=1e-3)
 
 
 def test_training_changes_weights_and_keeps_their_names(
-    state_dict: dict[str, torch.Tensor], tmp_path: Path
+    mobilesam: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
-    run = trainer(state_dict)
+    run = trainer(mobilesam)
     run.train_step()
     save_weights(run.sam, tmp_path / "demo.safetensors")
     found = load_file(tmp_path / "demo.safetensors")
     assert not compare_state_dict(found)
     name = "image_encoder.neck.0.weight"
     assert found[name].dtype == torch.float16
-    assert not torch.equal(run.sam.state_dict()[name], state_dict[name])
+    assert not torch.equal(run.sam.state_dict()[name], mobilesam[name])
 
 
 def test_held_out_seeds_are_never_trained_on() -> None:

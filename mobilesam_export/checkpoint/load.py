@@ -24,7 +24,7 @@ from mobilesam_export.checkpoint.identify import (
     compare_state_dict,
     why_refused,
 )
-from mobilesam_export.checkpoint.provenance import Provenance
+from mobilesam_export.checkpoint.provenance import MODEL, Provenance
 from mobilesam_export.checkpoint.relatives import recognize
 from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.checkpoint.state_dict import read_architecture, read_values, why_unreadable
@@ -181,8 +181,7 @@ def _seeded(source: str) -> Checkpoint:
 
 def model_name(architecture: Architecture) -> str:
     """What people read: MobileSAM, or the numbers of a student."""
-    is_student = architecture != MOBILESAM
-    return f"MobileSAM student, {architecture}" if is_student else "MobileSAM"
+    return MODEL if architecture == MOBILESAM else f"{MODEL} student, {architecture}"
 
 
 def _without_file(

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-MOBILESAM = "MobileSAM"  # the architecture that weights have unless they say otherwise
+MODEL = "MobileSAM"  # the architecture that weights have unless they say otherwise
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Provenance:
     license: str
     trained: bool
     entry: str = ""
-    architecture: str = MOBILESAM
+    architecture: str = MODEL
 
     def describe(self) -> dict[str, str]:
         """The same as strings, for metadata fields of files, without what is as usual."""
-        usual = {"entry": "", "architecture": MOBILESAM}
+        usual = {"entry": "", "architecture": MODEL}
         return {k: str(v) for k, v in asdict(self).items() if usual.get(k) != v}

@@ -72,8 +72,7 @@ def read_values(path: Path) -> dict[str, object]:
     try:
         with path.open("rb") as file:
             head = file.read(64)
-        is_pickle = head[:2] == b"PK" or head[:1] == b"\x80"
-        content = _read_pickle(path) if is_pickle else load_file(path)
+        content = _read_pickle(path) if _is_pickle(head) else load_file(path)
     except OSError as exc:
         raise CheckpointError(f"cannot read checkpoint {path}: {exc.strerror or exc}") from exc
     except safetensors.SafetensorError as exc:
@@ -103,7 +102,7 @@ def read_architecture(path: Path) -> Architecture:
         CheckpointError: what it says is no architecture.
     """
     with path.open("rb") as file:
-        if file.read(2)[:1] in (b"P", b"\x80"):  # a pickle has no such metadata
+        if _is_pickle(file.read(64)):  # which has no such metadata
             return MOBILESAM
     with safetensors.safe_open(path, "pt") as file:
         text = (file.metadata() or {}).get(METADATA)
@@ -113,6 +112,15 @@ def read_architecture(path: Path) -> Architecture:
         raise CheckpointError(
             f"checkpoint {path}: the architecture in its metadata: {exc}"
         ) from exc
+
+
+def _is_pickle(head: bytes) -> bool:
+    """Whether a file that begins so is a pickle, bare or in torch's archive.
+
+    safetensors begins with the length of its header, 8 bytes of which any may be those of a pickle,
+    and the "{" of the header.
+    """
+    return head[8:9] != b"{" and (head[:2] == b"PK" or head[:1] == b"\x80")
 
 
 def _read_pickle(path: Path) -> object:
