@@ -105,8 +105,8 @@ def emulated(key: dict[str, Any], checkpoint: Path, bundle: Path) -> Iterator[di
 
 
 def export_arguments(key: dict[str, Any], checkpoint: Path, bundle: Path) -> list[object]:
-    """The command line that exports the bundle of a row."""
-    options = ["-r", key["recipe"], "--image-size", key["size"], "-o", bundle]
+    """The command line that exports the bundle of a row, by its recipe as it stands."""
+    options = ["-r", key["recipe"], "--image-size", key["size"], "--no-fit", "-o", bundle]
     return [key["target"], "-c", checkpoint, *options]
 
 

@@ -4,10 +4,6 @@ ONNX Runtime's ARM build adds products up in float16: a convolution over 2,304 p
 there, where the same on x86 is computed in float32. A layer in float32 takes its input through a
 Cast and gives its result through another. Its weights stay stored in float16, and the runtime casts
 them once, when it loads the file.
-
-LayerNormalization is always one of them: ONNX Runtime 1.17 and 1.18 have no kernel for it in
-float16, compute its definition step by step in place, and from the second run of a session on give
-garbage without an error (their memory pattern; benchmarks/results/runtimes.json has the runs).
 """
 
 from collections.abc import Sequence
@@ -16,8 +12,6 @@ from mobilesam_export.backends.onnx.graph import Node
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import TargetError
 from mobilesam_export.target import GraphForm, patterns
-
-ALWAYS_WIDE = "LayerNormalization"
 
 
 def check(kept: Sequence[str], form: GraphForm) -> None:
@@ -47,7 +41,7 @@ def check(kept: Sequence[str], form: GraphForm) -> None:
 
 
 def keep_float32(model: Node, layers: Sequence[str]) -> None:
-    """Compute layers, and every LayerNormalization, in float32.
+    """Compute layers in float32.
 
     Args:
         model: with float16 weights that have their names in the export form; changed in place.
@@ -58,14 +52,15 @@ def keep_float32(model: Node, layers: Sequence[str]) -> None:
     graph, float16 = model.graph, onnx.TensorProto.FLOAT16
     weights = {item.name for item in graph.initializer if item.data_type == float16}
     kept = {name for pattern in layers for name in patterns.matching(weights, pattern)}
+    if not kept:
+        return
     inferred = onnx.shape_inference.infer_shapes(model).graph
     types = {value.name: value.type.tensor_type.elem_type for value in inferred.value_info}
     types |= dict.fromkeys(weights, float16)
     nodes, widened = list(graph.node), set[str]()
     del graph.node[:]
     for node in nodes:
-        is_norm = node.op_type == ALWAYS_WIDE and types.get(node.output[0]) == float16
-        if not is_norm and not kept & {*node.input}:
+        if not kept & {*node.input}:
             graph.node.append(node)
             continue
         (output,) = node.output
