@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from mobilesam_export.backends import get_backend
+from mobilesam_export.bundle.manifest import open_bundle
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import TargetError
 from mobilesam_export.fitting import search
@@ -210,6 +211,21 @@ def test_no_fit_writes_nothing(onnx_bundle: Path, tmp_path: Path) -> None:
     assert done.code == FAILED
     assert "nothing written" in done.stdout
     assert not (tmp_path / "out").exists()
+
+
+def test_files_that_fail_are_kept_if_asked_for(onnx_bundle: Path, tmp_path: Path) -> None:
+    text = (ROOT / "targets" / "onnx.toml").read_text()
+    text = text.replace("embedding_psnr_db = 55 #", "embedding_psnr_db = 1000 #")
+    (tmp_path / "mine.toml").write_text(text)
+    options = ("-r", "w8", "-c", WEIGHTS, "--image-size", "256", "--no-fit", "-o", "out")
+    arguments = ["run", "mine.toml", *options, "--keep-failed"]
+    done = warm(tmp_path, arguments, before=[partial(reuse_files, onnx_bundle)])
+    assert done.code == FAILED
+    assert done.stdout.startswith("out\n")
+    assert open_bundle(tmp_path / "out").status is Status.FAILED
+    readme = (tmp_path / "out" / "README.md").read_text()
+    assert "**Failed** with ONNX Runtime" in readme
+    assert "expected >= 1000" in " ".join(readme.split())
 
 
 def test_a_recipe_fitted_to_other_weights_says_so(onnx_bundle: Path, tmp_path: Path) -> None:

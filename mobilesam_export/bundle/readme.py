@@ -228,11 +228,16 @@ def _verification(report: Report) -> str:
             f"**Unverified**: {report.reason}. These files have not been run; check them with "
             "`golden/` before you rely on them."
         )
+    if report.status is Status.FAILED:
+        return _lines(
+            f"**Failed** with {report.runtime} against PyTorch in float32: "
+            f"{'; '.join(report.failures)}. Do not ship these files."
+        )
     worst = min(item.mask_iou for item in report.prompts)
     logits = max(item.logits_max_abs_error for item in report.prompts)
     text = _lines(
-        f"**{report.status.capitalize()}** with {report.runtime} against PyTorch in float32 "
-        f"on {len(report.embeddings)} images and {len(report.prompts)} prompts: mask IoU at "
+        f"**Passed** with {report.runtime} against PyTorch in float32 on "
+        f"{len(report.embeddings)} images and {len(report.prompts)} prompts: mask IoU at "
         f"least {worst:.4f}, mask logits at most {logits:.1e} apart. Every figure is in "
         "`manifest.json`."
     )

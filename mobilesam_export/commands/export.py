@@ -17,6 +17,7 @@ from mobilesam_export.commands.common import (
     styled,
 )
 from mobilesam_export.target import Target, load_target
+from mobilesam_export.verification.status import Status
 
 if TYPE_CHECKING:
     from mobilesam_export.pipeline import Job, Outcome
@@ -39,6 +40,7 @@ class ExportOptions:
     min_iou: float | None
     prompt_sets: int | None
     no_fit: bool
+    keep_failed: bool
     no_verify: bool
     as_json: bool
 
@@ -65,6 +67,7 @@ class ExportOptions:
             fit=not self.no_fit,
             min_iou=self.min_iou,
             prompt_sets=self._prompt_sets(target, several=several),
+            keep_failed=self.keep_failed,
         )
 
     def _prompt_sets(self, target: Target, *, several: bool) -> int | None:
@@ -133,6 +136,11 @@ OPTIONS = (
         is_flag=True,
         help="Do not raise layers in precision where the recipe does not hold on these weights.",
     ),
+    click.option(
+        "--keep-failed",
+        is_flag=True,
+        help="Write the bundle though its files fail verification; it says so, and exit is 3.",
+    ),
     click.option("--no-verify", is_flag=True, help="Do not run the files."),
     JSON,
 )
@@ -185,7 +193,8 @@ def export_targets(targets: Sequence[Target], options: ExportOptions) -> int:
     if options.as_json:
         results = [outcome_dict(*item) for item in outcomes]
         print_json(results[0] if len(targets) == 1 else {"bundles": results})
-    return max(OK if outcome.folder is not None else FAILED for _, outcome in outcomes)
+    failed = [outcome.report.status is Status.FAILED for _, outcome in outcomes]
+    return FAILED if any(failed) else OK
 
 
 def print_outcome(target: Target, outcome: "Outcome") -> None:
@@ -200,7 +209,7 @@ def print_outcome(target: Target, outcome: "Outcome") -> None:
         click.echo(f"  {outcome.fit.summary()}")
     click.echo(f"  {styled(outcome.report.summary(), outcome.report.status)}")
     if outcome.folder is None:
-        click.echo("  to look at them all the same, export with --no-verify", err=True)
+        click.echo("  to look at them all the same, export with --keep-failed", err=True)
 
 
 def outcome_dict(target: Target, outcome: "Outcome") -> dict[str, Any]:

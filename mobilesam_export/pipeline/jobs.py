@@ -28,6 +28,7 @@ class Job:
         min_iou: mean mask IoU over all prompts that files must have, or None for what the recipe's
             tolerance asks.
         prompt_sets: Q of a further file, `decoder_batch`, 1 or more; None for no such file.
+        keep_failed: whether files that fail verification are written as well, of a fit the best.
     """
 
     target: Target
@@ -41,6 +42,7 @@ class Job:
     fit: bool = True
     min_iou: float | None = None
     prompt_sets: int | None = None
+    keep_failed: bool = False
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class Outcome:
     """What an export has made.
 
     Attributes:
-        folder: the bundle, or None if verification failed and so nothing was written.
+        folder: the bundle, or None if verification failed and nothing was written.
         sizes: bytes of each graph by file name.
         report: of the verification.
         fit: how the recipe was fitted to the weights; None if it held, or could not be fitted.
@@ -43,7 +43,8 @@ def export(job: Job) -> Outcome:
     """Do the whole job.
 
     Returns:
-        What was made. Files that fail verification are not put in the bundle's place.
+        What was made. Files that fail verification are not put in the bundle's place unless the
+        job keeps them.
 
     Raises:
         MobileSamExportError: of the stage that cannot go on; nothing is left behind then.
@@ -85,7 +86,7 @@ def export(job: Job) -> Outcome:
             exponents=exponents,
             fit=None if fit is None else fit.as_dict(),
         )
-        if report.status is not Status.FAILED:
+        if report.status is not Status.FAILED or job.keep_failed:
             if fit is not None:
                 _write_toml(stage, job.target, plan, fit, checkpoint)
             write_contents(stage, contents, expected)
