@@ -19,9 +19,10 @@ from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.backends.onnx import backend as onnx
 from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.contract import Array, Contract
-from mobilesam_export.graphs import split_graphs
-from mobilesam_export.model import Sam, build_sam
+from mobilesam_export.graphs import Graph, split_graphs
+from mobilesam_export.model import build_sam
 from mobilesam_export.predictor import Predictor
+from mobilesam_export.session import Session
 from mobilesam_export.target import load_target
 
 RESULT = Path(__file__).parent / "results" / "parity.json"
@@ -43,12 +44,20 @@ def measure() -> dict[str, Figures]:
     sam = build_sam(seeded_state_dict(0), 1024)
     slots = Contract(1024, SLOTS, load_target("onnx").graph)
     exact = Contract(1024, SLOTS, load_target("onnx-sam").graph)  # pads with exact zeros
-    with tempfile.TemporaryDirectory() as folder:
-        files = _convert(sam, slots, Path(folder) / "slots")
-        exact_files = _convert(sam, exact, Path(folder) / "exact")
+    encoder, decoder = split_graphs(sam, slots)
+    padding_encoder, _ = split_graphs(sam, exact)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files = Predictor(
+            encoder=_converted(encoder, slots, folder),
+            decoder=_converted(decoder, slots, folder),
+            contract=slots,
+        )
+        padding = _converted(padding_encoder, exact, folder)
+        padded = Predictor(encoder=padding, decoder=files.decoder, contract=exact)
         return {
             "PyTorch": compare(reference.load(sam, exact), reference.load(sam, slots)),
-            "ONNX float32, zeros as padding": compare(exact_files, files),
+            "ONNX float32, zeros as padding": compare(padded, files),
             "ONNX float32, the fill color as padding": compare(files, files),
         }
 
@@ -78,19 +87,14 @@ def compare(encoding: Predictor, decoding: Predictor) -> Figures:
     return Figures(max(embedding), max(logits), max(iou), min(masks))
 
 
-def _convert(sam: Sam, contract: Contract, folder: Path) -> Predictor:
-    folder.mkdir()
+def _converted(graph: Graph, contract: Contract, folder: Path) -> Session:
     target = load_target("onnx")
     recipe = target.recipes["float32"]
+    settings = onnx.parse_recipe(recipe, contract.form, target.convert)
     metadata = {"version": "0", "description": "parity"}
-    sessions = {}
-    for graph in split_graphs(sam, contract):
-        path = folder / f"{graph.spec.name}.onnx"
-        settings = onnx.parse_recipe(recipe, contract.form, target.convert)
-        conversion = Conversion(settings, recipe, contract, metadata)
-        onnx.convert(graph, conversion, path)
-        sessions[graph.spec.name] = onnx.load(path, graph.spec)
-    return Predictor(**sessions, contract=contract)
+    path = folder / f"{graph.spec.name}.onnx"
+    onnx.convert(graph, Conversion(settings, recipe, contract, metadata), path)
+    return onnx.load(path, graph.spec)
 
 
 def main() -> None:

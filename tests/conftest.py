@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,12 +21,12 @@ from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.model.architecture import load_architecture
 from mobilesam_export.target import builtin_targets, load_target
 from tests.cli_runner import warm
+from tests.kept_conversions import keep_conversions
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 ROOT = Path(__file__).parents[1]
-PROGRAM = str(Path(sys.executable).with_name("mobilesam-export"))  # as pip installed it
 SIZE = 256  # the smallest: the same code as 1024 at a twentieth of the time
 # A student with one narrow block in each stage, through the same code as MobileSAM's twelve blocks.
 STUDENT = "seeded:tiny"
@@ -105,7 +106,7 @@ def export(shared: Path) -> Callable[..., Path]:
         folder = shared / "-".join(arguments).replace("/", "_")
         with FileLock(f"{folder}.lock"):
             if not folder.exists():  # a bundle is there as a whole or not at all
-                result = warm(shared, [*arguments, "-o", folder])
+                result = warm(shared, [*arguments, "-o", folder], before=[kept_in(shared)])
                 assert result.code == 0, result.stderr
                 folder.with_suffix(".stderr").write_text(result.stderr)
         return folder
@@ -126,6 +127,11 @@ def wheel(shared: Path) -> Path:
             part.rename(folder)
     (made,) = folder.glob("*.whl")
     return made
+
+
+def kept_in(shared: Path) -> Callable[[], None]:
+    """For `warm(..., before=...)`: conversions are made once in a session."""
+    return partial(keep_conversions, shared / "conversions")
 
 
 def made_by_all(shared: Path, arguments: tuple[str, ...]) -> Path | None:

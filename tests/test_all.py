@@ -1,26 +1,25 @@
 """`all`; first of all files by its name, so that other tests can use the bundles (see `export`)."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from mobilesam_export.target import builtin_targets
-from tests.conftest import ALL, DEFAULT, PROGRAM, WEIGHTS
+from tests.cli_runner import Result, warm
+from tests.conftest import ALL, DEFAULT, WEIGHTS, kept_in
 
 
 @pytest.fixture(scope="module")
-def done(shared: Path) -> subprocess.CompletedProcess[str]:
-    """A run of the installed program in a folder of its own."""
+def done(shared: Path) -> Result:
+    """A run in a folder of its own."""
     folder = shared / ALL
     folder.mkdir(exist_ok=True)
-    command = [PROGRAM, "all", *DEFAULT, "--json"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return warm(folder, ["all", *DEFAULT, "--json"], before=[kept_in(shared)])
 
 
-def test_all_exports_every_target(shared: Path, done: subprocess.CompletedProcess[str]) -> None:
-    assert done.returncode == 0, done.stderr
+def test_all_exports_every_target(shared: Path, done: Result) -> None:
+    assert done.code == 0, done.stderr
     made = {row["target"]: row["bundle"] for row in json.loads(done.stdout)["bundles"]}
     assert made == {
         "coreml": "build/coreml-float16",
@@ -32,14 +31,12 @@ def test_all_exports_every_target(shared: Path, done: subprocess.CompletedProces
     assert all((shared / ALL / bundle / "manifest.json").is_file() for bundle in made.values())
 
 
-def test_every_target_is_verified_in_its_default_recipe(
-    done: subprocess.CompletedProcess[str],
-) -> None:
+def test_every_target_is_verified_in_its_default_recipe(done: Result) -> None:
     reports = [row["verification"] for row in json.loads(done.stdout)["bundles"]]
     assert [report["status"] for report in reports] == ["passed"] * len(builtin_targets())
 
 
-def test_exports_say_what_they_do_and_nothing_else(done: subprocess.CompletedProcess[str]) -> None:
+def test_exports_say_what_they_do_and_nothing_else(done: Result) -> None:
     """Nothing of what coremltools, onnxscript, TensorFlow, MLIR and LiteRT say."""
     said = [line for line in done.stderr.splitlines() if "float16" not in line]
     assert done.stderr.count("Computing them in pessimistic float16") == 2  # coreml, tflite-gpu
