@@ -2,7 +2,7 @@
 
     python -m benchmarks.arithmetic float16      exports of targets that compute in float16
     python -m benchmarks.arithmetic coreai       the Apple layout by Apple's runtime, at 256;
-                                                 needs `pip install --group coreai`
+                                                 needs `pip install ".[coreai]"`
     python -m benchmarks.arithmetic arm          every recipe of ONNX and TFLite; needs `make arm`
     python -m benchmarks.arithmetic heads        every recipe, channels of attention out of balance
 
