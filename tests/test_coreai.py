@@ -16,9 +16,12 @@ from typing import Any
 import pytest
 
 from mobilesam_export.backends.coreai import backend, platforms
+from mobilesam_export.backends.coreai.neural_engine import place
 from mobilesam_export.commands.all import exportable_targets
 from mobilesam_export.errors import BackendError, BundleError, MobileSamExportError, TargetError
+from mobilesam_export.inspection.graph import Node, Tensor
 from mobilesam_export.inspection.macs import count_macs
+from mobilesam_export.inspection.placement import Verdict
 from mobilesam_export.metrics import psnr_db
 from mobilesam_export.target import Target, parse_target
 from tests.cli_runner import ERROR, USAGE, assert_refused, refused, warm
@@ -275,3 +278,38 @@ def test_comparing_needs_the_extra(coreml_bundle: Path, tmp_path: Path) -> None:
     arguments = ["verify", coreml_bundle, "--coreai"]
     done = warm(tmp_path, arguments, before=[partial(hide, "coreai")])
     assert_refused(done, ERROR, ["cannot compare with Core AI: coreai"])
+
+
+def node(kind: str, *shape: int | None, dtype: str = "float16", constant: str = "") -> Node:
+    """An op with one operand like its result and, if so, a constant of another type."""
+    operand = Tensor("x", dtype, shape)
+    inputs = {"0": (operand,)}
+    if constant:
+        inputs["1"] = (Tensor("c", constant, (), constant=True),)
+    return Node(kind, inputs, (Tensor("y", dtype, shape),))
+
+
+@pytest.mark.parametrize(
+    ("op", "verdict", "rule"),
+    [
+        (node("conv2d", 1, 64, 64, 64), Verdict.RESIDENT, "known kind"),
+        (node("conv2d", 9600, 7, 10, 7), Verdict.RESIDENT, "last axis"),
+        (node("topk", 1, 64), Verdict.AT_RISK, "unknown kind"),
+        (node("reduce_mean", 1, 64), Verdict.AT_RISK, "spelled-out norm"),
+        (node("scaled_dot_product_attention", 1, 4, 64, 64), Verdict.AT_RISK, "fused attention"),
+        (node("conv2d", 1, 64, 64, 64, dtype="float32"), Verdict.NOT_RESIDENT, "type"),
+        (node("exp", 1, 64, constant="float32"), Verdict.NOT_RESIDENT, "float32 constant"),
+        (node("reshape", 1, 1, 1, 1, 1, 64), Verdict.NOT_RESIDENT, "rank above 5"),
+        (node("reshape", None, 64), Verdict.NOT_RESIDENT, "dynamic shape"),
+    ],
+)
+def test_apple_s_rules_place_an_op(op: Node, verdict: Verdict, rule: str) -> None:
+    placement = place(op)
+    assert placement.verdict is verdict
+    assert rule in [statement.name for statement in placement.statements]
+
+
+def test_an_aligned_float16_op_breaks_no_rule() -> None:
+    (statement,) = place(node("conv2d", 1, 64, 64, 64)).statements
+    assert statement.name == "known kind"
+    assert "neural_engine_rules.md" in statement.source

@@ -7,6 +7,7 @@ from typing import Any
 
 from mobilesam_export.backends.coreai.asset import FUNCTION, open_asset
 from mobilesam_export.backends.coreai.dialect import DIALECT, PARAMETERS, UNPACKING
+from mobilesam_export.backends.coreai.neural_engine import place
 from mobilesam_export.errors import BackendError
 from mobilesam_export.inspection.graph import GraphDescription, Node, Tensor
 from mobilesam_export.quiet import quiet_descriptors
@@ -42,6 +43,8 @@ def describe_asset(path: Path) -> GraphDescription:
         outputs=tuple(reader.tensors[value] for value in output.operands),
         nodes=tuple(reader.nodes),
         constants=tuple(reader.constants),
+        residency=tuple(place(node) for node in reader.nodes),
+        delegate="Neural Engine",
     )
 
 
