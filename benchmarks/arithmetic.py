@@ -8,9 +8,9 @@
 
 Weights are the demo weights and others that compute the same function in larger values, by the
 rules of `tests.stress_weights`. Each row is what the installed program says (`--json`), but for
-those of Core AI, which no target exports. Rows are appended to `benchmarks/results/arithmetic.json`
-as they are measured, and one that is there for the same weights, target, recipe, size and processor
-is replaced.
+those of Core AI, which are of the target `coreai`. Rows are appended to
+`benchmarks/results/arithmetic.json` as they are measured, and one that is there for the same
+weights, target, recipe, size and processor is replaced.
 """
 
 import argparse

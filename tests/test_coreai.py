@@ -9,7 +9,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from mobilesam_export.inspection.macs import count_macs
 from mobilesam_export.inspection.placement import Verdict
 from mobilesam_export.metrics import psnr_db
 from mobilesam_export.target import Target, parse_target
-from tests.cli_runner import ERROR, USAGE, assert_refused, refused, warm
+from tests.cli_runner import ERROR, assert_refused, warm
 from tests.coreai_files import (
     METADATA,
     NEEDS_COREAI,
@@ -37,7 +36,6 @@ from tests.coreai_files import (
     recipe_of,
     small_graph,
 )
-from tests.fault_points import hide
 
 TEXT = (Path(__file__).parents[1] / "targets" / "coreai.toml").read_text()
 # Of each recipe on the small graph, whose weights are noise: least PSNR of the second output.
@@ -261,23 +259,6 @@ def test_all_includes_it_where_it_is_installed() -> None:
 def test_no_device_but_the_cpu() -> None:
     with pytest.raises(BackendError, match=r"cannot run x.aimodel on gpu: no such device"):
         backend.load(Path("x.aimodel"), small_graph().spec, "gpu")
-
-
-def test_only_core_ml_has_core_ai_beside_it(onnx_bundle: Path, tmp_path: Path) -> None:
-    refused(tmp_path, ["verify", onnx_bundle, "--coreai"], USAGE, ["no second format", "onnx"])
-
-
-def test_other_weights_than_a_recipe_s_are_not_compared(
-    compressed: Callable[[str], Path], tmp_path: Path
-) -> None:
-    folder = compressed("w8")
-    refused(tmp_path, ["verify", folder, "--coreai"], USAGE, ["of the recipe w8; only those of"])
-
-
-def test_comparing_needs_the_extra(coreml_bundle: Path, tmp_path: Path) -> None:
-    arguments = ["verify", coreml_bundle, "--coreai"]
-    done = warm(tmp_path, arguments, before=[partial(hide, "coreai")])
-    assert_refused(done, ERROR, ["cannot compare with Core AI: coreai"])
 
 
 def node(kind: str, *shape: int | None, dtype: str = "float16", constant: str = "") -> Node:

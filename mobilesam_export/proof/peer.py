@@ -4,6 +4,7 @@ For bundles whose own runtime is not on this machine: what stands in for it shar
 peer's runtime, so where both agree, neither is wrong by a mistake of its own.
 """
 
+import math
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from mobilesam_export.errors import BackendError, UsageError
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import step
 from mobilesam_export.proof.bundle import REFERENCE
-from mobilesam_export.target import Target, load_target
+from mobilesam_export.target import Target, Tolerance, load_target
 from mobilesam_export.verification import cases, verify
 
 if TYPE_CHECKING:  # torch is imported in functions: hashes are checked without it
@@ -28,8 +29,7 @@ if TYPE_CHECKING:  # torch is imported in functions: hashes are checked without 
 def compare_with_peer(folder: Path, checkpoint: str | None = None) -> verify.Report:
     """Hold a bundle's answers to those of the peer's runtime.
 
-    The limits are those of the bundle's recipe: where each is within them of PyTorch, so is their
-    difference, but for a factor of two.
+    The limits are `between` those of the bundle's recipe.
 
     Args:
         folder: the bundle.
@@ -58,7 +58,20 @@ def compare_with_peer(folder: Path, checkpoint: str | None = None) -> verify.Rep
         with step(f"Asking {backend.runner()} for the expected answers"):
             expected = cases.reference_cases(predictor)
     with step(f"Comparing with {backend.runner()}"):
-        return verify.verify(opened.predictor(), expected, opened.recipe.tolerance)
+        return verify.verify(opened.predictor(), expected, between(opened.recipe.tolerance))
+
+
+def between(tolerance: Tolerance) -> Tolerance:
+    """How far two answers can be from each other, each within a tolerance of the same third one.
+
+    Twice as far, by the triangle inequality, which holds for 1 - IoU, too (the Jaccard distance).
+    """
+    return Tolerance(
+        embedding_psnr_db=max(0.0, tolerance.embedding_psnr_db - 20 * math.log10(2)),
+        logits_max_abs_error=2 * tolerance.logits_max_abs_error,
+        iou_max_abs_error=min(1.0, 2 * tolerance.iou_max_abs_error),
+        mask_iou=max(0.0, 1 - 2 * (1 - tolerance.mask_iou)),
+    )
 
 
 def _peer(opened: Bundle) -> Target:
