@@ -28,6 +28,13 @@ NEEDS_COREAI = pytest.mark.skipif(
     reason='no Core AI: pip install "mobilesam-export[coreai]" (Linux on x86_64 with glibc 2.34)',
 )
 WIDTH, TOKENS = 64, 32
+# A recipe that is none of the target's: four bits, one palette for 16 channels.
+GROUPED = replace(
+    TARGET.recipes["w6-palettized"],
+    weights="palette4",
+    granularity="per_grouped_channel",
+    group_size=16,
+)
 
 
 class Small(nn.Module):
@@ -68,7 +75,7 @@ def small_graph() -> Graph:
 
 def recipe_of(name: str) -> Recipe:
     """A recipe of the target, for weights from 1,000 elements on and almost no exceptions."""
-    recipe = replace(TARGET.recipes[name], keep_float32=())
+    recipe = replace(TARGET.recipes.get(name, GROUPED), keep_float32=())
     if not recipe.compressed:
         return recipe
     ungrouped = {"table": recipe.weights} if recipe.group_size else {}

@@ -160,7 +160,7 @@ BROKEN = {
     "no member": (
         "class Toy: suffix = '.toy'\nbackend = Toy()",
         "toy:backend",
-        "lacks has_arm_build, parse_recip",
+        "lacks has_arm_build, optional, parse_recip",
     ),
     "a class": (TOY, "toy:ToyBackend", "is a class"),
 }

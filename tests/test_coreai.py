@@ -39,7 +39,7 @@ from tests.coreai_files import (
 
 TEXT = (Path(__file__).parents[1] / "targets" / "coreai.toml").read_text()
 # Of each recipe on the small graph, whose weights are noise: least PSNR of the second output.
-LEAST_PSNR_DB = {"float32": 110, "float16": 55, "w8": 40, "w6-palettized": 28, "w4-palettized": 16}
+LEAST_PSNR_DB = {"float32": 110, "float16": 55, "w8": 40, "w6-palettized": 28, "grouped": 16}
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +214,7 @@ def test_what_a_target_cannot_say_is_refused(name: str) -> None:
 
 @NEEDS_COREAI
 def test_a_group_that_does_not_divide_a_weight_is_refused(tmp_path: Path) -> None:
-    recipe = replace(recipe_of("w4-palettized"), group_size=7)
+    recipe = replace(recipe_of("grouped"), group_size=7)
     with pytest.raises(TargetError, match="group_size is 7, which does not divide the 64 channels"):
         convert(recipe, tmp_path / "x.aimodel")
 

@@ -86,18 +86,10 @@ def _palettes(weight: Tensor, entries: int, group: int, name: str) -> nn.Module:
 
 
 def _palette(values: Tensor, entries: int) -> Tensor:
-    """K-means in one dimension: `entries` numbers in ascending order, the best of three starts."""
+    """K-means in one dimension: `entries` numbers in ascending order."""
     values = values.double().sort()[0]
-    places = (torch.arange(entries) + 0.5) / entries
-    even = values[(places * len(values)).long()]
-    grid = values[0] + places * (values[-1] - values[0])
-    found = [_lloyd(values, start) for start in (even, grid, _dense(values, places))]
-    return min(found, key=lambda palette: _error(values, palette))
-
-
-def _lloyd(values: Tensor, palette: Tensor) -> Tensor:
-    """Lloyd's algorithm on sorted values."""
     sums = torch.cat([values.new_zeros(1), values.cumsum(0)])
+    palette = _start(values, entries)
     for _ in range(ROUNDS):
         inner = torch.searchsorted(values, (palette[1:] + palette[:-1]) / 2)
         ends = torch.cat([inner.new_zeros(1), inner, inner.new_full((1,), len(values))])
@@ -107,21 +99,17 @@ def _lloyd(values: Tensor, palette: Tensor) -> Tensor:
     return palette
 
 
-def _error(values: Tensor, palette: Tensor) -> float:
-    nearest = palette[torch.searchsorted((palette[1:] + palette[:-1]) / 2, values)]
-    return float((values - nearest).square().sum())
+def _start(values: Tensor, entries: int) -> Tensor:
+    """As dense as the cube root of the density of `values`, which is best for many entries.
 
-
-def _dense(values: Tensor, places: Tensor) -> Tensor:
-    """As dense as the cube root of the density of `values`, best for many entries.
-
-    (Panter and Dite, 1951.) Even quantiles leave too few to the tails: in six bits the embedding's
-    PSNR is 9 dB lower (demo weights, at 256).
+    (Panter and Dite, 1951.) Even quantiles leave too few to the tails: Lloyd's algorithm ends 10 dB
+    of the embedding's PSNR below in six bits.
     """
     low, high = values[0], values[-1]
     counts = torch.histc(values, BINS, float(low), float(high))
     total = counts.pow(1 / 3).cumsum(0)
-    bins = torch.searchsorted(total, places * total[-1])
+    places = (torch.arange(entries) + 0.5) / entries * total[-1]
+    bins = torch.searchsorted(total, places)
     return low + (bins + 0.5) * (high - low) / BINS
 
 
