@@ -2,15 +2,15 @@
 
     python -m benchmarks.arithmetic float16      exports of targets that compute in float16
     python -m benchmarks.arithmetic coreai       the Apple layout by Apple's runtime, at 256;
-                                                 needs `pip install --group coreai`
+                                                 needs `pip install ".[coreai]"`
     python -m benchmarks.arithmetic arm          every recipe of ONNX and TFLite; needs `make arm`
     python -m benchmarks.arithmetic heads        every recipe, channels of attention out of balance
 
 Weights are the demo weights and others that compute the same function in larger values, by the
 rules of `tests.stress_weights`. Each row is what the installed program says (`--json`), but for
-those of Core AI, which no target exports. Rows are appended to `benchmarks/results/arithmetic.json`
-as they are measured, and one that is there for the same weights, target, recipe, size and processor
-is replaced.
+those of Core AI, which are of the target `coreai`. Rows are appended to
+`benchmarks/results/arithmetic.json` as they are measured, and one that is there for the same
+weights, target, recipe, size and processor is replaced.
 """
 
 import argparse

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 # What runs the files of each backend during an export.
 VERIFIED_BY = {
+    "coreai": "Core AI on CPU",
     "coreml": "MIL interpreter; on a Mac, Core ML",
     "onnx": "ONNX Runtime on CPU",
     "tflite": "LiteRT with XNNPACK",

@@ -108,6 +108,11 @@ def at_call(function: str, action: Action, number: int = 0) -> None:
     setattr(module, name, call_and_act)
 
 
+def hide(module: str) -> None:
+    """A package as if it were not installed."""
+    sys.modules[module] = None  # type: ignore[assignment] # what find_spec and import look at first
+
+
 def reuse_files(bundle: Path) -> None:
     """Take a bundle's files in place of converting: for tests of what is done with files."""
     from mobilesam_export import backends

@@ -56,14 +56,15 @@ def test_version_is_the_package_s() -> None:
 def test_targets_lists_recipes_and_whether_files_run_here() -> None:
     listed = json.loads(run("targets", "--json").stdout)["targets"]
     assert [row["target"] for row in listed] == [
+        "coreai",
         "coreml",
         "onnx",
         "onnx-sam",
         "tflite",
         "tflite-gpu",
     ]
-    assert listed[1]["default_recipe"] == "float32"
-    assert listed[1]["unavailable"] == ""
+    assert listed[2]["default_recipe"] == "float32"
+    assert listed[2]["unavailable"] == ""
     shown = run("targets").stdout
     assert "recipes: float32 (default), float16" in shown
 

@@ -109,12 +109,14 @@ def test_verify_finds_damage_without_torch(python: Path, onnx_bundle: Path, tmp_
 
 
 MISSING = {
+    "coreai": (["coreai", "-c", "demo"], ["cannot export coreai: torch, coreai", "[coreai]"]),
     "coreml": (["coreml", "-c", "demo"], ["cannot export coreml", "[coreml]"]),
     "onnx": (["onnx", "-c", "demo"], ["cannot export onnx: torch, onnxscript are not", "[onnx]"]),
     "tflite": (["tflite", "-c", "demo"], ["cannot export tflite: torch, litert_torch", "[tflite]"]),
     "all": (["all", "-c", "demo"], ["cannot export coreml", "[coreml]"]),
     "checkpoint": (["checkpoint", "inspect", "x.pt"], ["torch is not installed", "[torch]"]),
     "sensitivity": (["inspect", "BUNDLE", "--sensitivity"], ["torch is not installed", "[torch]"]),
+    "asset": (["inspect", "x.aimodel"], ["coreai is not installed", "[coreai]"]),
     "package": (["inspect", "x.mlpackage"], ["coremltools, torch are not", "[coreml]"]),
     "reference": (["evaluate", "BUNDLE", "--pytorch"], ["is not installed", "[torch]"]),
 }
@@ -125,7 +127,8 @@ def test_what_is_missing_is_one_line_that_says_what_to_type(
     name: str, python: Path, onnx_bundle: Path, tmp_path: Path
 ) -> None:
     arguments, phrases = MISSING[name]
-    (tmp_path / "x.mlpackage").mkdir()
+    for folder in ("x.aimodel", "x.mlpackage"):
+        (tmp_path / folder).mkdir()
     given = [str(onnx_bundle) if word == "BUNDLE" else word for word in arguments]
     done = run(python, tmp_path, *given)
     assert_refused(done, ERROR, [*phrases, 'pip install "mobilesam-export['])

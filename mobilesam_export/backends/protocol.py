@@ -30,10 +30,12 @@ class Backend(Protocol):
     Attributes:
         suffix: of its files (or folders), with the dot.
         has_arm_build: whether its runtime has an ARM build for Linux, which can be emulated.
+        optional: whether `all` goes without its targets where its packages are not installed.
     """
 
     suffix: str
     has_arm_build: bool = False
+    optional: bool = False
 
     @abstractmethod
     def parse_recipe(self, recipe: Recipe, form: GraphForm, convert: Mapping[str, Any]) -> Settings:
@@ -127,6 +129,15 @@ class Backend(Protocol):
             for a runtime that is not on this machine.
         """
         return None
+
+    def peer(self) -> str:
+        """A target of another format for the same graphs, whose own runtime is on this machine.
+
+        Returns:
+            Its name, or "" if there is none: the answers of both are compared where this backend's
+            own runtime is elsewhere.
+        """
+        return ""
 
     def computes_float16(self, recipe: Recipe, form: GraphForm) -> bool:
         """Whether chips compute what the file declares, or most of it, in float16."""

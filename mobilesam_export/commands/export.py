@@ -1,7 +1,7 @@
 """`mobilesam-export TARGET`, and what `run` and `all` share with it: options, call, printing."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,17 +172,28 @@ def target_command(name: str) -> click.Command:
     return command
 
 
-def export_targets(targets: Sequence[Target], options: ExportOptions) -> int:
+def export_targets(
+    targets: Sequence[Target], options: ExportOptions, skipped: Mapping[str, str] | None = None
+) -> int:
     """Export one or several targets, print the outcome of each; the worst exit code.
+
+    Args:
+        targets: what to export for.
+        options: of the command.
+        skipped: names of targets that are left out, and why.
 
     Raises:
         MobileSamExportError: a job is wrong (nothing is done then), or cannot go on.
     """
     from mobilesam_export.pipeline import check, export
+    from mobilesam_export.progress import note
 
     jobs = [options.job(target, several=len(targets) > 1) for target in targets]
     for job in jobs:  # all of them before the first takes its time
         check(job)
+    skipped = skipped or {}
+    for name, reason in skipped.items():
+        note(f"{name} is left out: {reason}")
     outcomes: list[tuple[Target, Outcome]] = []
     for job in jobs:
         outcome = export(job)
@@ -192,7 +203,8 @@ def export_targets(targets: Sequence[Target], options: ExportOptions) -> int:
             print_notes(outcome.report.note)
     if options.as_json:
         results = [outcome_dict(*item) for item in outcomes]
-        print_json(results[0] if len(targets) == 1 else {"bundles": results})
+        several = {"bundles": results, "skipped": dict(skipped)}
+        print_json(results[0] if len(targets) == 1 else several)
     failed = [outcome.report.status is Status.FAILED for _, outcome in outcomes]
     return FAILED if any(failed) else OK
 

@@ -15,6 +15,11 @@ from mobilesam_export.commands.common import (
 )
 from mobilesam_export.verification.status import Status
 
+COMPARED = {  # by key of the JSON, for people
+    "against_interpreter": "against the interpreter",
+    "against_coreai": "against Core AI",
+}
+
 
 @click.command("verify")
 @BUNDLE
@@ -30,9 +35,15 @@ from mobilesam_export.verification.status import Status
     help="Also by the runtime's ARM build under emulation, as phones compute; the figures are kept "
     "in the manifest. See `make arm`.",
 )
+@click.option(
+    "--coreai",
+    is_flag=True,
+    help="Core ML files in float32 or float16: compare their answers with those of Core AI, "
+    "Apple's runtime that runs on Linux, too, on the same graphs and weights.",
+)
 @JSON
 def verify_command(
-    bundle: Path, checkpoint: str | None, interpreter: bool, arm: bool, as_json: bool
+    bundle: Path, checkpoint: str | None, interpreter: bool, arm: bool, coreai: bool, as_json: bool
 ) -> int:
     """Check a bundle's hashes, run its files, and compare them with PyTorch.
 
@@ -41,21 +52,26 @@ def verify_command(
       mobilesam-export verify build/onnx-float32
     """
     from mobilesam_export.proof import bundle as proof
+    from mobilesam_export.proof import peer
 
-    compared = proof.compare_with_interpreter(bundle) if interpreter else None
+    compared = {}
+    if interpreter:
+        compared["against_interpreter"] = proof.compare_with_interpreter(bundle)
+    if coreai:
+        compared["against_coreai"] = peer.compare_with_peer(bundle, checkpoint)
     report, emulated = proof.verify_bundle(bundle, checkpoint, emulate=arm)
     if as_json:
-        other = {} if compared is None else {"against_interpreter": compared.as_dict()}
+        other: dict[str, object] = {key: found.as_dict() for key, found in compared.items()}
         if arm:
             other["arm"] = {model: found.as_dict() for model, found in emulated.items()}
         print_json({"bundle": str(bundle), "verification": report.as_dict(), **other})
     else:
         click.echo(f"{bundle}: {styled(report.summary(), report.status)}")
-        if compared is not None:
-            click.echo(f"  against the interpreter: {styled(compared.summary(), compared.status)}")
+        for key, found in compared.items():
+            click.echo(f"  {COMPARED[key]}: {styled(found.summary(), found.status)}")
         for found in emulated.values():
             click.echo(f"  {styled(found.summary(), found.status)}")
         print_notes(report.note)
     reports = [report, *emulated.values()]
-    failed = compared is not None and compared.status is Status.FAILED
+    failed = any(found.status is Status.FAILED for found in compared.values())
     return OK if all(r.status is Status.PASSED for r in reports) and not failed else FAILED

@@ -64,7 +64,7 @@ class Block(WindowBlock):
         )
 
     def _biases(self) -> list[Tensor]:
-        return [self.get_buffer(f"bias_{index}") for index in range(self.groups)]
+        return [getattr(self, f"bias_{index}") for index in range(self.groups)]
 
     def _attend(self, qkv: Tensor) -> Tensor:  # (3 heads, d, windows, tokens) -> (heads, d, ...)
         cut = torch.split(qkv.permute(0, 2, 3, 1), self.heads // self.groups)

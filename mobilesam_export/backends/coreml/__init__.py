@@ -59,6 +59,9 @@ class CoremlBackend(Backend):
     def second_opinion(self, path: Path) -> Session:
         return runtime.interpreter(path)
 
+    def peer(self) -> str:
+        return "coreai"  # Apple's as well, and its runtime runs on Linux
+
     def computes_float16(self, recipe: Recipe, form: GraphForm) -> bool:
         return recipe.activations != "float32"  # what is not int8 beside int8 is float16
 
