@@ -1,6 +1,7 @@
 """`all`; first of all files by its name, so that other tests can use the bundles (see `export`)."""
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def done(shared: Path) -> Result:
     """A run in a folder of its own, without the optional extras."""
     folder = shared / ALL
     folder.mkdir(exist_ok=True)
-    before = [kept_in(shared), partial(hide, "coreai")]
+    before: list[Callable[[], None]] = [kept_in(shared), partial(hide, "coreai")]
     return warm(folder, ["all", *DEFAULT, "--json"], before=before)
 
 
