@@ -116,7 +116,7 @@ def test_every_golden_prompt_was_compared(printed: str, coreml_bundle: Path) -> 
 
 
 def test_the_app_was_compiled(printed: str) -> None:
-    """Against stand-ins of SwiftUI; an error in it would have failed the build, and so all tests."""
+    """Against stand-ins of SwiftUI; an error in it fails the build and every test."""
     assert re.search(r"Compiling App \w+\.swift", printed)
 
 
