@@ -12,10 +12,12 @@ setup: $(READY)
 
 # In two steps, so that `make demo` has a page to click on before the rest is downloaded. torch by
 # itself and first: of the range in pyproject.toml pip may take a build with several GB of CUDA.
+# To compile all of torch takes three times as long as to unpack it; Python compiles what it imports.
+FIRST := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 $(ONNX_READY): pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==2.13.*"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[onnx]"
+	$(FIRST) "torch==2.13.*"
+	$(FIRST) --editable ".[onnx]"
 	touch $(ONNX_READY)
 
 $(READY): $(ONNX_READY)
@@ -26,10 +28,14 @@ $(READY): $(ONNX_READY)
 # The web page first, and then what takes longer. The demo weights know generated scenes only, so that
 # is what is segmented.
 SERVE := python3 build/demo/onnx/sample/web/serve.py
+# onnxruntime-web comes during the export. Without it (no npm) the page takes it from a CDN.
+WEB := build/demo/web
 demo: $(ONNX_READY)
-	$(BIN)/mobilesam-export onnx --checkpoint demo --out build/demo/onnx
-	@if command -v npm >/dev/null; then npm install --prefix build/demo/onnx/sample/web --silent \
-		--no-package-lock --no-audit --no-fund --ignore-scripts; fi
+	@rm -rf $(WEB) && mkdir -p $(WEB) && cp mobilesam_export/bundle/samples/web/package.json $(WEB)
+	@if command -v npm >/dev/null; then npm install --prefix $(WEB) --silent \
+		--no-package-lock --no-audit --no-fund --ignore-scripts & fi; \
+	$(BIN)/mobilesam-export onnx --checkpoint demo --out build/demo/onnx && wait
+	@if [ -d $(WEB)/node_modules ]; then mv $(WEB)/node_modules build/demo/onnx/sample/web; fi
 	@echo "The page is ready. To click on images in a browser: $(SERVE)"
 	$(BIN)/python -m benchmarks.held_out_scene 5 build/demo/scene.png
 	$(BIN)/mobilesam-export segment build/demo/onnx build/demo/scene.png --point 281,414 \

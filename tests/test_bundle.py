@@ -193,7 +193,9 @@ def test_the_license_is_the_repository_s(onnx_bundle: Path) -> None:
     assert (onnx_bundle / "LICENSE").read_text() == (root / "LICENSE").read_text()
 
 
-@pytest.mark.parametrize("name", ["onnx_bundle", "onnx_sam_bundle", "coreml_bundle"])
+@pytest.mark.parametrize(
+    "name", ["onnx_bundle", "onnx_sam_bundle", "coreml_bundle", "tflite_bundle"]
+)
 def test_prose_of_the_readme_is_short_lines(name: str, request: pytest.FixtureRequest) -> None:
     folder: Path = request.getfixturevalue(name)
     text = re.sub(r"^```.*?^```", "", (folder / "README.md").read_text(), flags=re.M | re.S)

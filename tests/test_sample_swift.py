@@ -115,6 +115,11 @@ def test_every_golden_prompt_was_compared(printed: str, coreml_bundle: Path) -> 
             assert printed.count(f"# iou {image['name']} {prompt['name']} ") == 1
 
 
+def test_the_app_was_compiled(printed: str) -> None:
+    """Against stand-ins of SwiftUI; an error in it fails the build and every test."""
+    assert re.search(r"Compiling App \w+\.swift", printed)
+
+
 def test_the_sample_states_the_bundles_contract(coreml_bundle: Path) -> None:
     folder = coreml_bundle / "sample" / "swift"
     texts = {path.name: path.read_text() for path in folder.rglob("*") if path.is_file()}

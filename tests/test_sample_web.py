@@ -27,6 +27,11 @@ TIMEOUT_MS = 300_000  # for a page that hangs, on however busy a machine
 SAMPLE = Path("sample", "web")
 # Counts how often the page's main thread is free while its worker computes.
 TICKS = "window.ticks = 0; setInterval(() => { window.ticks++; }, 10)"
+# Keeps all that the page says, over reloads, too.
+LISTEN = """new MutationObserver(() => {
+    const text = document.querySelector("#status")?.textContent;
+    sessionStorage.said = `${sessionStorage.said ?? ""}${text}\n`;
+}).observe(document, { subtree: true, childList: true, characterData: true })"""
 
 
 @contextmanager
@@ -60,6 +65,7 @@ def loaded(browser: "Browser", bundle: Path) -> Iterator["Page"]:
     context = browser.new_context(viewport={"width": 700, "height": 500}, device_scale_factor=2)
     page = context.new_page()
     page.set_default_timeout(TIMEOUT_MS)
+    page.add_init_script(LISTEN)
     with served(bundle) as address:
         page.goto(address)
         wait_for(page, "Ready")
@@ -199,6 +205,15 @@ def test_a_dropped_image_is_encoded(page: "Page") -> None:
     wait_for(page, "Ready: 90 x 60")
     page.reload()
     wait_for(page, "Ready: [^9]")
+
+
+def test_the_first_visit_says_how_far_the_download_is(loaded: "Page", bundle: Path) -> None:
+    said = loaded.evaluate("sessionStorage.said").partition("Ready")[0]
+    files = [bundle / "encoder.onnx", bundle / "decoder.onnx"]
+    size = sum(path.stat().st_size for path in files) / 1e6
+    done = [float(part) for part in re.findall(rf": ([\d.]+) of {size:.1f} MB", said)]
+    assert len(done) > 2
+    assert done == sorted(done)
 
 
 def test_a_second_visit_downloads_no_model(page: "Page") -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks import readme
 from benchmarks.tables import read
+from benchmarks.web_page import LIMIT_MS
 from mobilesam_export.compare.decision import Rule
 from mobilesam_export.compare.pairs import Plan
 
@@ -50,6 +51,11 @@ def test_the_gate_is_described_as_it_decides() -> None:
 
 def test_samexporter_s_clients_give_our_mask() -> None:
     assert set(read("samexporter_client")["mask_iou"].values()) == {1.0}
+
+
+def test_the_web_page_was_never_blocked() -> None:
+    longest = read("web_page")["longest_task_ms"]
+    assert max(longest.values()) <= LIMIT_MS
 
 
 def test_the_interpreter_agrees_with_onnx_runtime() -> None:
