@@ -12,7 +12,7 @@ setup: $(READY)
 
 # In two steps, so that `make demo` has a page to click on before the rest is downloaded. torch by
 # itself and first: of the range in pyproject.toml pip may take a build with several GB of CUDA.
-# To compile all of torch takes three times as long as to unpack it; Python compiles what it imports.
+# To compile all of torch takes three times as long as to unpack it, so that waits for the second step.
 FIRST := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 $(ONNX_READY): pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -23,6 +23,7 @@ $(ONNX_READY): pyproject.toml
 $(READY): $(ONNX_READY)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable ".[all]" --group dev
+	-$(BIN)/python -m compileall -qq -j 0 .venv/lib
 	touch $(READY)
 
 # The web page first, and then what takes longer. The demo weights know generated scenes only, so that

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mobilesam_export.target import builtin_targets
 from tests.cli_runner import FAILED, SCRIPT, TIMEOUT_S
 from tests.test_bad_input_bundle import vouch
 
@@ -41,7 +42,7 @@ def test_head_gets_its_line_and_the_rest_is_quiet(tmp_path: Path) -> None:
     done = subprocess.run(
         ["bash", "-c", pipe], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert done.stdout.startswith("coreml: ")
+    assert done.stdout.startswith(f"{builtin_targets()[0]}: ")
     assert done.stdout.count("\n") == 1
     assert done.stderr == ""
 
