@@ -59,6 +59,7 @@ def export(  # noqa: PLR0913 the options of the command line, each by its name
     fit: bool = True,
     min_iou: float | None = None,
     prompt_sets: int | None = None,
+    keep_failed: bool = False,
 ) -> "Bundle":
     """Convert, verify and bundle MobileSAM, as the command of the target's name does.
 
@@ -77,12 +78,13 @@ def export(  # noqa: PLR0913 the options of the command line, each by its name
             tolerance alone.
         prompt_sets: how many prompts about one image a further file, `decoder_batch`, answers at
             once, 1 to 64; None for no such file.
+        keep_failed: whether files that fail verification are written as well.
 
     Returns:
-        The bundle, opened.
+        The bundle, opened; its `status` says whether its files passed.
 
     Raises:
-        VerificationError: the files do not compute what PyTorch computes; nothing is written.
+        VerificationError: the files do not compute what PyTorch computes, and nothing is written.
         MobileSamExportError: an argument is wrong, or a stage fails; nothing is written.
     """
     from pathlib import Path
@@ -104,6 +106,7 @@ def export(  # noqa: PLR0913 the options of the command line, each by its name
         fit=fit,
         min_iou=min_iou,
         prompt_sets=prompt_sets,
+        keep_failed=keep_failed,
     )
     outcome = pipeline.export(job)
     if outcome.folder is None:
