@@ -12,8 +12,8 @@ from mobilesam_export.target import Tolerance
 # Images other than those of the verification bring larger values; between ten scenes the largest
 # sum of squares of the demo weights varies by a factor of 2.
 MIN_HEADROOM = 4.0
-# The most that is asked of float16, as of coreml's. Files stored in float32 are held to more than it
-# has digits for, also where chips compute them in float16 (tflite-gpu).
+# The most that is asked of float16, as of coreml's. Files stored in float32 are held to more than
+# it has digits for, also where chips compute them in float16 (tflite-gpu).
 MOST_PSNR_DB, MOST_MASK_IOU = 60.0, 0.99
 # As of the guard against collapsed embeddings in `verify`.
 MIN_DISTANCE = 0.5
