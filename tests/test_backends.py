@@ -205,7 +205,8 @@ def test_two_packages_with_one_backend_are_refused(site: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nope", "os", "a.b", "", "reference"])
 def test_an_unknown_backend_names_those_that_are_known(name: str) -> None:
-    with pytest.raises(TargetError, match=f"no backend {name!r}; known: coreai, coreml, onnx"):
+    known = "coreai, coreml, onnx, tflite"
+    with pytest.raises(TargetError, match=f"no backend {name!r}; known: {known}"):
         get_backend(name)
 
 
@@ -239,7 +240,8 @@ def test_a_lookup_imports_no_converter_and_no_runtime() -> None:
         for name in backend_names():
             get_backend(name).why_unavailable()
             get_backend(name).why_cannot_convert()
-        heavy = {"torch", "onnx", "onnxruntime", "coreai", "coremltools", "ai_edge_litert"}
+        heavy = {"torch", "onnx", "onnxruntime", "coremltools", "ai_edge_litert", "litert_torch"}
+        heavy |= {"coreai", "coreai_torch"}
         print(sorted(heavy & set(sys.modules)))
     """
     found = subprocess.check_output([sys.executable, "-c", textwrap.dedent(code)], text=True)
