@@ -61,7 +61,7 @@ def session(
         recipe_name: of the target.
     """
     backend, recipe = get_backend(TARGET.backend), TARGET.recipes[recipe_name]
-    settings = backend.parse_recipe(recipe, TARGET.graph, {**TARGET.convert, **recipe.convert})
+    settings = backend.parse_recipe(recipe, TARGET.graph, TARGET.options(recipe))
     path = folder / f"{graph.spec.name}{backend.suffix}"
     backend.convert(graph, Conversion(settings, recipe, contract, {}), path)
     return backend.load(path, graph.spec)

@@ -83,7 +83,7 @@ def _needs(target: Target, recipe: Recipe) -> str:
     """The least runtime that was run; else the least system or operator set of [convert]."""
     if recipe.runtime is not None:
         return f"{recipe.runtime.name} {recipe.runtime.minimum}"
-    options = {**target.convert, **recipe.convert}
+    options = target.options(recipe)
     parts = [v if isinstance(v, str) else f"{key} {v}" for key, v in options.items()]
     return ", ".join(parts) or NONE
 

@@ -71,6 +71,23 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def raise_if_full(folder: Path, size: int) -> None:
+    """Raise the OSError that a writer in C++ hides, if there is one.
+
+    Args:
+        folder: that was written to.
+        size: bytes of what was to be written, or more.
+
+    Raises:
+        OSError: the disk, or a limit on it, has no room for so much.
+    """
+    probe = folder / ".probe"
+    try:
+        probe.write_bytes(bytes(size))
+    finally:
+        probe.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8, completely or not at all.
 

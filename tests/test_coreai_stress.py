@@ -10,6 +10,7 @@ from mobilesam_export.graphs import split_graphs
 from mobilesam_export.metrics import psnr_db
 from mobilesam_export.prompts import encoder_inputs
 from tests.cli_runner import warm
+from tests.conftest import DEFAULT
 from tests.coreai_files import NEEDS_COREAI
 from tests.stress_weights import scale_neck, scale_streams
 from tests.test_ranges import demo, folded
@@ -30,9 +31,7 @@ def test_stress_weights_are_right_in_apples_arithmetic(tmp_path: Path) -> None:
 
 def test_a_bundle_is_made_verified_and_used(tmp_path: Path) -> None:
     """In float32, which the runtime computes fast."""
-    made = warm(
-        tmp_path, ["coreai", "-c", "seeded:tiny:3", "--image-size", 256, "-r", "float32", "-o", "b"]
-    )
+    made = warm(tmp_path, ["coreai", *DEFAULT, "-r", "float32", "-o", "b"])
     assert made.code == 0, made.stderr
     assert "verified (Core AI 1." in made.stdout
     assert "no Neural Engine and no GPU" in made.stdout + made.stderr

@@ -50,7 +50,7 @@ class Contents:
     @property
     def convert(self) -> Mapping[str, Any]:
         """The target's [convert] table with what the recipe changes in it."""
-        return {**self.target.convert, **self.recipe.convert}
+        return self.target.options(self.recipe)
 
 
 def file_metadata(

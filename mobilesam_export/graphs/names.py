@@ -1,12 +1,15 @@
 """Names of the weights of both graphs, and the check that a recipe's patterns match some."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from mobilesam_export.contract import Contract
+from mobilesam_export.errors import TargetError
 from mobilesam_export.graphs import Graph, split_graphs
 from mobilesam_export.model import Sam
-from mobilesam_export.target import Recipe, patterns
+from mobilesam_export.target import GraphForm, Recipe, patterns
 
 
 def weights(module: nn.Module, threshold: int = 0) -> dict[str, Tensor]:
@@ -52,3 +55,26 @@ def check_patterns(recipe: Recipe, contract: Contract) -> None:
                 patterns.check(weights(graph.module, threshold), large, *keys)
             else:
                 patterns.check(weights(graph.module), label, *keys)
+
+
+def check_kept(kept: Sequence[str], form: GraphForm, *, layers: bool) -> None:
+    """Refuse what would keep nothing in float32.
+
+    Args:
+        kept: `keep_float32` of a recipe: classes of modules.
+        form: of the graphs; their size and slots change no names.
+        layers: whether patterns of weights mean layers as well.
+
+    Raises:
+        TargetError: with the classes that there are.
+    """
+    modules = [graph.module for graph in skeletons(Contract(256, 6, form))]
+    classes = {type(part).__name__ for module in modules for part in module.modules()}
+    found = [name for module in modules for name in weights(module)] if layers else []
+    means = "no module's class and matches no weight" if layers else "no module's class"
+    for entry in kept:
+        if entry not in classes and not patterns.matching(found, entry):
+            raise TargetError(
+                f"keep_float32: {entry!r} is {means}; classes are {', '.join(sorted(classes))}",
+                "keep_float32",
+            )

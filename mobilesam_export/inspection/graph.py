@@ -74,6 +74,14 @@ class Node:
         """The inputs that are not constants."""
         return tuple(t for tensors in self.inputs.values() for t in tensors if not t.constant)
 
+    def values(self) -> tuple[Tensor, ...]:
+        """What goes in and comes out, without constants."""
+        return (*self.operands(), *self.outputs)
+
+    def is_dynamic(self) -> bool:
+        """Whether a size of these is known only when the graph runs."""
+        return any(tensor.elements is None for tensor in self.values())
+
     def input(self, parameter: str) -> Tensor | None:
         """The tensor of a parameter, if there is exactly one."""
         tensors = self.inputs.get(parameter, ())

@@ -107,7 +107,7 @@ def parsed_recipe(backend: Backend, target: Target, recipe: Recipe) -> Settings:
     Raises:
         TargetError: the backend does not take it.
     """
-    return backend.parse_recipe(recipe, target.graph, {**target.convert, **recipe.convert})
+    return backend.parse_recipe(recipe, target.graph, target.options(recipe))
 
 
 def _held_to(recipe: Recipe, min_iou: float, *, runs: bool) -> Recipe:

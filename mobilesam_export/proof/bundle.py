@@ -12,6 +12,7 @@ from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import note, step
 from mobilesam_export.proof import arm
 from mobilesam_export.proof.files import Files, verify_files
+from mobilesam_export.target import Tolerance
 from mobilesam_export.verification import cases, verify
 
 if TYPE_CHECKING:  # torch is imported in functions: hashes are checked without it
@@ -120,7 +121,22 @@ def compare_with_interpreter(folder: Path) -> verify.Report:
         return verify.unverified(
             f"the {encoder.runtime}, is all that runs these files here; {encoder.note}"
         )
-    with step("Asking the interpreter for the expected answers"):
-        expected = cases.reference_cases(Predictor(encoder, decoder, opened.contract))
-    with step("Comparing with the interpreter"):
-        return verify.verify(predictor, expected, opened.recipe.tolerance)
+    second = Predictor(encoder, decoder, opened.contract)
+    return hold_to(second, "the interpreter", predictor, opened.recipe.tolerance)
+
+
+def hold_to(
+    other: Predictor, name: str, predictor: Predictor, tolerance: Tolerance
+) -> verify.Report:
+    """Compare with another program in the place of PyTorch.
+
+    Args:
+        other: gives the expected answers.
+        name: what people call it.
+        predictor: is held to them.
+        tolerance: how far it may be from them.
+    """
+    with step(f"Asking {name} for the expected answers"):
+        expected = cases.reference_cases(other)
+    with step(f"Comparing with {name}"):
+        return verify.verify(predictor, expected, tolerance)

@@ -18,9 +18,9 @@ from mobilesam_export.contract import Contract
 from mobilesam_export.errors import BackendError, UsageError
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import step
-from mobilesam_export.proof.bundle import REFERENCE
+from mobilesam_export.proof.bundle import REFERENCE, hold_to
 from mobilesam_export.target import Target, Tolerance, load_target
-from mobilesam_export.verification import cases, verify
+from mobilesam_export.verification import verify
 
 if TYPE_CHECKING:  # torch is imported in functions: hashes are checked without it
     from mobilesam_export.model import Sam
@@ -54,11 +54,9 @@ def compare_with_peer(folder: Path, checkpoint: str | None = None) -> verify.Rep
     sam = load_matching_model(opened.provenance, checkpoint, opened.contract.image_size)
     folded = ranges.fold_ranges(sam, opened.exponents)
     with tempfile.TemporaryDirectory() as scratch:
-        predictor = _converted(folded, opened, target, Path(scratch))
-        with step(f"Asking {backend.runner()} for the expected answers"):
-            expected = cases.reference_cases(predictor)
-    with step(f"Comparing with {backend.runner()}"):
-        return verify.verify(opened.predictor(), expected, between(opened.recipe.tolerance))
+        peer = _converted(folded, opened, target, Path(scratch))
+        tolerance = between(opened.recipe.tolerance)
+        return hold_to(peer, backend.runner(), opened.predictor(), tolerance)
 
 
 def between(tolerance: Tolerance) -> Tolerance:
@@ -102,7 +100,7 @@ def _converted(sam: "Sam", opened: Bundle, target: Target, folder: Path) -> Pred
     backend, recipe = get_backend(target.backend), target.recipes[opened.recipe_name]
     form = replace(opened.contract.form, image_input=target.graph.image_input)
     contract = Contract(opened.contract.image_size, opened.contract.points, form)
-    settings = backend.parse_recipe(recipe, form, {**target.convert, **recipe.convert})
+    settings = backend.parse_recipe(recipe, form, target.options(recipe))
     for graph in split_graphs(sam, contract):
         path = folder / f"{graph.spec.name}{backend.suffix}"
         with step(f"Converting the {graph.spec.name}"):

@@ -35,6 +35,10 @@ class Target:
     convert: Mapping[str, Any] = field(default_factory=dict)
     source: Source = field(default=Source(), compare=False, repr=False)
 
+    def options(self, recipe: Recipe) -> dict[str, Any]:
+        """The [convert] table with what one of the recipes changes in it."""
+        return {**self.convert, **recipe.convert}
+
     def recipe(self, name: str | None) -> tuple[str, Recipe]:
         """Look up a recipe by name; None gives the default one.
 

@@ -19,6 +19,7 @@ from mobilesam_export.backends.coreai.asset import METADATA
 from mobilesam_export.backends.coreai.settings import CoreaiSettings
 from mobilesam_export.contract import Array
 from mobilesam_export.errors import ConversionError, first_line
+from mobilesam_export.files import raise_if_full
 from mobilesam_export.graphs import Graph, in_float16
 from mobilesam_export.quiet import quiet
 from mobilesam_export.target import Recipe
@@ -37,7 +38,7 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
             _number_tensors(program)
             _save(program, settings, conversion, path)
     except (ValueError, RuntimeError, TypeError, NotImplementedError) as exc:
-        _raise_if_full(path.parent)
+        raise_if_full(path.parent, PROBE_BYTES)
         raise ConversionError(
             f"coreai-torch could not convert the {graph.spec.name}: {first_line(exc)}"
         ) from exc
@@ -132,16 +133,3 @@ def _bytes(constant: Any) -> Array:
     elements = np.zeros((bits + 7) // 8, np.uint8)
     copy_constant_value_to_array(constant_op=constant, destination=elements)
     return elements
-
-
-def _raise_if_full(folder: Path) -> None:
-    """Raise the OSError that the writer in C++ hides, if there is one.
-
-    Raises:
-        OSError: the disk, or a limit on it, has no room for what an asset takes.
-    """
-    probe = folder / ".probe"
-    try:
-        probe.write_bytes(bytes(PROBE_BYTES))
-    finally:
-        probe.unlink(missing_ok=True)

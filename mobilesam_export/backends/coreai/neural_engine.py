@@ -5,7 +5,7 @@ skills/skills/model-authoring/references. A rule is what a source says, not a me
 compiler has also left the Neural Engine without an error (apple/coreai-models#205).
 """
 
-from mobilesam_export.inspection.graph import Node, Tensor
+from mobilesam_export.inspection.graph import Node
 from mobilesam_export.inspection.placement import Placement, Verdict
 from mobilesam_export.inspection.rules import Rule, judge
 
@@ -31,13 +31,8 @@ def place(node: Node) -> Placement:
     return judge(node, RULES)
 
 
-def _values(node: Node) -> tuple[Tensor, ...]:
-    """What goes in and comes out, without constants."""
-    return (*node.operands(), *node.outputs)
-
-
 def _has_other_type(node: Node) -> bool:
-    return any(tensor.dtype not in NEURAL_ENGINE_TYPES for tensor in _values(node))
+    return any(tensor.dtype not in NEURAL_ENGINE_TYPES for tensor in node.values())
 
 
 def _has_float32_constant(node: Node) -> bool:
@@ -47,11 +42,7 @@ def _has_float32_constant(node: Node) -> bool:
 
 
 def _has_high_rank(node: Node) -> bool:
-    return any((tensor.rank or 0) > MAX_RANK for tensor in _values(node))
-
-
-def _is_dynamic(node: Node) -> bool:
-    return any(tensor.elements is None for tensor in _values(node))
+    return any((tensor.rank or 0) > MAX_RANK for tensor in node.values())
 
 
 def _is_misaligned(node: Node) -> bool:
@@ -106,7 +97,7 @@ RULES = (
     Rule(
         "dynamic shape",
         Verdict.NOT_RESIDENT,
-        _is_dynamic,
+        Node.is_dynamic,
         "shapes must be fixed",
         f"{GUIDE}, Programming Constraints",
     ),

@@ -1,11 +1,10 @@
 """What a target says to the Core AI backend, checked before any work and without its packages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mobilesam_export.backends.conversion import Settings
-from mobilesam_export.contract import Contract
 from mobilesam_export.errors import TargetError
 from mobilesam_export.target import GraphForm, Recipe
 
@@ -98,8 +97,7 @@ def _refuse_kinds(recipe: Recipe) -> None:
 
 def _check_kept(recipe: Recipe, form: GraphForm) -> None:
     """Refuse words of keep_float32 that would keep nothing."""
-    kept: Sequence[str] = recipe.keep_float32
-    if not kept:
+    if not recipe.keep_float32:
         return
     if recipe.activations == "float32":
         raise TargetError(
@@ -107,12 +105,4 @@ def _check_kept(recipe: Recipe, form: GraphForm) -> None:
         )
     from mobilesam_export.graphs import names
 
-    graphs = names.skeletons(Contract(256, 6, form))  # size and slots change no classes
-    classes = {type(part).__name__ for graph in graphs for part in graph.module.modules()}
-    for entry in kept:
-        if entry not in classes:
-            raise TargetError(
-                f"keep_float32: {entry!r} is no module's class; classes are "
-                f"{', '.join(sorted(classes))}",
-                "keep_float32",
-            )
+    names.check_kept(recipe.keep_float32, form, layers=False)

@@ -11,6 +11,7 @@ from mobilesam_export.backends.coreml import activations, compensation, package,
 from mobilesam_export.backends.coreml.settings import CoremlSettings
 from mobilesam_export.contract import Contract, GraphSpec
 from mobilesam_export.errors import ConversionError, first_line
+from mobilesam_export.files import raise_if_full
 from mobilesam_export.graphs import Graph
 from mobilesam_export.quiet import quiet
 from mobilesam_export.target import Recipe
@@ -39,7 +40,7 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
             package.describe(model, graph.spec, conversion.metadata)
             model.save(str(path))
     except (ValueError, RuntimeError, TypeError, NotImplementedError) as exc:
-        _raise_if_full(path.parent)
+        raise_if_full(path.parent, PACKAGE_BYTES)
         raise ConversionError(
             f"coremltools could not convert the {graph.spec.name}: {first_line(exc)}"
         ) from exc
@@ -63,19 +64,6 @@ def _converted(graph: Graph, conversion: Conversion, settings: CoremlSettings) -
         pass_pipeline=passes.pipeline(),
         skip_model_load=True,  # there is nothing to load it with but on a Mac
     )
-
-
-def _raise_if_full(folder: Path) -> None:
-    """Raise the OSError that coremltools' writer in C++ hides, if there is one.
-
-    Raises:
-        OSError: the disk, or a limit on it, has no room for what a package takes.
-    """
-    probe = folder / ".probe"
-    try:
-        probe.write_bytes(bytes(PACKAGE_BYTES))
-    finally:
-        probe.unlink(missing_ok=True)
 
 
 def _inputs(spec: GraphSpec, contract: Contract) -> list[Any]:

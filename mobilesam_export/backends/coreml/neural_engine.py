@@ -7,7 +7,7 @@ of a kind that no source shows on the Neural Engine is at risk, never silently r
 
 from collections.abc import Callable
 
-from mobilesam_export.inspection.graph import Node, Tensor
+from mobilesam_export.inspection.graph import Node
 from mobilesam_export.inspection.placement import Placement, Verdict
 from mobilesam_export.inspection.rules import Rule, judge
 
@@ -44,13 +44,8 @@ def place(node: Node) -> Placement:
     return judge(node, RULES)
 
 
-def _values(node: Node) -> tuple[Tensor, ...]:
-    """What goes in and comes out, without constants."""
-    return (*node.operands(), *node.outputs)
-
-
 def _has_type(*prefixes: str) -> Callable[[Node], bool]:
-    return lambda node: any(tensor.dtype.startswith(prefixes) for tensor in _values(node))
+    return lambda node: any(tensor.dtype.startswith(prefixes) for tensor in node.values())
 
 
 def _has_kind(kinds: frozenset[str]) -> Callable[[Node], bool]:
@@ -58,16 +53,12 @@ def _has_kind(kinds: frozenset[str]) -> Callable[[Node], bool]:
 
 
 def _ranks(node: Node) -> list[int]:
-    return [tensor.rank for tensor in _values(node) if tensor.rank is not None]
+    return [tensor.rank for tensor in node.values() if tensor.rank is not None]
 
 
 def _has_long_axis(node: Node) -> bool:
-    axes = [size for tensor in _values(node) for size in tensor.shape or ()]
+    axes = [size for tensor in node.values() for size in tensor.shape or ()]
     return any(size is not None and size > MAX_AXIS for size in axes)
-
-
-def _is_dynamic(node: Node) -> bool:
-    return any(tensor.elements is None for tensor in _values(node))
 
 
 def _is_batched_attention(node: Node) -> bool:
@@ -99,7 +90,7 @@ def _is_dilated(node: Node) -> bool:
 
 
 def _is_small(node: Node) -> bool:
-    sizes = [tensor.elements for tensor in _values(node)]
+    sizes = [tensor.elements for tensor in node.values()]
     return all(size is not None and size < SMALL_ELEMENTS for size in sizes)
 
 
@@ -168,7 +159,7 @@ RULES = (
     Rule(
         "dynamic shape",
         Verdict.AT_RISK,
-        _is_dynamic,
+        Node.is_dynamic,
         "the size is known only at run time, for which the Neural Engine compiles nothing ahead",
         "coremltools guide, Flexible Input Shapes; apple/coremltools#1909",
     ),

@@ -9,35 +9,7 @@ them once, when it loads the file.
 from collections.abc import Sequence
 
 from mobilesam_export.backends.onnx.graph import Node
-from mobilesam_export.contract import Contract
-from mobilesam_export.errors import TargetError
-from mobilesam_export.target import GraphForm, patterns
-
-
-def check(kept: Sequence[str], form: GraphForm) -> None:
-    """Refuse what would keep nothing in float32.
-
-    Args:
-        kept: `keep_float32` of a recipe: classes of modules, and patterns of weights.
-        form: of the graphs; their size and slots change no names.
-
-    Raises:
-        TargetError: with the classes that there are.
-    """
-    if not kept:
-        return
-    from mobilesam_export.graphs import names
-
-    modules = [graph.module for graph in names.skeletons(Contract(256, 6, form))]
-    classes = {type(part).__name__ for module in modules for part in module.modules()}
-    weights = [name for module in modules for name in names.weights(module)]
-    for entry in kept:
-        if entry not in classes and not patterns.matching(weights, entry):
-            raise TargetError(
-                f"keep_float32: {entry!r} is no module's class and matches no weight; "
-                f"classes are {', '.join(sorted(classes))}",
-                "keep_float32",
-            )
+from mobilesam_export.target import patterns
 
 
 def keep_float32(model: Node, layers: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mobilesam_export.backends.conversion import Settings
-from mobilesam_export.backends.onnx import islands, quantize
+from mobilesam_export.backends.onnx import quantize
 from mobilesam_export.backends.onnx.rewrite import ATTENTION_OPSET
 from mobilesam_export.errors import TargetError
 from mobilesam_export.target import GraphForm, Recipe
@@ -46,7 +46,10 @@ def parse(recipe: Recipe, form: GraphForm, convert: Mapping[str, Any]) -> OnnxSe
         )
     if not recipe.compressed:
         _check_float(recipe)
-        islands.check(recipe.keep_float32, form)
+        if recipe.keep_float32:
+            from mobilesam_export.graphs import names
+
+            names.check_kept(recipe.keep_float32, form, layers=True)
         return OnnxSettings(opset, None)
     if recipe.keep_float32:
         raise TargetError("keep_float32 is for float16 recipes; use exceptions", "keep_float32")

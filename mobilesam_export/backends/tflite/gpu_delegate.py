@@ -8,7 +8,7 @@ which is ML Drift, in float32 on a software Vulkan: what was right there may be 
 with an older LiteRT, so such ops stay at risk.
 """
 
-from mobilesam_export.inspection.graph import Node, Tensor
+from mobilesam_export.inspection.graph import Node
 from mobilesam_export.inspection.placement import Placement, Verdict
 from mobilesam_export.inspection.rules import Rule, judge
 
@@ -39,12 +39,8 @@ def place(node: Node) -> Placement:
     return judge(node, RULES)
 
 
-def _values(node: Node) -> tuple[Tensor, ...]:
-    return (*node.operands(), *node.outputs)
-
-
 def _shapes(node: Node) -> list[tuple[int | None, ...]]:
-    return [tensor.shape for tensor in _values(node) if tensor.shape is not None]
+    return [tensor.shape for tensor in node.values() if tensor.shape is not None]
 
 
 def _is_known(node: Node) -> bool:
@@ -55,12 +51,8 @@ def _is_deep(node: Node) -> bool:
     return any(len(shape) > MAX_RANK for shape in _shapes(node))
 
 
-def _is_dynamic(node: Node) -> bool:
-    return any(tensor.elements is None for tensor in _values(node))
-
-
 def _is_not_float(node: Node) -> bool:
-    return any(tensor.dtype not in ("float32", "float16") for tensor in _values(node))
+    return any(tensor.dtype not in ("float32", "float16") for tensor in node.values())
 
 
 def _has_batch(node: Node) -> bool:
@@ -140,7 +132,7 @@ RULES = (
     Rule(
         "dynamic shape",
         Verdict.NOT_RESIDENT,
-        _is_dynamic,
+        Node.is_dynamic,
         "an axis whose size is known only at run time; unconfirmed for static use of such a file",
         BUILDER,
     ),
