@@ -140,9 +140,10 @@ class Predictor:
         if self.contract.dynamic:  # chosen and upscaled in the graph
             return Answer(outputs, 0, np.asarray(outputs["masks"][0, 0] > 0))
         index = chosen_index(prompt, outputs["iou_predictions"])
-        low_res = outputs["low_res_masks"][0, index]
-        logits = prompts.upscale(low_res, size, self.contract.image_size)
-        return Answer(outputs, index, np.asarray(logits > 0))
+        low_res, side = outputs["low_res_masks"][0, index], self.contract.image_size
+        if self.decoder.mask:
+            return Answer(outputs, index, self.decoder.mask(low_res, size, side))
+        return Answer(outputs, index, np.asarray(prompts.upscale(low_res, size, side) > 0))
 
 
 def chosen_index(prompt: Prompt, iou_predictions: Array) -> int:

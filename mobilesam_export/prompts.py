@@ -187,8 +187,8 @@ def check_prompt(prompt: Prompt, size: tuple[int, int], contract: Contract) -> N
 def upscale(low_res_mask: Array, size: tuple[int, int], side: int) -> NDArray[np.float32]:
     """(S/4, S/4) logits -> (height, width) logits, bilinear by way of S x S, padding cropped."""
     height, width = resized_size(*size, side)
-    full = bilinear(np.asarray(low_res_mask, np.float32), (side, side))
-    return bilinear(full[:height, :width], size)
+    full = _resized(np.asarray(low_res_mask, np.float32), (side, side), (height, width))
+    return full if (height, width) == size else bilinear(full, size)
 
 
 def bilinear(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
@@ -197,17 +197,23 @@ def bilinear(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.f
     Centers of pixels correspond (align_corners=False), and nothing is smoothed where the result is
     smaller, unlike in Pillow. In numpy, because who only runs files has no torch.
     """
-    height, width = size
-    columns = _resized_rows(np.ascontiguousarray(values.T), width)
-    return _resized_rows(np.ascontiguousarray(columns.T), height)
+    return _resized(values, size, size)
 
 
-def _resized_rows(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """(rows, n) -> (count, n), each between the two nearest rows."""
+def _resized(
+    values: NDArray[np.float32], size: tuple[int, int], kept: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Resize to `size`, of which only the top left (height, width) `kept` is computed."""
+    columns = _resized_rows(np.ascontiguousarray(values.T), size[1], kept[1])
+    return _resized_rows(np.ascontiguousarray(columns.T), size[0], kept[0])
+
+
+def _resized_rows(values: NDArray[np.float32], count: int, kept: int) -> NDArray[np.float32]:
+    """(rows, n) -> the first `kept` of (count, n), each between the two nearest rows."""
     rows = len(values)
     # In float32 like torch, which otherwise decides otherwise on logits near 0.
     scale, half = np.float32(rows / count), np.float32(0.5)
-    place = np.clip((np.arange(count, dtype=np.float32) + half) * scale - half, 0, rows - 1)
+    place = np.clip((np.arange(kept, dtype=np.float32) + half) * scale - half, 0, rows - 1)
     first = place.astype(np.intp)
     result: NDArray[np.float32] = values[first]
     difference = values[np.minimum(first + 1, rows - 1)]

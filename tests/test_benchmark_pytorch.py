@@ -1,21 +1,36 @@
 """PyTorch as a runtime, on the CPU; what needs a GPU says so."""
 
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
-from benchmarks import gpu
+from benchmarks import gpu, gpu_subject
+from mobilesam_export import prompts
 from mobilesam_export.backends import reference
-from mobilesam_export.benchmark.pytorch import KEEP_FLOAT32, PytorchMode, in_precision, open_graph
+from mobilesam_export.benchmark.measure import bundle_subjects
+from mobilesam_export.benchmark.pytorch import (
+    KEEP_FLOAT32,
+    PytorchMode,
+    _Runner,
+    in_precision,
+    open_graph,
+)
 from mobilesam_export.benchmark.pytorch_subjects import parse_modes
-from mobilesam_export.benchmark.row import Row
-from mobilesam_export.benchmark.statistics import summarize
 from mobilesam_export.benchmark.subject import graph_inputs
+from mobilesam_export.benchmark.timing import Schedule
+from mobilesam_export.bundle.manifest import open_bundle
 from mobilesam_export.contract import Array, plain_contract
 from mobilesam_export.errors import BackendError, UsageError
 from mobilesam_export.graphs import split_graphs
 from mobilesam_export.metrics import psnr_db
 from mobilesam_export.model import Sam
+from mobilesam_export.predictor import Predictor
 from mobilesam_export.verification import cases
 from mobilesam_export.verification.cases import ImageCase
 from tests.conftest import SIZE
@@ -105,25 +120,88 @@ def test_ways_are_parsed() -> None:
         parse_modes(["eager"], "tensorrt")
 
 
-def test_throughput_is_images_over_time(sam: Sam) -> None:
-    found = gpu.throughput(sam.image_encoder.eval(), 2, SIZE, torch.float32, "cpu")
-    assert found["images_per_s"] == pytest.approx(2 / found["median_ms"] * 1e3)
-
-
 def test_limits_are_judged_by_the_fastest_right_answer() -> None:
-    def row(subject: str, median_ms: float, answers: str) -> Row:
-        latency = summarize([median_ms])
-        return Row(subject, "r", "cuda", "encoder", latency=latency, answers=answers)
+    def row(subject: str, median_ms: float, *, wrong: bool = False) -> dict[str, object]:
+        return {
+            "subject": subject,
+            "component": "encoder",
+            "median_ms": median_ms,
+            "wrong": wrong,
+        }
 
-    found = gpu.judged([row("wrong", 0.1, "PSNR 3 dB"), row("slow", 9.0, "right")])
+    found = gpu.judged([row("wrong", 0.1, wrong=True), row("slow", 9.0), row("slower", 10.0)])
     assert found["encoder"] == {
-        "limit_ms": 1.0,
+        "limit_ms": 0.6,
         "median_ms": 9.0,
         "way": "slow",
         "verdict": "fail",
     }
     assert found["decoder"]["verdict"].startswith("unverified")
-    assert gpu.judged([row("fast", 0.9, "right")])["encoder"]["verdict"] == "pass"
+    assert gpu.judged([row("fast", 0.5)])["encoder"]["verdict"] == "pass"
+
+
+def test_a_subject_that_cannot_run_is_named_with_its_reason(onnx_bundle: Path) -> None:
+    work = [gpu_subject.Work("no such kind"), gpu_subject.Work("onnxruntime", "tensorrt", True)]
+    found = gpu.run_all(work, [onnx_bundle], seconds=120)
+    assert found["rows"] == []
+    assert found["unverified"]["no such kind"] == "no such subject: no such kind"
+    assert "TensorrtExecutionProvider" in found["unverified"]["onnxruntime tensorrt"]
+
+
+def test_a_row_says_what_was_timed_and_whether_it_was_right(onnx_bundle: Path) -> None:
+    subjects = bundle_subjects(open_bundle(onnx_bundle), "cpu", 1)
+    wrong = replace(subjects[0].tolerance, embedding_psnr_db=1e9)
+    held = []
+
+    @contextlib.contextmanager
+    def lock() -> Iterator[None]:
+        held.append("taken")
+        yield
+
+    schedule = Schedule(warmup=0, rounds=3)
+    rows = gpu_subject.timed_subjects([replace(subjects[0], tolerance=wrong)], lock, schedule)
+    assert held == ["taken"]
+    assert [row["component"] for row in rows] == list(gpu_subject.COMPONENTS)
+    assert [row["wrong"] for row in rows] == [True, False, False, False]
+    assert all(row["median_ms"] > 0 for row in rows)
+
+
+def test_a_mask_of_the_device_is_the_host_s(sam: Sam) -> None:
+    session = _Runner(split_graphs(sam, CONTRACT)[1], PytorchMode("eager", "float32", "cpu"))
+    logits = np.random.default_rng(0).standard_normal((SIZE // 4, SIZE // 4)).astype(np.float32)
+    for size in ((SIZE, SIZE), (190, SIZE), (97, 311)):
+        expected = prompts.upscale(logits, size, SIZE) > 0
+        assert np.mean(session.mask(logits, size, SIZE) != expected) < 1e-4
+
+
+def test_a_predictor_takes_the_mask_of_its_device(sam: Sam, case: ImageCase) -> None:
+    mode = PytorchMode("eager", "float32", "cpu")
+    encoder, decoder = (open_graph(sam, CONTRACT, name, mode) for name in ("encoder", "decoder"))
+
+    def mask(low_res: Array, size: tuple[int, int], side: int) -> NDArray[np.bool_]:
+        return np.full(size, fill_value=low_res.shape == (side // 4, side // 4))
+
+    predictor = Predictor(encoder, replace(decoder, mask=mask), CONTRACT)
+    answer = predictor.predict(case.prompts[0].prompt, case.embedded)
+    assert answer.mask.shape == case.embedded.size
+    assert answer.mask.all()
+
+
+def test_what_cannot_have_changed_is_not_copied_again(sam: Sam, case: ImageCase) -> None:
+    runner = _Runner(split_graphs(sam, CONTRACT)[1], PytorchMode("eager", "float32", "cpu"))
+    given = inputs(case, "decoder")
+    fixed = given["image_embeddings"].copy()
+    fixed.setflags(write=False)
+    runner.put({**given, "image_embeddings": fixed})
+    kept = runner.buffers[0]
+    kept.zero_()
+    runner.put({**given, "image_embeddings": fixed})
+    assert not kept.any(), "the same array that nobody can write to"
+    runner.put({**given, "image_embeddings": given["image_embeddings"]})
+    assert kept.any(), "another array"
+    kept.zero_()
+    runner.put(given)
+    assert kept.any(), "the same array, which may have been written to"
 
 
 def test_without_a_gpu_nothing_is_claimed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,8 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mobilesam_export import prompts
 from mobilesam_export.contract import Array, Contract
 from mobilesam_export.errors import BackendError, first_line
 from mobilesam_export.graphs import Graph, split_graphs
@@ -98,6 +101,7 @@ class _Runner:
             )
             for item in graph.spec.inputs
         ]
+        self.sources: list[Array | None] = [None] * len(self.buffers)
         self.outputs: tuple[Tensor, ...] = ()
         self.call: Callable[..., Any] = self.module
         self.replay: Callable[[], None] | None = None
@@ -108,8 +112,9 @@ class _Runner:
 
     def session(self) -> Session:
         label = f"PyTorch {torch.__version__}, {self.mode.device.upper()}, {self.mode}"
-        resident = self.resident if self.mode.device == "cuda" else None
-        return Session(self.run, label, resident=resident)
+        if self.mode.device != "cuda":
+            return Session(self.run, label)
+        return Session(self.run, label, resident=self.resident, mask=self.mask)
 
     def run(self, inputs: dict[str, Array]) -> dict[str, Array]:
         self.put(inputs)
@@ -128,8 +133,13 @@ class _Runner:
         return rerun, self.fetch
 
     def put(self, inputs: dict[str, Array]) -> None:
-        for item, buffer in zip(self.spec.inputs, self.buffers, strict=True):
-            buffer.copy_(torch.from_numpy(np.ascontiguousarray(inputs[item.name])))
+        """Fill the buffers, but for arrays that are there and cannot have changed since."""
+        for place, item in enumerate(self.spec.inputs):
+            array = inputs[item.name]
+            if array is self.sources[place] and not array.flags.writeable:
+                continue
+            self.buffers[place].copy_(torch.tensor(array))
+            self.sources[place] = array
 
     @torch.no_grad()
     def step(self) -> None:
@@ -146,24 +156,48 @@ class _Runner:
             ) from exc
 
     def capture(self) -> Callable[[], None]:
-        """Record one run on a stream of its own, as torch.cuda.graph asks for."""
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(CAPTURE_WARMUP):
-                self.call(*self.buffers)
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self.outputs = _as_tuple(self.call(*self.buffers))
-        return graph.replay
+        replay, outputs = captured(lambda: self.call(*self.buffers))
+        self.outputs = _as_tuple(outputs)
+        return replay
 
     def fetch(self) -> dict[str, Array]:
         """Outputs as arrays; waits for the device."""
         return {
-            item.name: tensor.float().cpu().numpy().copy()
+            item.name: tensor.to("cpu", torch.float32, copy=True).numpy()
             for item, tensor in zip(self.spec.outputs, self.outputs, strict=True)
         }
+
+    @torch.no_grad()
+    def mask(self, low_res: Array, size: tuple[int, int], side: int) -> NDArray[np.bool_]:
+        """See `Session.mask`."""
+        logits = torch.tensor(low_res, device=self.device)[None, None]
+        height, width = prompts.resized_size(*size, side)
+        full = F.interpolate(logits, (side, side), mode="bilinear")[..., :height, :width]
+        if (height, width) != size:
+            full = F.interpolate(full, size, mode="bilinear")
+        mask: NDArray[np.bool_] = (full[0, 0] > 0).cpu().numpy()
+        return mask
+
+
+def captured(call: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+    """Record one run on a stream of its own, as torch.cuda.graph asks for.
+
+    Args:
+        call: to record; it reads and writes at the same addresses each time.
+
+    Returns:
+        What runs it again, and its outputs, which then hold new values.
+    """
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(CAPTURE_WARMUP):
+            call()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        outputs = call()
+    return graph.replay, outputs
 
 
 def _as_tuple(outputs: Any) -> tuple[Tensor, ...]:  # noqa: ANN401 what a module returns

@@ -51,7 +51,7 @@ class LoadedSubject:
     def tasks(self, components: Sequence[str]) -> dict[str, Task]:
         """The named components as tasks for the clock."""
         case, predictor, contract = self.case, self.predictor, self.predictor.contract
-        prompt, embedded = case.prompts[0].prompt, case.embedded
+        prompt, embedded = case.prompts[0].prompt, _read_only(case.embedded)
         outputs = case.prompts[0].answer.outputs
 
         def click(image: EmbeddedImage) -> Any:  # noqa: ANN401 a mask
@@ -98,6 +98,13 @@ class LoadedSubject:
     def _check_mask(self, mask: Any) -> str:  # noqa: ANN401 a mask
         iou, limit = mask_iou(mask, self.case.prompts[0].answer.mask), self.tolerance.mask_iou
         return "" if iou >= limit else f"mask IoU {iou:.4f}, expected >= {limit:g}"
+
+
+def _read_only(image: EmbeddedImage) -> EmbeddedImage:
+    """The same, so that a device may keep its own copy from one click to the next."""
+    embeddings = image.embeddings.view()
+    embeddings.setflags(write=False)
+    return EmbeddedImage(embeddings, image.size)
 
 
 def graph_inputs(case: ImageCase, contract: Contract, graph: str) -> dict[str, Array]:

@@ -1,8 +1,12 @@
 """ONNX files run by ONNX Runtime, on any of its execution providers that this package knows."""
 
 import platform
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from mobilesam_export.backends.onnx import observe
 from mobilesam_export.contract import Array, GraphSpec
@@ -42,6 +46,8 @@ def load(path: Path, spec: GraphSpec, device: str, threads: int) -> Session:
     device = device or "cpu"
     if reason := devices().get(device, "no such device"):
         raise BackendError(f"cannot run {path.name} on {device}: {reason}")
+    if device != "cpu" and hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # NVIDIA's libraries where pip has put them; says nothing if not
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
     options.intra_op_num_threads = threads
@@ -67,6 +73,33 @@ def load(path: Path, spec: GraphSpec, device: str, threads: int) -> Session:
     return Session(
         run,
         f"ONNX Runtime {onnxruntime.__version__}, {LABELS[device]}",
+        resident=None if device == "cpu" else partial(_resident, session, "cuda"),
         largest=partial(observe.largest_activation, path),
         observe=partial(observe.observe, path),
     )
+
+
+def _resident(
+    session: Any,
+    device: str,
+    inputs: dict[str, Array],
+) -> tuple[Callable[[], None], Callable[[], dict[str, Array]]]:
+    """See `Session.resident`; inputs and outputs lie in the memory of `device`, as ORT names it."""
+    import onnxruntime
+
+    binding = session.io_binding()
+    for name, array in inputs.items():
+        value = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), device, 0)
+        binding.bind_ortvalue_input(name, value)
+    names = [item.name for item in session.get_outputs()]
+    for name in names:
+        binding.bind_output(name, device)
+
+    def rerun() -> None:
+        session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+
+    def fetch() -> dict[str, Array]:
+        return dict(zip(names, binding.copy_outputs_to_cpu(), strict=True))
+
+    return rerun, fetch
