@@ -26,6 +26,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "distillation": tables.distillation,
     "export-cost": tables.export_cost,
     "gate": speed_tables.gate,
+    "gpu": speed_tables.gpu,
     "inspect": tables.inspect,
     "interpreter": tables.interpreter,
     "paper": speed_tables.paper,

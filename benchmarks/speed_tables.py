@@ -35,6 +35,24 @@ def _median(values: list[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
+def gpu() -> str:
+    """One line for each way to run it on a GPU, and one for each row that is no such way."""
+    found = read("gpu")
+    parts = ("encoder", "decoder", "click_to_mask")
+    lines: dict[str, dict[str, str]] = {}
+    for row in found["rows"]:
+        time = f"{row['median_ms']:.2f} ms" + (" (wrong)" if row["wrong"] else "")
+        rate = f", {row['images_per_s']:.0f} images/s" if "images_per_s" in row else ""
+        if row["component"] in parts:
+            lines.setdefault(row["subject"], {})[row["component"]] = time
+        elif rate:
+            lines[f"{row['subject']}, {row['component']}"] = {"encoder": time + rate}
+    limits = {name: f"{item['limit_ms']:g} ms" for name, item in found["limits"].items()}
+    lines["our limit"] = limits
+    body = [[name, *(cells.get(part, "–") for part in parts)] for name, cells in lines.items()]
+    return markdown((["", *(part.replace("_", " ") for part in parts)], body))
+
+
 def gate() -> str:
     """One line for each component and kind of decision."""
     lines = []
