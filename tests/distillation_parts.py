@@ -13,6 +13,7 @@ from mobilesam_export.distillation.dataset import open_images
 from mobilesam_export.distillation.embedder import Embedder
 from mobilesam_export.distillation.embeddings import EmbeddingCache
 from mobilesam_export.distillation.loop import Run
+from mobilesam_export.distillation.masks import MaskLoss
 from mobilesam_export.distillation.processes import Processes
 from mobilesam_export.distillation.state import Log, RunFolder
 from mobilesam_export.distillation.teacher import Teacher
@@ -64,11 +65,15 @@ def run(
     steps: int = 6,
     batch: int = 2,
     on_call: Callable[[int], None] = lambda _: None,
+    *,
+    masks: MaskLoss | None = None,
+    mask_steps: int = 0,
 ) -> Run:
     """A run on generated scenes that goes on with what lies in `folder`; without a judge."""
     images = open_images("scenes:5", SIZE, 1, folder / "images.json")
     state = RunFolder(folder, {"steps": steps})
-    trainer = Trainer(one_layer(1), Plan(steps, 1e-3, "mse"), processes)
+    plan = Plan(steps, 1e-3, "mse", mask_steps)
+    trainer = Trainer(one_layer(1), plan, processes)
     log = Log()
     if saved := state.load(processes.device):
         trainer.restore(saved[0])
@@ -78,7 +83,7 @@ def run(
     return Run(
         trainer,
         Steps(images, Order(5, 1, 0), CONTRACT, batch, processes.rank, processes.count),
-        steps,
+        plan,
         Embedder(taught, cache),
         None,
         state,
@@ -86,4 +91,5 @@ def run(
         processes,
         0,
         lambda encoder: None,
+        masks,
     )

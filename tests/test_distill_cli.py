@@ -25,6 +25,7 @@ SHORT = (
     *("--teacher", "seeded:tiny", "--student", "tiny", "--init", "seeded:1", "--image-size", "256"),
     *("--steps", "2", "--batch", "1", "--held-out", "1", "-o", "s.safetensors"),
 )
+DEMO = ("--teacher", "demo", "--mask-steps", "1")  # whose masks are not all or nothing
 IN_A_STEP = "mobilesam_export.distillation.trainer:embedding_loss"
 
 
@@ -42,7 +43,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_images(folder / "photos")
     (folder / "photos" / "broken.jpg").write_bytes(b"no image")
     outputs = ["--report", "r.html", "--plot", "p.png", "--json"]
-    done = warm(folder, ["distill", "photos", *SHORT, "--teacher", "demo", *outputs])
+    done = warm(folder, ["distill", "photos", *SHORT, *DEMO, *outputs])
     assert done.code == 0, done.stderr
     (folder / "stdout").write_text(done.stdout)
     (folder / "stderr").write_text(done.stderr)
@@ -69,10 +70,10 @@ def test_the_student_is_a_checkpoint_with_the_teacher_s_decoder(trained: Path) -
 
 def test_figures_log_curves_and_page_tell_of_the_run(trained: Path) -> None:
     result = json.loads((trained / "stdout").read_text())
-    assert result["steps"] == 2
+    assert result["steps"] == 3
     log = json.loads((trained / "s.distill" / "log.json").read_text())
-    assert len(log["losses"]) == 2
-    assert [row["step"] for row in log["epochs"]] == [0, 2]
+    assert len(log["losses"]) == 3
+    assert [row["step"] for row in log["epochs"]] == [0, 2, 3]
     assert result["after"] == log["epochs"][-1]
     assert log["epochs"][0]["embedding_psnr_db"] < log["epochs"][-1]["embedding_psnr_db"]
     assert set(log["epochs"][0]["iou"]) == {"click", "click_best", "clicks", "box"}
@@ -95,14 +96,14 @@ def test_what_is_left_out_and_the_size_of_embeddings_are_said_before_training(
 
 
 def test_called_again_a_finished_run_trains_no_more(trained: Path) -> None:
-    done = warm(trained, ["distill", "photos", *SHORT, "--teacher", "demo", "--json"])
+    done = warm(trained, ["distill", "photos", *SHORT, *DEMO, "--json"])
     assert done.code == 0, done.stderr
     assert json.loads(done.stdout) == json.loads((trained / "stdout").read_text())
 
 
 def test_other_options_are_refused_and_leave_the_run_as_it_was(trained: Path) -> None:
     phrases = ["s.distill is a run with another init", "repeat its options to go on"]
-    other = ["--teacher", "demo", "--init", "seeded:2"]
+    other = [*DEMO, "--init", "seeded:2"]
     refused(trained, ["distill", "photos", *SHORT, *other], USAGE, phrases)
 
 

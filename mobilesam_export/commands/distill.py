@@ -41,6 +41,12 @@ PATH = click.Path(path_type=Path)
 @click.option("--image-size", default=1024, show_default=True, help="Side of the square input.")
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the images. [default: 8]")
 @click.option("--steps", type=click.IntRange(1), help="Of the optimizer, instead of epochs.")
+@click.option(
+    "--mask-steps",
+    default=0,
+    show_default=True,
+    help="Further steps that compare masks, through the frozen decoder.",
+)
 @click.option("--batch", default=8, show_default=True, help="Images of a step, all processes.")
 @click.option("--held-out", default=8, show_default=True, help="Images for the figures.")
 @click.option(

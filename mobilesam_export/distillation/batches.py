@@ -28,10 +28,12 @@ class Batch:
     Attributes:
         pixels: (B, S, S, 3) uint8 RGB.
         keys: of the images, see `key_of`.
+        sizes: (height, width) of each in pixels of the square.
     """
 
     pixels: Tensor
     keys: tuple[str, ...]
+    sizes: tuple[tuple[int, int], ...]
 
 
 def key_of(image: UnlabelledImage, number: int) -> str:
@@ -39,14 +41,17 @@ def key_of(image: UnlabelledImage, number: int) -> str:
     return f"{image.content}-{number}"
 
 
-def square(image: UnlabelledImage, number: int, contract: Contract) -> Tensor:
-    """A view in the encoder's input: (S, S, 3) uint8.
+def square(
+    image: UnlabelledImage, number: int, contract: Contract
+) -> tuple[Tensor, tuple[int, int]]:
+    """A view in the encoder's input, (S, S, 3) uint8, and its (height, width) there.
 
     Raises:
         ImageError: its file cannot be read any more.
     """
     pixels = view(image.read(), image.content, number)
-    return torch.from_numpy(prompts.encoder_inputs(pixels, contract)["image"][0])
+    size = prompts.resized_size(*prompts.height_and_width(pixels), contract.image_size)
+    return torch.from_numpy(prompts.encoder_inputs(pixels, contract)["image"][0]), size
 
 
 @dataclass(frozen=True)
@@ -101,11 +106,12 @@ class Steps(Dataset[Batch | ImageError]):
         chosen = [self.order.sample(index) for index in samples]
         training = self.images.training
         try:
-            pixels = [square(training[image], number, self.contract) for image, number in chosen]
+            squares = [square(training[image], number, self.contract) for image, number in chosen]
         except ImageError as exc:
             return exc
         keys = tuple(key_of(training[image], number) for image, number in chosen)
-        return Batch(torch.stack(pixels), keys)
+        pixels, sizes = zip(*squares, strict=True)
+        return Batch(torch.stack(pixels), keys, sizes)
 
     def load(self, first: int, last: int, readers: int) -> Iterator[Batch]:
         """The batches of steps first to last - 1, read ahead.

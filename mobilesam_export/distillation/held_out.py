@@ -58,7 +58,7 @@ def open_held_out(
     """
     found = []
     for image in images:
-        pixels = square(image, WHOLE, contract)[None]
+        pixels = square(image, WHOLE, contract)[0][None]
         expected = embedder.embed(pixels.to(device), (key_of(image, WHOLE),))
         shown = _resized(image.read(), contract.image_size)
         found.append(HeldOutImage(image.name, shown, pixels, expected.float().cpu()))

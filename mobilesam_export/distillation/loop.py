@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from torch import nn
@@ -12,10 +13,11 @@ from mobilesam_export.distillation.batches import Batch, Steps
 from mobilesam_export.distillation.embedder import Embedder
 from mobilesam_export.distillation.held_out import Judge
 from mobilesam_export.distillation.interruption import deferred_interrupts
+from mobilesam_export.distillation.masks import Images, MaskLoss
 from mobilesam_export.distillation.processes import Processes
 from mobilesam_export.distillation.report import epochs_table
 from mobilesam_export.distillation.state import Log, RunFolder
-from mobilesam_export.distillation.trainer import Trainer
+from mobilesam_export.distillation.trainer import Loss, Plan, Trainer
 from mobilesam_export.errors import DistillationError
 from mobilesam_export.progress import console, described_bar
 from mobilesam_export.tables import columns
@@ -30,7 +32,7 @@ class Run:
     Attributes:
         trainer: the student.
         steps: its batches.
-        total: steps of the whole run.
+        plan: of its steps.
         embedder: the teacher.
         judge: of the held-out images; None but in the main process.
         folder: of state and log.
@@ -38,11 +40,12 @@ class Run:
         processes: of the run.
         readers: processes that read images ahead.
         write: what writes an encoder as the student's checkpoint.
+        masks: the loss of the second phase, if the plan has one.
     """
 
     trainer: Trainer
     steps: Steps
-    total: int
+    plan: Plan
     embedder: Embedder
     judge: Judge | None
     folder: RunFolder
@@ -50,6 +53,12 @@ class Run:
     processes: Processes
     readers: int
     write: Callable[[nn.Module], None]
+    masks: MaskLoss | None = None
+
+    @property
+    def total(self) -> int:
+        """Steps of the whole run."""
+        return self.plan.total
 
     def train(self) -> None:
         """Train to the end of the run.
@@ -89,13 +98,19 @@ class Run:
         pixels = batch.pixels.to(self.processes.device, non_blocking=True)
         expected = self.embedder.embed(pixels, batch.keys)
         try:
-            return self.trainer.train_step(pixels, expected)
+            return self.trainer.train_step(pixels, expected, self._mask_loss(batch))
         except DistillationError as exc:
             self._save()
             raise DistillationError(
                 f"{exc}; the state before it is kept: begin again with a lower --learning-rate and "
                 "another --out"
             ) from exc
+
+    def _mask_loss(self, batch: Batch) -> Loss | None:
+        step = self.trainer.step
+        if self.masks is None or not self.plan.compares_masks(step):
+            return None
+        return partial(self.masks, images=Images(batch.keys, batch.sizes), step=step)
 
     def _bar(self) -> contextlib.AbstractContextManager[Callable[[str], None]]:
         if not self.processes.main:

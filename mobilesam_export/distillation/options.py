@@ -9,6 +9,7 @@ from mobilesam_export.errors import UsageError
 LOSSES = ("mse", "huber", "cosine", "mse+cosine")
 # Both public trainers of MobileSAM (MobileSAM-pytorch, MobileSAM-Distill-Pipeline) run 8.
 DEFAULT_EPOCHS = 8
+LEAST = {"batch": 1, "held_out": 1, "mask_steps": 0, "views": 0, "seed": 0}
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class DistillOptions:
         image_size: S of teacher and student.
         epochs: passes over the images, unless `steps` is given.
         steps: of the optimizer, instead of epochs.
+        mask_steps: further steps that compare masks and not embeddings, see `masks`.
         batch: images of one step, of all processes together. MobileSAM-pytorch and EdgeSAM: 8.
         held_out: images that are not trained on, for the figures after each epoch.
         views: versions of each image: the first is the whole image, the others are crops and
@@ -50,6 +52,7 @@ class DistillOptions:
     image_size: int = 1024
     epochs: int | None = None
     steps: int | None = None
+    mask_steps: int = 0
     batch: int = 8
     held_out: int = 8
     views: int = 1
@@ -71,7 +74,7 @@ class DistillOptions:
         _ = self.contract  # refuses an image size that no graph can have
 
     def _check_numbers(self) -> None:
-        for name, least in (("batch", 1), ("held_out", 1), ("views", 0), ("seed", 0)):
+        for name, least in LEAST.items():
             if (value := getattr(self, name)) < least:
                 option = name.replace("_", "-")
                 raise UsageError(f"--{option} is {value}; expected {least} or more")
@@ -95,8 +98,8 @@ class DistillOptions:
         """Of the teacher's embeddings."""
         return self.cache or self.folder / "embeddings"
 
-    def total_steps(self, images: int) -> int:
-        """Steps of the whole run.
+    def embedding_steps(self, images: int) -> int:
+        """Steps that compare embeddings, before `mask_steps`.
 
         Args:
             images: that are trained on.

@@ -1,6 +1,7 @@
 """`distill` from options to a checkpoint: images, teacher, student, cache, then the loop."""
 
 import contextlib
+import copy
 import os
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from mobilesam_export.distillation.embedder import Embedder
 from mobilesam_export.distillation.embeddings import EmbeddingCache, check_space, embedding_bytes
 from mobilesam_export.distillation.held_out import Judge, open_held_out
 from mobilesam_export.distillation.loop import Run
+from mobilesam_export.distillation.masks import MaskLoss
 from mobilesam_export.distillation.options import DistillOptions
 from mobilesam_export.distillation.processes import Processes, join_processes
 from mobilesam_export.distillation.state import Log, RunFolder
@@ -25,6 +27,8 @@ from mobilesam_export.progress import console, note, step
 
 NOTHING = contextlib.nullcontext()
 REPORT_IMAGES = 4
+# Options that a run must repeat to go on, beside what they name.
+SAME = ("student", "image_size", "mask_steps", "batch", "views", "loss", "learning_rate", "seed")
 MOST_READERS = 4  # processes; on a CPU they would only take the encoders' cores
 
 
@@ -82,7 +86,7 @@ class _Parts:
     images: ImageSet
     teacher: Teacher
     student: Sam
-    steps: int
+    plan: Plan
     folder: RunFolder
     cache: EmbeddingCache
 
@@ -98,20 +102,20 @@ def _open(options: DistillOptions, processes: Processes) -> _Parts:
     with step(f"Loading the checkpoint ({options.teacher})") if processes.main else NOTHING:
         teacher = load_teacher(options.teacher, options.image_size, processes.device)
     student = build_student(options.student, options.init, teacher, options.image_size)
-    steps = options.total_steps(len(images.training))
-    folder = RunFolder(options.folder, _identity(options, images, (teacher, student), steps))
+    steps = options.embedding_steps(len(images.training))
+    plan = Plan(steps, options.learning_rate, options.loss, options.mask_steps)
+    folder = RunFolder(options.folder, _identity(options, images, (teacher, student), plan))
     if options.out.exists() and not folder.exists:
         raise UsageError(f"{options.out} is there, but no run to go on with; choose another --out")
     cache = _cache(options, processes, teacher, len(images.training))
     if processes.main:
         images.save(listing)
-    return _Parts(images, teacher, student, steps, folder, cache)
+    return _Parts(images, teacher, student, plan, folder, cache)
 
 
 def _prepare(options: DistillOptions, processes: Processes, parts: _Parts) -> Run:
     """Everything that the loop needs, from the beginning or from where an earlier call was."""
-    images, teacher = parts.images, parts.teacher
-    plan = Plan(parts.steps, options.learning_rate, options.loss)
+    images, teacher, plan = parts.images, parts.teacher, parts.plan
     saved = parts.folder.load(processes.device)
     trainer = Trainer(parts.student.image_encoder, plan, processes)
     log = Log(problems=list(images.problems))
@@ -122,7 +126,7 @@ def _prepare(options: DistillOptions, processes: Processes, parts: _Parts) -> Ru
     if processes.main:
         for text in (*listed(images.problems), *teacher.notes):
             note(text)
-        _announce(options, images, parts.cache, trainer.step, parts.steps)
+        _announce(options, images, parts.cache, trainer.step, plan.total)
         held_out = open_held_out(images.held_out, embedder, options.contract, processes.device)
         judge = Judge(held_out, parts.student, options.contract, processes.device)
     order = Order(len(images.training), options.views, options.seed)
@@ -131,7 +135,7 @@ def _prepare(options: DistillOptions, processes: Processes, parts: _Parts) -> Ru
     return Run(
         trainer,
         batches,
-        parts.steps,
+        plan,
         embedder,
         judge,
         parts.folder,
@@ -139,22 +143,28 @@ def _prepare(options: DistillOptions, processes: Processes, parts: _Parts) -> Ru
         processes,
         _readers(processes),
         lambda encoder: write_checkpoint(options.out, encoder, teacher, about),
+        _mask_loss(parts.student, processes) if plan.mask_steps else None,
     )
 
 
+def _mask_loss(student: Sam, processes: Processes) -> MaskLoss:
+    """Through the decoder that teacher and student share, in a copy on the device."""
+    decoder = copy.deepcopy(student).to(processes.device)
+    return MaskLoss(decoder, decoder)
+
+
 def _identity(
-    options: DistillOptions, images: ImageSet, models: tuple[Teacher, Sam], steps: int
+    options: DistillOptions, images: ImageSet, models: tuple[Teacher, Sam], plan: Plan
 ) -> dict[str, object]:
     """What the losses depend on, by the option that the user can change."""
     teacher, student = models
     entries = {k: v for k, v in student.state_dict().items() if k.startswith(ENCODER)}
-    same_name = ("student", "image_size", "batch", "views", "loss", "learning_rate", "seed")
     return {
         "teacher": teacher.sha256,
         "init": weights_sha256(entries),
         "images": images.sha256,
-        "steps": steps,
-        **{name: value for name, value in asdict(options).items() if name in same_name},
+        "steps": plan.steps,
+        **{name: value for name, value in asdict(options).items() if name in SAME},
     }
 
 

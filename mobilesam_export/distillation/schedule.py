@@ -13,6 +13,8 @@ CLIP_NORM = 5.0
 WARM_UP_SHARE = 0.1
 FINAL_SHARE = 0.01  # of the learning rate, at the last step
 EMA_DECAY = 0.999
+# Of the learning rate in the second phase, which only refines: ours, tried on the demo weights.
+MASK_SHARE = 0.1
 
 
 def learning_rate(step: int, total: int, maximum: float) -> float:

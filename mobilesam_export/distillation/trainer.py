@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,20 +16,40 @@ from mobilesam_export.distillation.processes import Processes
 from mobilesam_export.distillation.student import parameter_groups, prepare
 from mobilesam_export.errors import DistillationError
 
+Loss = Callable[[Tensor, Tensor], Tensor]
+
 
 @dataclass(frozen=True)
 class Plan:
     """What the trainer needs of the options.
 
     Attributes:
-        steps: of the whole run.
+        steps: that compare embeddings.
         learning_rate: its maximum.
         loss: see `embedding_loss`.
+        mask_steps: that compare masks afterwards.
     """
 
     steps: int
     learning_rate: float
     loss: str
+    mask_steps: int = 0
+
+    @property
+    def total(self) -> int:
+        """Steps of the whole run."""
+        return self.steps + self.mask_steps
+
+    def compares_masks(self, step: int) -> bool:
+        """Whether this step belongs to the second phase."""
+        return step >= self.steps
+
+    def learning_rate_at(self, step: int) -> float:
+        """Each phase has a warm-up and a cosine of its own, the second from a lower maximum."""
+        if not self.compares_masks(step):
+            return schedule.learning_rate(step, self.steps, self.learning_rate)
+        maximum = schedule.MASK_SHARE * self.learning_rate
+        return schedule.learning_rate(step - self.steps, self.mask_steps, maximum)
 
 
 class Trainer:
@@ -52,12 +73,13 @@ class Trainer:
         groups = parameter_groups(self.encoder, schedule.WEIGHT_DECAY)
         self._optimizer = torch.optim.AdamW(groups, betas=schedule.BETAS)
 
-    def train_step(self, pixels: Tensor, expected: Tensor) -> float:
+    def train_step(self, pixels: Tensor, expected: Tensor, loss: Loss | None = None) -> float:
         """Learn from one batch.
 
         Args:
             pixels: (B, S, S, 3) uint8 RGB, this process' part of the batch.
             expected: (B, 256, S/16, S/16) float16, the teacher's embeddings of them.
+            loss: student's and teacher's embeddings -> scalar; None for that of the plan.
 
         Returns:
             The loss, of all processes.
@@ -65,28 +87,30 @@ class Trainer:
         Raises:
             DistillationError: the loss or its gradient is NaN or infinite; no weight has changed.
         """
-        (loss,) = self._processes.mean(self.compute_gradients(pixels, expected))
+        (value,) = self._processes.mean(self.compute_gradients(pixels, expected, loss))
         norm = float(nn.utils.clip_grad_norm_(self.encoder.parameters(), schedule.CLIP_NORM))
-        if not (math.isfinite(loss) and math.isfinite(norm)):
+        if not (math.isfinite(value) and math.isfinite(norm)):
             raise DistillationError(
-                f"the loss is {loss:g} and its gradient's norm {norm:g} at step {self.step + 1}"
+                f"the loss is {value:g} and its gradient's norm {norm:g} at step {self.step + 1}"
             )
-        rate = schedule.learning_rate(self.step, self._plan.steps, self._plan.learning_rate)
+        rate = self._plan.learning_rate_at(self.step)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.step()
         self._update_average()
         self.step += 1
-        return loss
+        return value
 
-    def compute_gradients(self, pixels: Tensor, expected: Tensor) -> float:
+    def compute_gradients(
+        self, pixels: Tensor, expected: Tensor, loss: Loss | None = None
+    ) -> float:
         """Leave the gradients of a batch in the parameters; the loss of this process' part."""
         self._optimizer.zero_grad(set_to_none=True)
         with autocast(pixels.device):
             found = self._parallel(normalized(pixels))
-        loss = embedding_loss(found, expected, self._plan.loss)
-        torch.autograd.backward(loss)
-        return float(loss.detach())
+        value = loss(found, expected) if loss else embedding_loss(found, expected, self._plan.loss)
+        torch.autograd.backward(value)
+        return float(value.detach())
 
     @torch.no_grad()
     def _update_average(self) -> None:

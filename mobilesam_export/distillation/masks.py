@@ -1,0 +1,148 @@
+"""The second phase: the student's masks are held to the teacher's, through the frozen decoder.
+
+An embedding that is near the teacher's on average may still be far where masks end. So the last
+steps of a run ask both embeddings for the same prompts and compare the answers, as EdgeSAM does
+(Zhou et al., 2023, arXiv:2312.06660: cross-entropy and Dice, up to 16 prompts of an image). The
+decoder is never trained.
+
+Prompts are points inside the image, and boxes around what the teacher finds at them: images have no
+labels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mobilesam_export.distillation.arithmetic import autocast
+from mobilesam_export.model import Sam
+
+PROMPTS = 8  # points of an image in one step, and as many boxes
+CELL = 4  # pixels for each logit of a mask
+
+
+@dataclass(frozen=True)
+class Images:
+    """What a mask loss must know of a batch besides its embeddings.
+
+    Attributes:
+        keys: of the images, from which prompts are drawn.
+        sizes: (height, width) of each inside the square, in pixels.
+    """
+
+    keys: Sequence[str]
+    sizes: Sequence[tuple[int, int]]
+
+
+class MaskLoss:
+    """The loss of a batch's masks.
+
+    Args:
+        teacher: whose decoder answers for the teacher's embedding; on the device of the run.
+        student: the same for the student's embedding. Its encoder is not used.
+    """
+
+    def __init__(self, teacher: Sam, student: Sam) -> None:
+        self._teacher, self._student = teacher, student
+
+    def __call__(self, found: Tensor, expected: Tensor, images: Images, step: int) -> Tensor:
+        """Mean over images and prompts.
+
+        Args:
+            found: (B, 256, S/16, S/16) of the student, with a gradient.
+            expected: of that shape, of the teacher.
+            images: of the batch.
+            step: of the run; another one asks for other points.
+        """
+        pairs = zip(found.float(), expected.float(), images.keys, images.sizes, strict=True)
+        losses = [
+            self._image_loss(student[None], teacher[None], points_in(key, step, size))
+            for student, teacher, key, size in pairs
+        ]
+        return torch.stack(losses).mean()
+
+    def _image_loss(self, found: Tensor, expected: Tensor, points: Tensor) -> Tensor:
+        points = points.to(found.device)
+        masks, index = self._teacher_masks(expected, points)
+        loss = mask_loss(self._asked(self._student, found, points)[0][index], masks)
+        boxes, whole = boxes_around(masks)
+        if not whole.any():
+            return loss
+        with torch.no_grad():
+            target = self._asked(self._teacher, expected, boxes=boxes[whole])[0][:, 0] > 0
+        answer = self._asked(self._student, found, boxes=boxes[whole])[0][:, 0]
+        return loss + mask_loss(answer, target)
+
+    @torch.no_grad()
+    def _teacher_masks(self, expected: Tensor, points: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Of each point the best of masks 1..3 in the teacher's opinion, and where it lies."""
+        logits, ious = self._asked(self._teacher, expected, points)
+        index = (torch.arange(len(points), device=points.device), 1 + ious[:, 1:].argmax(dim=1))
+        return logits[index] > 0, index
+
+    @staticmethod
+    def _asked(
+        sam: Sam, embedding: Tensor, points: Tensor | None = None, boxes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (P, 4, S/4, S/4) and predicted IoU (P, 4) of P points or boxes."""
+        coords = None if points is None else points[:, None]
+        labels = None if coords is None else torch.ones_like(coords[..., 0])
+        with autocast(embedding.device):
+            logits, ious = sam.decode(embedding, coords, labels, boxes)
+        return logits.float(), ious.float()
+
+
+def points_in(key: str, step: int, size: tuple[int, int]) -> Tensor:
+    """Points of an image, the same whenever and wherever its step is done.
+
+    Args:
+        key: of the image.
+        step: of the run.
+        size: its (height, width) in pixels.
+
+    Returns:
+        (PROMPTS, 2) float32 x and y of middles of pixels, without the half that SAM adds.
+    """
+    digest = sha256(f"{key} {step}".encode()).digest()
+    random = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+    rows, columns = (random.integers(0, side, PROMPTS) for side in size)
+    return torch.from_numpy(np.stack([columns, rows], axis=1).astype(np.float32))
+
+
+def boxes_around(masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Boxes around masks.
+
+    Args:
+        masks: (P, S/4, S/4) bool.
+
+    Returns:
+        (P, 4) float32 x0, y0, x1, y1 in pixels of the square, and (P,) bool: whether there is
+        anything in the mask.
+    """
+    sides = []
+    for axis in (1, 2):  # columns, then rows
+        there = masks.any(dim=axis)
+        first = there.float().argmax(dim=1)
+        last = there.shape[1] - there.flip(1).float().argmax(dim=1)
+        sides.append((first, last))
+    (x0, x1), (y0, y1) = sides
+    return CELL * torch.stack([x0, y0, x1, y1], dim=1).float(), masks.flatten(1).any(dim=1)
+
+
+def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy and Dice, of equal weight.
+
+    Args:
+        logits: (P, h, w) float32.
+        target: (P, h, w) bool.
+    """
+    wanted = target.float()
+    probability = logits.sigmoid()
+    overlap = (probability * wanted).sum((1, 2))
+    total = probability.sum((1, 2)) + wanted.sum((1, 2))
+    dice = 1 - (2 * overlap + 1) / (total + 1)  # 1: so that nothing at all is no division by 0
+    return F.binary_cross_entropy_with_logits(logits, wanted) + dice.mean()
