@@ -82,6 +82,7 @@ def export(job: Job) -> Outcome:
             checkpoint=checkpoint,
             versions={"mobilesam-export": __version__, **plan.backend.versions()},
             report=report,
+            logits_spread=cases.logits_spread(expected),
             calibration=calibrated,
             exponents=exponents,
             fit=None if fit is None else fit.as_dict(),
