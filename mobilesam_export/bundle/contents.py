@@ -29,6 +29,7 @@ class Contents:
         logits_spread: of PyTorch's answers, see `cases.logits_spread`.
         calibration: the samples of a static recipe, or None.
         exponents: of range folding, see `graphs.ranges`.
+        steps: by graph, what came of steps that are tried at each conversion; see `Conversion`.
         fit: what was raised in precision because the target's recipe did not hold, as JSON; None
             if nothing was.
     """
@@ -42,6 +43,7 @@ class Contents:
     logits_spread: float
     calibration: Calibration | None = None
     exponents: Mapping[str, int] = field(default_factory=dict)
+    steps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     fit: Mapping[str, Any] | None = None
 
     @property

@@ -143,6 +143,7 @@ def _as_dict(contents: Contents) -> dict[str, Any]:
         "limits": limits(contents.recipe.tolerance, contents.logits_spread),
         "checkpoint": asdict(provenance),
         "license": provenance.license,
+        "steps": {name: dict(found) for name, found in contents.steps.items()},
         "range_folding": dict(contents.exponents),
         "calibration": None if contents.calibration is None else contents.calibration.describe(),
         "fit": None if contents.fit is None else dict(contents.fit),

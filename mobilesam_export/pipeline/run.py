@@ -82,6 +82,7 @@ def export(job: Job) -> Outcome:
             checkpoint=checkpoint,
             versions={"mobilesam-export": __version__, **plan.backend.versions()},
             report=report,
+            steps={name: found for name, found in maker.steps.items() if found},
             logits_spread=cases.logits_spread(expected),
             calibration=calibrated,
             exponents=exponents,

@@ -3,9 +3,9 @@
 Steps: exact rewrites (`rewrite`), then either products in int8 (`integer`) or four-bit
 matrices, then storing the other weights in fewer bits (`store`). A step that changes more
 than it may is named in the error, so that no optimizer can damage a graph in silence. Neither
-onnxsim (0.8.1) nor ONNX Runtime's `quant_pre_process` is used: what they find in these graphs is
-MatMul and Add to make a Gemm of, between two Reshapes (30 in the encoder), which a list of MatMul
-then passes over.
+onnxsim (0.8.1) nor ONNX Runtime's `quant_pre_process` is used here: what they find in these graphs
+is MatMul and Add to make a Gemm of, between two Reshapes (30 in the encoder), which a list of
+MatMul then passes over. Float graphs are simplified by `simplify`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
