@@ -13,6 +13,7 @@ from mobilesam_export.backends.onnx.simplify import STEP, simplified
 
 EXAMPLES = [{"x": np.linspace(-1, 1, 8, dtype=np.float32).reshape(1, 8)}]
 WEIGHT = "float[8, 8] w = {" + ", ".join(["0"] * 64) + "}"
+LARGER = f"{WEIGHT}, float[2] more = {{1, 1}}"
 ROWS = f"{WEIGHT}, int64[2] s = {{1, 8}}"
 
 
@@ -41,6 +42,7 @@ def test_what_onnxsim_makes_shorter_is_taken() -> None:
     ("other", "reason"),
     [
         (parsed("a = Identity(x) b = Identity(a) c = Identity(b) y = MatMul(c, w)"), "has 4"),
+        (parsed("a = Add(more, more) y = MatMul(x, w)", LARGER), "bytes of weights"),
         (parsed("y = Tanh(x)"), "a PSNR of"),
         (
             parsed("a = Reshape(x, s) b = Gemm(a, w) y = Reshape(b, s)", ROWS),
@@ -48,7 +50,7 @@ def test_what_onnxsim_makes_shorter_is_taken() -> None:
         ),
         (parsed("y = Missing(x)"), "Missing"),
     ],
-    ids=["no shorter", "other answers", "Gemm between Reshapes", "does not run"],
+    ids=["no shorter", "larger", "other answers", "Gemm between Reshapes", "does not run"],
 )
 def test_what_is_no_better_is_not_taken(
     other: Any, reason: str, monkeypatch: pytest.MonkeyPatch
