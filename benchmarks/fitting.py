@@ -41,7 +41,7 @@ EXPORTS = (
     ("onnx-sam", "float32"),
     ("tflite-gpu", "float16"),
 )
-STEPS, SEEDS = 300, 7  # of the fine-tuning; which part of the training seeds it draws scenes from
+STEPS, SEEDS = 200, 7  # of the fine-tuning; which part of the training seeds it draws scenes from
 TUNING = Stage(side=256, images=STEPS, batch=1, learning_rate=3e-4)
 OUTLIER_SPREADS, OUTLIER_CHANNEL = 20, 100
 

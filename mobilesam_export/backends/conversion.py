@@ -48,7 +48,7 @@ class Conversion:
 
         Args:
             key: of what is made, different for each graph.
-            make: makes it; nobody may change the result.
+            make: makes it; nobody may change the result, but a dictionary may be added to.
         """
         if key not in self.kept:
             self.kept[key] = make()

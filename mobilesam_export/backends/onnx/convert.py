@@ -14,6 +14,7 @@ from torch import nn
 from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.backends.onnx import islands, quantize, simplify
 from mobilesam_export.backends.onnx.image_limit import refuse_larger_images
+from mobilesam_export.backends.onnx.ranges import Finder
 from mobilesam_export.backends.onnx.settings import OnnxSettings
 from mobilesam_export.contract import Array, Contract, GraphSpec, TensorSpec
 from mobilesam_export.errors import ConversionError, first_line
@@ -52,11 +53,13 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
     assert isinstance(settings, OnnxSettings)
     model = conversion.once(graph.spec.name, lambda: _exported(graph, conversion, settings.opset))
     inputs = [spec.name for spec in graph.spec.inputs if spec.name not in ADDED]
-    samples, examples = conversion.samples, [_example(graph, inputs)]
-    if settings.quantization is not None:
-        model = quantize.quantize(
-            model, graph.spec.name, recipe, settings.quantization, samples, examples
+    examples, quantization = [_example(graph, inputs)], settings.quantization
+    if quantization is not None:
+        finder = conversion.once(
+            f"{graph.spec.name} ranges",
+            lambda: Finder(conversion.samples, quantization.ranges, quantization.percentile),
         )
+        model = quantize.quantize(model, graph.spec.name, recipe, quantization, finder, examples)
     else:
         model, conversion.steps[simplify.STEP] = simplify.simplified(model, examples)
     model.ir_version = IR_OF_OPSET.get(settings.opset, IR_VERSION)
