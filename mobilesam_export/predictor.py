@@ -140,10 +140,16 @@ class Predictor:
         if self.contract.dynamic:  # chosen and upscaled in the graph
             return Answer(outputs, 0, np.asarray(outputs["masks"][0, 0] > 0))
         index = chosen_index(prompt, outputs["iou_predictions"])
+        return Answer(outputs, index, self.mask(outputs, index, size))
+
+    def mask(
+        self, outputs: Mapping[str, Array], index: int, size: tuple[int, int]
+    ) -> NDArray[np.bool_]:
+        """One of the decoder's masks at the image's size, (height, width)."""
         low_res, side = outputs["low_res_masks"][0, index], self.contract.image_size
         if self.decoder.mask:
-            return Answer(outputs, index, self.decoder.mask(low_res, size, side))
-        return Answer(outputs, index, np.asarray(prompts.upscale(low_res, size, side) > 0))
+            return self.decoder.mask(low_res, size, side)
+        return np.asarray(prompts.upscale(low_res, size, side) > 0)
 
 
 def chosen_index(prompt: Prompt, iou_predictions: Array) -> int:

@@ -1,7 +1,9 @@
-"""Checkpoints that compute the same function as a given one, in values as other networks have them.
+"""Checkpoints made from a given one, in values as other networks have them.
 
 The rules are those of the field's reports: inputs of LayerNorm that are too large for float16, and
-channels of one layer that differ by a factor of a hundred.
+channels of one layer that differ by a factor of a hundred. Networks of `scale_*` compute the same
+function, but for `scale_mlp`, which scales across a GELU; that and `raise_channel` make another
+network, which is held to its own answers.
 """
 
 from collections.abc import Mapping
@@ -9,9 +11,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from mobilesam_export.model import PIXEL_MEAN, PIXEL_STD, build_sam
 from mobilesam_export.model.architecture import MOBILESAM, STAGES
+from mobilesam_export.scenes import scene
 
 ENCODER = "image_encoder"
+SCENE = 7  # its seed
 Weights = dict[str, Tensor]
 
 
@@ -64,3 +69,37 @@ def scale_heads(weights: Mapping[str, Tensor], sigma: float, seed: int) -> Weigh
             scaled[f"{name}.qkv.bias"] *= factors
             scaled[f"{name}.proj.weight"] /= values.reshape(1, -1)
     return scaled
+
+
+def scale_mlp(weights: Mapping[str, Tensor], sigma: float, seed: int) -> Weights:
+    """Rows of fc1 against columns of fc2, by factors exp(sigma * normal)."""
+    scaled, generator = copied(weights), torch.Generator().manual_seed(seed)
+    for stage in range(1, STAGES):
+        for block in range(MOBILESAM.depths[stage]):
+            name = f"{ENCODER}.layers.{stage}.blocks.{block}.mlp"
+            rows = scaled[f"{name}.fc1.weight"].shape[0]
+            factors = torch.exp(sigma * torch.randn(rows, generator=generator))
+            scaled[f"{name}.fc1.weight"] *= factors[:, None]
+            scaled[f"{name}.fc1.bias"] *= factors
+            scaled[f"{name}.fc2.weight"] /= factors
+    return scaled
+
+
+def raise_channel(weights: Mapping[str, Tensor], spreads: float, channel: int) -> Weights:
+    """A channel of the last stage's residual stream raised by so many standard deviations.
+
+    The deviation is that of the stream after the stage's first block, on a scene of 256 x 256.
+    """
+    sam, block, seen = build_sam(weights, 256), f"layers.{STAGES - 1}.blocks.0", []
+    hook = sam.image_encoder.get_submodule(block).register_forward_hook(
+        lambda _module, _inputs, stream: seen.append(stream)
+    )
+    pixels = torch.from_numpy(scene(SCENE, 256, 256)).float()
+    with torch.no_grad():
+        sam.encode(
+            ((pixels - torch.tensor(PIXEL_MEAN)) / torch.tensor(PIXEL_STD)).permute(2, 0, 1)[None]
+        )
+    hook.remove()
+    raised = copied(weights)
+    raised[f"{ENCODER}.{block}.mlp.fc2.bias"][channel] += spreads * seen[0][:, channel].std()
+    return raised

@@ -87,7 +87,7 @@ activations = "float32"
 
 [recipe.float32.tolerance]
 embedding_psnr_db = 100
-logits_max_abs_error = 1e-3
+logits_error = 5e-5
 iou_max_abs_error = 1e-3
 mask_iou = 0.999
 """

@@ -180,7 +180,7 @@ def test_what_is_no_number_is_one_line(tmp_path: Path) -> None:
 
 def subject(name: str, folder: Path) -> DeviceSubject:
     contract = Contract(256, 6, load_target("tflite").graph)
-    return DeviceSubject(name, folder, contract, Tolerance(1, 1, 1, 1), {})
+    return DeviceSubject(name, folder, contract, Tolerance(1, 1, 1, 1), 1.0, {})
 
 
 @pytest.mark.parametrize("name", ["a`touch pwned`", "$(touch pwned)", "it's", 'a"b\ntouch pwned\n'])

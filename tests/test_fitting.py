@@ -15,8 +15,9 @@ from mobilesam_export.bundle.manifest import open_bundle
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import TargetError
 from mobilesam_export.fitting import search
+from mobilesam_export.fitting.outcome import Fit, Trial
 from mobilesam_export.fitting.ranking import Candidate, compressed_groups, rank, simulated
-from mobilesam_export.fitting.search import Fit, Problem, Trial
+from mobilesam_export.fitting.search import Problem
 from mobilesam_export.graphs import split_graphs
 from mobilesam_export.model import Sam
 from mobilesam_export.sensitivity import Damage
@@ -52,13 +53,21 @@ class World:
             raise TargetError("no such weight", "exceptions", "encoder", self.unknown)
         self.conversions, self.last = self.conversions + 1, len(exceptions)
         status = Status.PASSED if len(exceptions) >= self.needed else Status.FAILED
-        return Trial(len(exceptions), Report(status))
+        failures = () if status is Status.PASSED else ("mask IoU",)
+        return Trial(len(exceptions), Report(status, failures=failures))
 
 
 def fitted(
-    world: World, monkeypatch: pytest.MonkeyPatch, estimate: int = 1, stored: Any = ("float16",)
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    estimate: int = 1,
+    stored: Any = ("float16",),
+    float32: str = "",
 ) -> Fit:
-    """Fit a recipe with BLOCKS blocks of one layer each, of which a simulation needs `estimate`."""
+    """Fit a recipe with BLOCKS blocks of one layer each, of which a simulation needs `estimate`.
+
+    `float32` is what the graphs miss in float32.
+    """
     blocks = {"encoder": {f"b{number:02}": [f"b{number:02}.weight"] for number in range(BLOCKS)}}
     monkeypatch.setattr(
         search,
@@ -66,6 +75,7 @@ def fitted(
         lambda _, groups: [Candidate("encoder", name) for name in sorted(groups["encoder"])],
     )
     monkeypatch.setattr(search._Search, "_holds", lambda _, count: count >= estimate)
+    monkeypatch.setattr(search, "_missed_in_float32", lambda _: float32)
     recipe = replace(load_target("onnx").recipes["w8"], exceptions={})
     problem = Problem(
         recipe=recipe,
@@ -109,6 +119,22 @@ def test_the_groups_that_harm_most_are_raised(monkeypatch: pytest.MonkeyPatch) -
 def test_where_nothing_holds_the_fit_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     fit = fitted(World(BLOCKS + 1), monkeypatch, estimate=BLOCKS + 1)
     assert fit.last.report.status is Status.FAILED
+
+
+def test_where_float32_misses_as_well_nothing_is_converted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(3)
+    fit = fitted(world, monkeypatch, float32="float32 misses it as well")
+    assert world.conversions == 0
+    assert "cannot be fitted to these weights: float32 misses it as well" in fit.summary()
+
+
+def test_where_all_layers_raised_miss_the_search_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(BLOCKS + 1)
+    fit = fitted(world, monkeypatch, estimate=BLOCKS + 1, stored=("int8", "float16"))
+    assert world.conversions <= 2
+    assert f"with all {BLOCKS} groups of layers raised" in fit.reason
 
 
 def test_what_the_backend_does_not_know_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,6 +236,19 @@ def test_no_fit_writes_nothing(onnx_bundle: Path, tmp_path: Path) -> None:
     done = warm(tmp_path, arguments, before=[partial(reuse_files, onnx_bundle)])
     assert done.code == FAILED
     assert "nothing written" in done.stdout
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_fit_that_cannot_succeed_says_why(onnx_bundle: Path, tmp_path: Path) -> None:
+    text = (ROOT / "targets" / "onnx.toml").read_text()
+    text = text.replace("embedding_psnr_db = 55 #", "embedding_psnr_db = 1000 #")
+    (tmp_path / "mine.toml").write_text(text)
+    options = ("-r", "w8", "-c", WEIGHTS, "--image-size", "256", "-o", "out")
+    done = warm(
+        tmp_path, ["run", "mine.toml", *options], before=[partial(reuse_files, onnx_bundle)]
+    )
+    assert done.code == FAILED
+    assert "cannot be fitted to these weights: float32 misses it as well" in done.stdout
     assert not (tmp_path / "out").exists()
 
 

@@ -26,7 +26,7 @@ def contents(target_name: str, recipe: str | None = None, **sizes: int) -> Conte
     contract = Contract(**{"image_size": 256, "points": 6, **sizes}, form=target.graph)
     checkpoint = Checkpoint({}, PROVENANCE)
     name, _ = target.recipe(recipe)
-    return Contents(target, name, contract, checkpoint, VERSIONS, unverified("not asked"))
+    return Contents(target, name, contract, checkpoint, VERSIONS, unverified("not asked"), 1.0)
 
 
 def stage(folder: Path, **files: Any) -> Path:

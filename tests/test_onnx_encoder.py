@@ -59,7 +59,9 @@ def made(
     def make(name: str) -> Path:
         recipe = TARGET.recipes[name]
         settings = quantize.check_recipe(recipe)
-        model = quantize.quantize(float32, "encoder", recipe, settings, samples, samples)
+        model = quantize.quantize(
+            float32, "encoder", recipe, settings, ranges.Finder(samples, "minmax", 100), samples
+        )
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, folder / f"{name}.onnx")
         return folder / f"{name}.onnx"

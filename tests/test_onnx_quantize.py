@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -25,6 +26,11 @@ TARGET = load_target("onnx")
 CONTRACT = Contract(256, 6, TARGET.graph)
 RECIPES = ("w8", "w8-dynamic", "w8a8", "w4")
 Sample = dict[str, Array]
+
+
+def finder(samples: list[Sample]) -> ranges.Finder:
+    return ranges.Finder(samples, "minmax", 100)
+
 
 weights = hnp.arrays(
     np.float32, (8, 6), elements=st.floats(-100, 100, width=32, allow_subnormal=False)
@@ -105,9 +111,10 @@ def test_products_in_int8_are_near_the_float_ones(static: bool, biased: bool) ->
     matrix = random.normal(size=(32, 24)).astype(np.float32)
     bias = random.normal(size=24).astype(np.float32) if biased else None
     model, x = linear_model(matrix, bias), random.normal(size=(5, 32)).astype(np.float32)
-    how = quantize.Settings(integer={"encoder": ["weight"]})
-    samples = [{"x": x}] if static else None
-    made = quantize.integer_products(model, "encoder", ["weight"], how, samples)
+    samples = [{"x": x}]
+    made = quantize.integer_products(
+        model, "encoder", ["weight"], finder(samples) if static else None
+    )
     assert metrics.psnr_db(run(made, x), run(model, x)) > 35
     kinds = {node.op_type for node in made.graph.node}
     assert ("QuantizeLinear" in kinds) == static
@@ -117,9 +124,8 @@ def test_products_in_int8_are_near_the_float_ones(static: bool, biased: bool) ->
 @pytest.mark.parametrize("kind", ["float32", "float16", "int8"])
 def test_a_product_whose_weight_is_an_exception_stays_float(kind: str) -> None:
     model = linear_model(np.ones((4, 2), np.float32), None)
-    how = quantize.Settings(integer={"encoder": ["weight"]})
     excepted = {"weight": kind}
-    made = quantize.integer_products(model, "encoder", ["weight"], how, None, excepted)
+    made = quantize.integer_products(model, "encoder", ["weight"], None, excepted)
     assert [node.op_type for node in made.graph.node] == ["MatMul"]
 
 
@@ -127,8 +133,8 @@ def test_an_output_without_weights_is_its_bias() -> None:
     matrix = np.ones((4, 2), np.float32)
     matrix[:, 1] = 0
     model = linear_model(matrix, np.array([0.25, 0.5], np.float32))
-    sample, how = {"x": np.ones((5, 4), np.float32)}, quantize.Settings()
-    made = quantize.integer_products(model, "encoder", ["weight"], how, [sample])
+    sample = {"x": np.ones((5, 4), np.float32)}
+    made = quantize.integer_products(model, "encoder", ["weight"], finder([sample]))
     assert run(made, sample["x"]) == pytest.approx(run(model, sample["x"]), rel=0.02)
 
 
@@ -149,8 +155,7 @@ def test_layers_that_take_parts_of_one_tensor_share_its_whole_range() -> None:
     ]
     model = make_model(nodes, [4, 3], [2, 3], constants)
     x = np.repeat(np.array([1, 1, 50, 50], np.float32), 3).reshape(4, 3)
-    how = quantize.Settings()
-    made = quantize.integer_products(model, "encoder", ["weight", "other"], how, [{"x": x}])
+    made = quantize.integer_products(model, "encoder", ["weight", "other"], finder([{"x": x}]))
     assert run(made, x) == pytest.approx(run(model, x), rel=0.02)
 
 
@@ -168,9 +173,10 @@ def test_padding_moves_with_the_bytes_and_stays_zero(static: bool) -> None:
     constants = [pads, numpy_helper.from_array(matrix, "weight")]
     model = make_model(nodes, [3, 2, 6], [3, 5, 4], constants)
     x = random.uniform(1, 5, (3, 2, 6)).astype(np.float32)
-    how = quantize.Settings()
-    samples = [{"x": x}] if static else None
-    made = quantize.integer_products(model, "encoder", ["weight"], how, samples)
+    samples = [{"x": x}]
+    made = quantize.integer_products(
+        model, "encoder", ["weight"], finder(samples) if static else None
+    )
     kinds = [node.op_type for node in made.graph.node]
     quantizer = "QuantizeLinear" if static else "DynamicQuantizeLinear"
     assert kinds.index(quantizer) < kinds.index("Pad") < kinds.index("Transpose")
@@ -193,8 +199,7 @@ def test_shifted_maps_are_cut_out_of_bytes_that_are_quantised_once() -> None:
     x = random.uniform(1, 5, (1, 7, 5, 6)).astype(np.float32)
     unfolded = rewrite.unfold(model)
     assert run(unfolded, x) == pytest.approx(run(model, x), abs=1e-5)
-    settings = quantize.Settings()
-    made = quantize.integer_products(unfolded, "encoder", ["weight"], settings, None)
+    made = quantize.integer_products(unfolded, "encoder", ["weight"], None)
     kinds = Counter(node.op_type for node in made.graph.node)
     assert (kinds["DynamicQuantizeLinear"], kinds["Pad"], kinds["Slice"]) == (1, 1, 9)
     assert metrics.psnr_db(run(made, x), run(model, x)) > 35
@@ -251,9 +256,8 @@ def test_a_step_that_breaks_the_graph_is_named() -> None:
 def test_weights_in_seven_bits_never_exceed_what_kernels_add_in_sixteen() -> None:
     random = np.random.default_rng(3)
     matrix = random.normal(size=(32, 24)).astype(np.float32)
-    settings = quantize.Settings()
     model, sample = linear_model(matrix, None), {"x": np.ones((5, 32), np.float32)}
-    made = quantize.integer_products(model, "encoder", ["weight"], settings, [sample])
+    made = quantize.integer_products(model, "encoder", ["weight"], finder([sample]))
     (whole,) = (
         numpy_helper.to_array(item) for item in made.graph.initializer if item.name == "weight/int8"
     )
@@ -287,7 +291,7 @@ def test_recipes_that_no_file_can_have_are_refused(change: dict[str, object], me
 def test_a_static_recipe_without_samples_is_refused() -> None:
     model = linear_model(np.eye(4, dtype=np.float32), None)
     with pytest.raises(TargetError, match="was given no samples"):
-        quantize.quantize(model, "encoder", W8A8, quantize.check_recipe(W8A8), [], [])
+        quantize.quantize(model, "encoder", W8A8, quantize.check_recipe(W8A8), finder([]), [])
 
 
 def test_a_pattern_that_matches_no_weight_is_refused() -> None:
@@ -296,4 +300,24 @@ def test_a_pattern_that_matches_no_weight_is_refused() -> None:
     sample = {"x": np.ones((5, 4), np.float32)}
     model.graph.output[0].name = model.graph.node[0].output[0] = "image_embeddings"
     with pytest.raises(TargetError, match="'nothing' matches no matrix of the encoder"):
-        quantize.quantize(model, "encoder", recipe, quantize.check_recipe(recipe), [sample], [])
+        quantize.quantize(
+            model, "encoder", recipe, quantize.check_recipe(recipe), finder([sample]), []
+        )
+
+
+def test_ranges_are_found_once_for_each_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    find = ranges.find_ranges
+
+    def counted(model: onnx.ModelProto, names: list[str], *how: Any) -> dict[str, ranges.Range]:
+        asked.extend(names)
+        return find(model, names, *how)
+
+    monkeypatch.setattr(ranges, "find_ranges", counted)
+    model, once = (
+        linear_model(np.eye(4, dtype=np.float32), None),
+        finder([{"x": np.ones((5, 4), np.float32)}]),
+    )
+    for names in (["x"], ["x"], ["x", "y"]):
+        once.find(model, names)
+    assert asked == ["x", "y"]

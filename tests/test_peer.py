@@ -15,7 +15,7 @@ from tests.fault_points import hide
 def test_the_limit_is_twice_the_error_that_each_may_have() -> None:
     limit = between(Tolerance(60, 0.6, 0.01, 0.99))
     assert limit.embedding_psnr_db == pytest.approx(53.98, abs=0.01)
-    assert (limit.logits_max_abs_error, limit.iou_max_abs_error) == (1.2, 0.02)
+    assert (limit.logits_error, limit.iou_max_abs_error) == (1.2, 0.02)
     assert limit.mask_iou == pytest.approx(0.98)
     assert between(Tolerance(0, 0, 0.9, 0.2)) == Tolerance(0, 0, 1, 0)
 

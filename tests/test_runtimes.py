@@ -90,7 +90,7 @@ activations = "float32"
 runtime = { name = "ONNX Runtime", minimum = "new" }
 [recipe.a.tolerance]
 embedding_psnr_db = 1
-logits_max_abs_error = 1
+logits_error = 0.1
 iou_max_abs_error = 1
 mask_iou = 0.5
 """

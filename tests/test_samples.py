@@ -49,7 +49,8 @@ def test_the_samples_of_each_target_are_written_and_filled(name: str, tmp_path: 
     contract = Contract(256, 6, target.graph)
     recipe, versions = target.default_recipe, {"mobilesam-export": "1"}
     samples.write_sample(
-        tmp_path, Contents(target, recipe, contract, nothing, versions, report=nothing)
+        tmp_path,
+        Contents(target, recipe, contract, nothing, versions, report=nothing, logits_spread=1.0),
     )
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert bool(written) == bool(get_backend(target.backend).samples(contract))

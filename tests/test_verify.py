@@ -14,7 +14,7 @@ from mobilesam_export.model import build_sam
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.target import load_target
 from mobilesam_export.verification import verify
-from mobilesam_export.verification.cases import ImageCase, reference_cases
+from mobilesam_export.verification.cases import ImageCase, logits_spread, reference_cases
 from mobilesam_export.verification.status import Status
 from mobilesam_export.verification.verify import Report
 from tests.conftest import tiny_state_dict
@@ -134,6 +134,51 @@ def test_another_best_mask_is_counted() -> None:
         return {**outputs, "iou_predictions": outputs["iou_predictions"][:, [0, 3, 1, 2]]}
 
     assert sum(item.best_mask_changed for item in verify_with(decoder_fault=reverse).prompts) > 0
+
+
+def with_predictions(*ious: float) -> Predictor:
+    """The reference with these in place of its predicted IoU."""
+    decoder, predicted = right().decoder, np.array([ious], np.float32)
+    run = decoder.run
+    return replace(
+        right(), decoder=replace(decoder, run=lambda i: {**run(i), "iou_predictions": predicted})
+    )
+
+
+def test_a_flip_of_a_tie_is_reported_and_no_error() -> None:
+    tied = reference_cases(with_predictions(0.5, 0.6, 0.601, 0.1))
+    report = verify.verify(with_predictions(0.5, 0.601, 0.6, 0.1), tied, FLOAT16)
+    clicks = [item for item in report.prompts if item.prompt == "click"]
+    assert report.status is Status.PASSED
+    assert all(item.tie_flipped and item.mask_iou == 1 for item in clicks)
+    assert "of them ties" in report.summary()
+
+
+def test_another_mask_than_a_clearly_best_one_is_an_error() -> None:
+    clear = reference_cases(with_predictions(0.5, 0.6, 0.7, 0.1))
+    report = verify.verify(with_predictions(0.5, 0.7, 0.6, 0.1), clear, FLOAT16)
+    assert not any(item.tie_flipped for item in report.prompts)
+    assert any("click: mask IoU" in failure for failure in report.failures)
+
+
+@pytest.mark.parametrize("scale", [0.01, 1, 1000])
+@pytest.mark.parametrize(("error", "passes"), [(0.5, True), (2, False)])
+def test_errors_of_logits_are_judged_by_the_spread_of_the_reference_s(
+    scale: float, error: float, passes: bool
+) -> None:
+    """`error`: of what the tolerance allows."""
+    decoder, spread = right().decoder, logits_spread(cases())
+
+    def scaled(offset: float) -> Predictor:
+        def run(inputs: Outputs) -> Outputs:
+            outputs = decoder.run(inputs)
+            return {**outputs, "low_res_masks": (outputs["low_res_masks"] + offset) * scale}
+
+        return replace(right(), decoder=replace(decoder, run=run))
+
+    expected = reference_cases(scaled(0))
+    report = verify.verify(scaled(error * FLOAT16.logits_error * spread), expected, FLOAT16)
+    assert any("logits" in failure for failure in report.failures) != passes
 
 
 @pytest.mark.parametrize("value", [7e4, float("nan"), float("inf")])

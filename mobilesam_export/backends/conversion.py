@@ -32,6 +32,7 @@ class Conversion:
             there are some if the recipe is calibrated.
         kept: what `once` has made; one dictionary for several conversions of the same graphs whose
             recipes differ in their exceptions only.
+        steps: what came of steps that are tried at each conversion, by name; for the manifest.
     """
 
     settings: Settings
@@ -40,13 +41,14 @@ class Conversion:
     metadata: Mapping[str, str]
     samples: Sequence[Mapping[str, Array]] = ()
     kept: dict[str, object] = field(default_factory=dict, compare=False, repr=False)
+    steps: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def once(self, key: str, make: Callable[[], Made]) -> Made:
         """What is the same whatever a recipe excepts, made by the first conversion that needs it.
 
         Args:
             key: of what is made, different for each graph.
-            make: makes it; nobody may change the result.
+            make: makes it; nobody may change the result, but a dictionary may be added to.
         """
         if key not in self.kept:
             self.kept[key] = make()

@@ -24,6 +24,7 @@ class DeviceSubject:
         folder: the bundle, with `golden/` in it.
         contract: of its files.
         tolerance: how far answers on the device may be off.
+        logits_limit: the same of a mask logit, as the manifest has it.
         convert: the [convert] table that the files were written with.
     """
 
@@ -31,6 +32,7 @@ class DeviceSubject:
     folder: Path
     contract: Contract
     tolerance: Tolerance
+    logits_limit: float
     convert: Mapping[str, object]
 
 

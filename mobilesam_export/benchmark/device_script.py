@@ -40,6 +40,7 @@ def write_device_script(bundle: Bundle, folder: Path) -> list[Path]:
         folder=bundle.folder,
         contract=bundle.contract,
         tolerance=bundle.recipe.tolerance,
+        logits_limit=bundle.logits_limit,
         convert=bundle.convert,
     )
     try:

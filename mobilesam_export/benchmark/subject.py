@@ -21,7 +21,7 @@ from mobilesam_export.metrics import mask_iou, psnr_db
 from mobilesam_export.predictor import EmbeddedImage, Predictor
 from mobilesam_export.session import Session
 from mobilesam_export.target import Tolerance
-from mobilesam_export.verification.cases import ImageCase
+from mobilesam_export.verification.cases import ImageCase, logits_spread
 
 COMPONENTS = (
     "encoder",
@@ -90,8 +90,8 @@ class LoadedSubject:
 
         def judge(outputs: dict[str, Array]) -> str:
             error = float(np.abs(outputs["low_res_masks"].astype(np.float64) - expected).max())
-            limit = self.tolerance.logits_max_abs_error
-            return "" if error <= limit else f"mask logits {error:.2g} off, expected <= {limit:g}"
+            limit = self.tolerance.logits_error * logits_spread([self.case])
+            return "" if error <= limit else f"mask logits {error:.2g} off, expected <= {limit:.2g}"
 
         return _once(judge)
 

@@ -26,8 +26,10 @@ class Contents:
         checkpoint: what they were made of.
         versions: of the tools that decide the bytes of the files, by package.
         report: of the verification.
+        logits_spread: of PyTorch's answers, see `cases.logits_spread`.
         calibration: the samples of a static recipe, or None.
         exponents: of range folding, see `graphs.ranges`.
+        steps: by graph, what came of steps that are tried at each conversion; see `Conversion`.
         fit: what was raised in precision because the target's recipe did not hold, as JSON; None
             if nothing was.
     """
@@ -38,8 +40,10 @@ class Contents:
     checkpoint: "Checkpoint"
     versions: Mapping[str, str]
     report: Report
+    logits_spread: float
     calibration: Calibration | None = None
     exponents: Mapping[str, int] = field(default_factory=dict)
+    steps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     fit: Mapping[str, Any] | None = None
 
     @property

@@ -27,7 +27,7 @@ from mobilesam_export.verification.verify import Report
 
 # 2: words of `form`, exceptions as module paths, range folding, golden of two images, limits and
 # procedure as data.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Bundle:
         provenance: of the weights.
         versions: of the tools that made the files, by package.
         status: of the verification at the export.
+        logits_limit: the largest error of a mask logit, absolute.
         exponents: of range folding, by what was scaled; see `graphs.ranges`.
         files: every file but the manifest, by its path in the folder, with "/".
     """
@@ -72,6 +73,7 @@ class Bundle:
     provenance: Provenance
     versions: Mapping[str, str]
     status: Status
+    logits_limit: float
     exponents: Mapping[str, int]
     files: Mapping[str, FileEntry]
 
@@ -138,9 +140,10 @@ def _as_dict(contents: Contents) -> dict[str, Any]:
             **_prompt_sets(contract),
             **procedure(contract),
         },
-        "limits": limits(contents.recipe.tolerance),
+        "limits": limits(contents.recipe.tolerance, contents.logits_spread),
         "checkpoint": asdict(provenance),
         "license": provenance.license,
+        "steps": {name: dict(found) for name, found in contents.steps.items()},
         "range_folding": dict(contents.exponents),
         "calibration": None if contents.calibration is None else contents.calibration.describe(),
         "fit": None if contents.fit is None else dict(contents.fit),
@@ -233,6 +236,7 @@ def _from_dict(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
         provenance=Provenance(**manifest["checkpoint"]),
         versions=dict(manifest["versions"]),
         status=Status(manifest["verification"]["status"]),
+        logits_limit=float(manifest["limits"]["decoder"]["logits_max_abs"]),
         exponents={name: int(value) for name, value in manifest["range_folding"].items()},
         files={name: FileEntry(**entry) for name, entry in manifest["files"].items()},
     )

@@ -6,7 +6,7 @@ says what the files need, and stands at the top.
 """
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -19,7 +19,7 @@ from mobilesam_export.checkpoint.provenance import Provenance
 from mobilesam_export.contract import Contract, GraphSpec
 from mobilesam_export.errors import BackendError
 from mobilesam_export.inspection.memory import find_peak
-from mobilesam_export.target import GraphForm, Tolerance
+from mobilesam_export.target import GraphForm
 from mobilesam_export.verification.status import Status
 from mobilesam_export.verification.verify import Report
 
@@ -93,7 +93,7 @@ def readme(contents: Contents, graphs: Sequence[GraphFile]) -> str:
         "batch": _batch(contract),
         "memory": template("memory.md").rstrip(),
         "verification": _verification(contents.report),
-        "limits": _limits(contents.recipe.tolerance),
+        "limits": _limits(limits(contents.recipe.tolerance, contents.logits_spread)),
         "source": provenance.source,
         "license": provenance.license,
         "weights_sha256": provenance.weights_sha256,
@@ -183,16 +183,15 @@ def _samples(names: Sequence[str]) -> str:
     return "\n".join(["\n## First mask\n", *texts, ""])
 
 
-def _limits(tolerance: Tolerance) -> str:
+def _limits(found: Mapping[str, Mapping[str, float]]) -> str:
     """`procedure.limits` as a table."""
-    found = limits(tolerance)
     rows = [
         ("encoder's input, 0..255", f"at most {found['preprocessing']['max']:g} off"),
         ("the same, on average", f"at most {found['preprocessing']['mean']:g} off"),
         ("embedding", f"PSNR at least {found['encoder']['psnr_db']:g} dB"),
         (
             "decoder on PyTorch's embedding: mask logits",
-            f"at most {found['decoder']['logits_max_abs']:g} off",
+            f"at most {found['decoder']['logits_max_abs']:.2g} off",
         ),
         (
             "the same: `iou_predictions`",

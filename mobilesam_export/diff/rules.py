@@ -69,6 +69,7 @@ RULES = (
     Rule("convert.opset", "runtime", Breaks.IF_RAISED, "of the operators that a runtime must know"),
     Rule("convert*", "graph", Breaks.NEVER, "inside the files"),
     Rule("range_folding*", "graph", Breaks.NEVER, "inside the files"),
+    Rule("steps*", "graph", Breaks.NEVER, "inside the files"),
     Rule("recipe*", "recipe", Breaks.NEVER, "inside the files; see figures and masks"),
     Rule("calibration*", "recipe", Breaks.NEVER, "inside the files; see figures and masks"),
     Rule("limits*", "limits", Breaks.NEVER, "apps read them from the bundle"),

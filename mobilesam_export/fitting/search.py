@@ -7,17 +7,12 @@ conversion takes longer. What decides is the verification of the files themselve
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mobilesam_export import sensitivity
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import TargetError
-from mobilesam_export.fitting.ranking import (
-    Candidate,
-    layers_of,
-    rank,
-    simulated,
-)
+from mobilesam_export.fitting.outcome import Fit, Trial
+from mobilesam_export.fitting.ranking import Candidate, layers_of, rank, simulated
 from mobilesam_export.graphs import Graph, as_session
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import items_bar, step
@@ -25,75 +20,11 @@ from mobilesam_export.target import GRAPHS, Recipe
 from mobilesam_export.target.fitted import raised
 from mobilesam_export.verification.cases import ImageCase
 from mobilesam_export.verification.status import Status
-from mobilesam_export.verification.verify import Report, verify
+from mobilesam_export.verification.verify import verify
 
-MOST_LISTED = 6
-WORDS = {"int8": "int8 weights, computed in float"}
 MORE_BLOCKS = 3  # than a simulation takes
 NOTHING = -1  # of what no trial was made
 DOWNWARD = 2  # trials that look for fewer groups, once a number of them holds
-
-
-@dataclass(frozen=True)
-class Trial:
-    """Files of one recipe.
-
-    Attributes:
-        bytes: of both files.
-        report: of their verification.
-    """
-
-    bytes: int
-    report: Report
-
-    @property
-    def holds(self) -> bool:
-        """Whether the files are verified."""
-        return self.report.status is Status.PASSED
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How a recipe was fitted.
-
-    Attributes:
-        raised: for "encoder" and "decoder", patterns of what is not compressed any more.
-        stored: what the exceptions say, see `Backend.raised_types`.
-        recipe: with these exceptions.
-        first: the files of the recipe as it was.
-        last: those of `recipe`, which lie in the stage.
-        trials: how many conversions and verifications it took, the first among them.
-    """
-
-    raised: dict[str, list[str]]
-    stored: str
-    recipe: Recipe
-    first: Trial
-    last: Trial
-    trials: int
-
-    def summary(self) -> str:
-        """One line for people."""
-        names = [f"{graph} {name}" for graph, found in self.raised.items() for name in found]
-        listed = ", ".join(names[:MOST_LISTED]) or "nothing"
-        if len(names) > MOST_LISTED:
-            listed += f" and {len(names) - MOST_LISTED} more"
-        before, after = self.first.bytes / 1e6, self.last.bytes / 1e6
-        return (
-            f"fitted to these weights: {listed} raised ({WORDS.get(self.stored, self.stored)}); "
-            f"{before:.1f} -> {after:.1f} MB, {self.trials} conversions"
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "raised": self.raised,
-            "stored": self.stored,
-            "bytes": {"recipe": self.first.bytes, "fitted": self.last.bytes},
-            "trials": self.trials,
-            "recipe_failures": list(self.first.report.failures),
-        }
-
 
 Make = Callable[[Recipe], Trial]
 
@@ -144,13 +75,27 @@ def fit(problem: Problem, make: Make) -> Fit:
 
     Returns:
         The fit. If nothing holds, neither does its `last`: the files of the best trial, by the
-        worst mask IoU.
+        worst mask IoU. It ends early where no choice of layers can hold.
     """
-    ranked, conversions = _ranked(problem, problem.groups), 1
-    for layers, stored in _searches(problem, make, ranked):
-        search = _Search(problem, make, stored, _ranked(problem, layers))
-        count = search.least()
-        conversions += search.made
+    if reason := _missed_in_float32(problem):
+        stored = problem.stored[-1]
+        return Fit({}, stored, problem.recipe, problem.first, problem.first, 1, reason)
+    ranked, conversions, reason = _ranked(problem, problem.groups), 1, ""
+    for stored in problem.stored:
+        search = _Search(problem, make, stored, ranked)
+        estimate = search.estimate()
+        if estimate is None and stored != problem.stored[-1]:
+            continue
+        if estimate is None and (reason := search.missed_with_all()):
+            count = search.best()
+            conversions += search.made
+            break
+        for layers in _layers(problem, search.ranked, estimate):
+            search = _Search(problem, make, stored, _ranked(problem, layers))
+            count = search.least()
+            conversions += search.made
+            if search.trials[count].holds:
+                break
         if search.trials[count].holds:
             break
     conversions += search.again(count)
@@ -162,25 +107,30 @@ def fit(problem: Problem, make: Make) -> Fit:
         first=problem.first,
         last=search.trials[count],
         trials=conversions,
+        reason=reason,
     )
 
 
-def _searches(
-    problem: Problem, make: Make, ranked: Sequence[Candidate]
-) -> Iterator[tuple[sensitivity.Groups, str]]:
-    """Layers to choose from and in what to raise them, the search that takes least first.
+def _missed_in_float32(problem: Problem) -> str:
+    """What the graphs miss as PyTorch runs them, with nothing rounded, in words; "" if nothing."""
+    with step("Checking that the float32 graphs hold the tolerance"):
+        encoder, decoder = problem.graphs
+        predictor = Predictor(as_session(encoder), as_session(decoder), problem.contract)
+        report = verify(predictor, problem.expected, problem.recipe.tolerance)
+    return f"float32 misses it as well, {report.failures[0]}" if report.failures else ""
+
+
+def _layers(
+    problem: Problem, ranked: Sequence[Candidate], estimate: int | None
+) -> Iterator[sensitivity.Groups]:
+    """Layers to choose from, the search that takes least first.
 
     A block is some six layers, so those of a few blocks are ranked first: as many as it takes in a
     simulation that raises whole blocks, and some more.
     """
-    for stored in problem.stored:
-        search = _Search(problem, make, stored, ranked)
-        estimate = search.estimate()
-        if estimate is None and stored != problem.stored[-1]:
-            continue
-        some = len(search.ranked) if estimate is None else estimate + MORE_BLOCKS
-        for chosen in dict.fromkeys((tuple(search.ranked[:some]), tuple(search.ranked))):
-            yield layers_of(problem.groups, chosen), stored
+    some = len(ranked) if estimate is None else estimate + MORE_BLOCKS
+    for chosen in dict.fromkeys((tuple(ranked[:some]), tuple(ranked))):
+        yield layers_of(problem.groups, chosen)
 
 
 def _ranked(problem: Problem, groups: sensitivity.Groups) -> list[Candidate]:
@@ -212,6 +162,18 @@ class _Search:
         """The least number that holds, as far as a few trials tell; else the best."""
         count = self._up(self.estimate() or len(self.ranked))
         return self._down(count) if self.trials[count].holds else count
+
+    def missed_with_all(self) -> str:
+        """What files miss with every group raised, in words; "" if they hold."""
+        count = self._try(len(self.ranked))
+        failures = self.trials[count].report.failures
+        if not failures:
+            return ""
+        return f"with all {count} groups of layers raised the files miss it as well, {failures[0]}"
+
+    def best(self) -> int:
+        """The number whose files have the best of the worst masks."""
+        return max(self.trials, key=lambda number: self.trials[number].worst)
 
     def again(self, count: int) -> int:
         """Let the files be those of this number; how many conversions it takes."""
@@ -251,7 +213,7 @@ class _Search:
             if count >= len(self.ranked):
                 break
             count, stride = count + stride, 2 * stride
-        return max(self.trials, key=lambda number: _worst(self.trials[number]))
+        return self.best()
 
     def _down(self, count: int) -> int:
         """From a number that holds to a smaller one that does, in a few trials."""
@@ -284,7 +246,3 @@ class _Search:
             trial = self.make(self.problem.recipe_of(self.ranked[:count], self.stored))
         self.made, self.last = self.made + 1, count
         return trial
-
-
-def _worst(trial: Trial) -> float:
-    return min((prompt.mask_iou for prompt in trial.report.prompts), default=0.0)

@@ -37,6 +37,7 @@ class Maker:
     calibrated: calibration.Calibration | None
     stage: Path
     kept: dict[str, object] = field(default_factory=dict)
+    steps: dict[str, dict[str, str]] = field(default_factory=dict)  # by graph
     converted: dict[str, object] = field(default_factory=dict)  # by graph, the exceptions in it
 
     def report(self, recipe: Recipe) -> verify.Report:
@@ -98,5 +99,7 @@ class Maker:
             settings = parsed_recipe(plan.backend, target, recipe)
             metadata = file_metadata(graph.spec, target, plan.recipe_name, self.checkpoint)
             samples = self.calibrated.samples.get(name, ()) if self.calibrated else ()
-            conversion = Conversion(settings, recipe, plan.contract, metadata, samples, self.kept)
+            steps = self.steps[name] = {}
+            contract, kept = plan.contract, self.kept
+            conversion = Conversion(settings, recipe, contract, metadata, samples, kept, steps)
             plan.backend.convert(graph, conversion, path)

@@ -82,6 +82,8 @@ def export(job: Job) -> Outcome:
             checkpoint=checkpoint,
             versions={"mobilesam-export": __version__, **plan.backend.versions()},
             report=report,
+            steps={name: found for name, found in maker.steps.items() if found},
+            logits_spread=cases.logits_spread(expected),
             calibration=calibrated,
             exponents=exponents,
             fit=None if fit is None else fit.as_dict(),

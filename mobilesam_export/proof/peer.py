@@ -66,7 +66,7 @@ def between(tolerance: Tolerance) -> Tolerance:
     """
     return Tolerance(
         embedding_psnr_db=max(0.0, tolerance.embedding_psnr_db - 20 * math.log10(2)),
-        logits_max_abs_error=2 * tolerance.logits_max_abs_error,
+        logits_error=2 * tolerance.logits_error,
         iou_max_abs_error=min(1.0, 2 * tolerance.iou_max_abs_error),
         mask_iou=max(0.0, 1 - 2 * (1 - tolerance.mask_iou)),
     )

@@ -20,6 +20,10 @@ RENAMED: Mapping[str, tuple[str, Mapping[object, object]]] = {
     "strips": ("row_tiles", {}),
     "hidden": ("mlp_chunks", {"whole": False, "parts": True}),
 }
+# Keys that are gone, as their values cannot be translated -> what to do.
+GONE: Mapping[str, str] = {
+    "logits_max_abs_error": "use logits_error, in standard deviations of PyTorch's logits"
+}
 NOT_IN_A_FILE = ("name", "recipes", "source")  # fields of Target that are no keys
 BYTE_ORDER_MARK = "\ufeff"  # which editors on Windows put in front
 INHERIT = "inherit_exceptions"
@@ -151,7 +155,8 @@ def _parse(kind: type[Table], table: object, place: Place, *extra_keys: str) -> 
         key_names += ["recipe", "exceptions"]
     for key in table:
         if key not in keys:
-            raise place.error(f"unknown key {key!r}; known keys: {', '.join(key_names)}", key)
+            known = GONE.get(key) or f"known keys: {', '.join(key_names)}"
+            raise place.error(f"unknown key {key!r}; {known}", key)
     for key, info in keys.items():
         if key not in table and info.default is MISSING and info.default_factory is MISSING:
             raise place.error(f"missing key {key!r}")

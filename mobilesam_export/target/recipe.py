@@ -19,7 +19,7 @@ GRANULARITIES = ("per_tensor", "per_channel", "per_grouped_channel")
 # The upper bound of each tolerance; the lower one is 0, and all are finite.
 LARGEST = {
     "embedding_psnr_db": math.inf,
-    "logits_max_abs_error": math.inf,
+    "logits_error": math.inf,
     "iou_max_abs_error": 1.0,
     "mask_iou": 1.0,
     "mean_mask_iou": 1.0,
@@ -33,14 +33,16 @@ class Tolerance:
     Attributes:
         embedding_psnr_db: least peak signal-to-noise ratio of the image embedding, in dB, the
             peak being the largest absolute value of the reference; 0 or more.
-        logits_max_abs_error: largest error of a mask logit; 0 or more.
+        logits_error: largest error of a mask logit, in standard deviations of the reference's
+            logits over all prompts (`cases.logits_spread`), so that it fits weights of any scale;
+            0 or more.
         iou_max_abs_error: largest error of a predicted IoU; 0 to 1.
         mask_iou: least intersection over union of the chosen mask at the image's size; 0 to 1.
         mean_mask_iou: least mean of the same over all prompts (`--min-iou`); 0 to 1.
     """
 
     embedding_psnr_db: float
-    logits_max_abs_error: float
+    logits_error: float
     iou_max_abs_error: float
     mask_iou: float
     mean_mask_iou: float = 0.0

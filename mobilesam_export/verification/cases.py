@@ -113,6 +113,12 @@ def reference_cases(
     )
 
 
+def logits_spread(cases: Sequence[ImageCase]) -> float:
+    """Standard deviation of the reference's mask logits, over all prompts."""
+    answers = [item.answer for case in cases for item in case.prompts]
+    return float(np.std([answer.outputs["low_res_masks"].ravel() for answer in answers]))
+
+
 def _image_case(
     name: str, scene: Scene, photographed: Photograph | None, predictor: Predictor
 ) -> ImageCase:

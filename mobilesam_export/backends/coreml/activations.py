@@ -6,7 +6,7 @@ depthwise are: attention's products, softmax, normalisation, GELU and residual s
 """
 
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from mobilesam_export.backends.coreml.compensation import is_dense
 from mobilesam_export.contract import Array
 from mobilesam_export.errors import TargetError
 from mobilesam_export.graphs import Graph
-from mobilesam_export.mil import Operation, Program, Value, load_program
+from mobilesam_export.mil import Interpreter, Operation, Program, Value, load_program
 from mobilesam_export.target import patterns
 
 Samples = Sequence[Mapping[str, Array]]
@@ -74,6 +74,7 @@ def quantize_activations(
     graph: Graph,
     samples: Samples,
     excepted: Iterable[str] = (),
+    known: dict[str, Affine] | None = None,
 ) -> Any:
     """Let convolutions take int8.
 
@@ -84,6 +85,7 @@ def quantize_activations(
         samples: inputs of the graph, in the contract's form.
         excepted: patterns of the recipe's exceptions, whose convolutions still take float16, too;
             they may match other weights.
+        known: what the same samples have given for values of the same program; added to.
 
     Raises:
         TargetError: a pattern matches no weight of a convolution, or there are no samples.
@@ -97,19 +99,28 @@ def quantize_activations(
             return model
         if not samples:
             raise TargetError("int8 activations need calibration, but there are no samples")
-        observed = {value: Observed() for value in inputs.values()}
-
-        def observe(_: Operation, value: Value, tensor: Tensor) -> None:
-            if value.name in observed:
-                observed[value.name].add(tensor)
-
-        for sample in samples:
-            interpreter.run(sample, observe)
-    affines = {name: seen.best() for name, seen in observed.items()}
+        affines = {} if known is None else known
+        if new := set(inputs.values()) - set(affines):
+            affines.update(_observed(interpreter, new, samples))
     by_weight = {weight: affines[value] for weight, value in inputs.items()}
     from mobilesam_export.backends.coreml import passes
 
     return passes.applied(model, passes.quantize_inputs(by_weight))
+
+
+def _observed(
+    interpreter: Interpreter, values: Collection[str], samples: Samples
+) -> dict[str, Affine]:
+    """The best scale and zero point of each value over all samples."""
+    observed = {value: Observed() for value in values}
+
+    def observe(_: Operation, value: Value, tensor: Tensor) -> None:
+        if value.name in observed:
+            observed[value.name].add(tensor)
+
+    for sample in samples:
+        interpreter.run(sample, observe)
+    return {name: seen.best() for name, seen in observed.items()}
 
 
 def _affine(low: float, high: float) -> Affine:

@@ -34,7 +34,7 @@ def write(subject: DeviceSubject, folder: Path) -> None:
         "SIDE": str(subject.contract.image_size),
         "POINTS": str(subject.contract.points),
         "PSNR": f"{subject.tolerance.embedding_psnr_db:.1f}",
-        "LOGITS": f"{subject.tolerance.logits_max_abs_error:.6f}",
+        "LOGITS": f"{subject.logits_limit:.6f}",
     }
     tests = folder / "Tests"
     (tests / "Models").mkdir(parents=True)

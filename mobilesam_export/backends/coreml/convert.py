@@ -8,6 +8,7 @@ import torch
 
 from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.backends.coreml import activations, compensation, package, weights
+from mobilesam_export.backends.coreml.activations import Affine
 from mobilesam_export.backends.coreml.settings import CoremlSettings
 from mobilesam_export.contract import Contract, GraphSpec
 from mobilesam_export.errors import ConversionError, first_line
@@ -31,7 +32,10 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
             if recipe.activations == "int8":
                 floats = settings.float_inputs.get(graph.spec.name, ())
                 samples, excepted = conversion.samples, recipe.exceptions.get(graph.spec.name, ())
-                model = activations.quantize_activations(model, floats, graph, samples, excepted)
+                known = conversion.once(f"{graph.spec.name} ranges", dict[str, Affine])
+                model = activations.quantize_activations(
+                    model, floats, graph, samples, excepted, known
+                )
             elif recipe.calibrated:
                 grids = weights.grids(model, recipe, graph)
                 model = compensation.compensate(model, grids, conversion.samples)

@@ -36,7 +36,9 @@ class OnnxBackend(Backend):
         return settings.parse(recipe, form, convert)
 
     def why_cannot_convert(self) -> str:
-        return packages.why_missing("torch", "onnx", "onnxscript", "onnxruntime", extra="onnx")
+        return packages.why_missing(
+            "torch", "onnx", "onnxscript", "onnxsim", "onnxruntime", extra="onnx"
+        )
 
     def convert(self, graph: "Graph", conversion: Conversion, path: Path) -> None:
         from mobilesam_export.backends.onnx.convert import convert
@@ -44,7 +46,7 @@ class OnnxBackend(Backend):
         convert(graph, conversion, path)
 
     def versions(self) -> dict[str, str]:
-        return {name: version(name) for name in ("torch", "onnx", "onnxscript")}
+        return {name: version(name) for name in ("torch", "onnx", "onnxscript", "onnxsim")}
 
     def runner(self) -> str:
         return "ONNX Runtime"

@@ -1,7 +1,7 @@
-"""A graph -> an ONNX file, by torch's exporter.
+"""A graph -> an ONNX file, by torch's exporter, simplified where that helps.
 
-torch writes a clean graph of the export form as it is: nothing is simplified or fused here,
-because offline optimizers have been seen to change what MobileSAM computes (see README).
+torch writes a clean graph of the export form as it is. Offline optimizers have been seen to change
+what MobileSAM computes, so what they make is compared before it is taken (`simplify`).
 """
 
 from pathlib import Path
@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from mobilesam_export.backends.conversion import Conversion
-from mobilesam_export.backends.onnx import islands, quantize
+from mobilesam_export.backends.onnx import islands, quantize, simplify
 from mobilesam_export.backends.onnx.image_limit import refuse_larger_images
+from mobilesam_export.backends.onnx.ranges import Finder
 from mobilesam_export.backends.onnx.settings import OnnxSettings
 from mobilesam_export.contract import Array, Contract, GraphSpec, TensorSpec
 from mobilesam_export.errors import ConversionError, first_line
@@ -51,12 +52,16 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
     settings, recipe = conversion.settings, conversion.recipe
     assert isinstance(settings, OnnxSettings)
     model = conversion.once(graph.spec.name, lambda: _exported(graph, conversion, settings.opset))
-    if settings.quantization is not None:
-        inputs = [spec.name for spec in graph.spec.inputs if spec.name not in ADDED]
-        samples, examples = conversion.samples, [_example(graph, inputs)]
-        model = quantize.quantize(
-            model, graph.spec.name, recipe, settings.quantization, samples, examples
+    inputs = [spec.name for spec in graph.spec.inputs if spec.name not in ADDED]
+    examples, quantization = [_example(graph, inputs)], settings.quantization
+    if quantization is not None:
+        finder = conversion.once(
+            f"{graph.spec.name} ranges",
+            lambda: Finder(conversion.samples, quantization.ranges, quantization.percentile),
         )
+        model = quantize.quantize(model, graph.spec.name, recipe, quantization, finder, examples)
+    else:
+        model, conversion.steps[simplify.STEP] = simplify.simplified(model, examples)
     model.ir_version = IR_OF_OPSET.get(settings.opset, IR_VERSION)
     _describe(model, graph.spec, conversion)
     try:

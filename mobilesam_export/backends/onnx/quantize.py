@@ -3,9 +3,9 @@
 Steps: exact rewrites (`rewrite`), then either products in int8 (`integer`) or four-bit
 matrices, then storing the other weights in fewer bits (`store`). A step that changes more
 than it may is named in the error, so that no optimizer can damage a graph in silence. Neither
-onnxsim (0.8.1) nor ONNX Runtime's `quant_pre_process` is used: what they find in these graphs is
-MatMul and Add to make a Gemm of, between two Reshapes (30 in the encoder), which a list of MatMul
-then passes over.
+onnxsim (0.8.1) nor ONNX Runtime's `quant_pre_process` is used here: what they find in these graphs
+is MatMul and Add to make a Gemm of, between two Reshapes (30 in the encoder), which a list of
+MatMul then passes over. Float graphs are simplified by `simplify`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -138,7 +138,7 @@ def quantize(
     name: str,
     recipe: Recipe,
     settings: Settings,
-    samples: Sequence[Sample],
+    finder: ranges.Finder,
     examples: Sequence[Sample],
 ) -> Node:
     """Write a model's weights, and its products if so said, in the recipe's numbers.
@@ -148,7 +148,7 @@ def quantize(
         name: "encoder" or "decoder".
         recipe: with compressed weights.
         settings: what `check_recipe` has read from it.
-        samples: to calibrate on; needed by static recipes.
+        finder: of ranges; with samples for static recipes.
         examples: inputs to compare on where there are no samples.
 
     Returns:
@@ -158,7 +158,7 @@ def quantize(
         ConversionError: a step changed more than it may.
         TargetError: a pattern is for no weight, or a static recipe has no samples.
     """
-    if recipe.calibrated and not samples:
+    if recipe.calibrated and not finder.samples:
         raise TargetError("this recipe fixes ranges of activations and was given no samples")
     steps: list[tuple[str, Callable[[Node], Node], float]] = []
     if settings.rewrite and name == "encoder":
@@ -173,11 +173,11 @@ def quantize(
             steps.append(("approximating GELU", approximate, GELU_PSNR_DB))
     if listed := settings.integer.get(name, ()):
         kept = recipe.exceptions.get(name, {})
-        ranged = samples if recipe.calibrated else None
+        ranged = finder if recipe.calibrated else None
         steps.append(
             (
                 "quantizing products",
-                lambda m: integer_products(m, name, listed, settings, ranged, kept),
+                lambda m: integer_products(m, name, listed, ranged, kept),
                 QUANTIZED_PSNR_DB,
             )
         )
@@ -188,7 +188,7 @@ def quantize(
             QUANTIZED_PSNR_DB,
         )
     )
-    compared = list(samples or examples)[:SAMPLES_TO_COMPARE]
+    compared = list(finder.samples or examples)[:SAMPLES_TO_COMPARE]
     return run_steps(model, name, steps, compared)
 
 
@@ -226,8 +226,7 @@ def integer_products(
     model: Node,
     name: str,
     listed: Sequence[str],
-    settings: Settings,
-    samples: Sequence[Sample] | None,
+    finder: ranges.Finder | None,
     exceptions: Mapping[str, str] | None = None,
 ) -> Node:
     """Let products be computed in int8 where a pattern matches the weight.
@@ -236,8 +235,7 @@ def integer_products(
         model: float32.
         name: of the graph, for errors.
         listed: patterns of weights.
-        settings: how ranges are found.
-        samples: to calibrate on, or None for ranges found at each run.
+        finder: of ranges on samples, or None for ranges found at each run.
         exceptions: of the recipe for this graph; products with a weight that is one of them stay
             float32, whatever the weight is stored in.
 
@@ -255,11 +253,9 @@ def integer_products(
     layers = [node for node in linear if node.input[1] in chosen]
     products = integer.Integer(graph)
     outputs = {node.output[0] for node in layers}
-    if samples is not None:
+    if finder is not None:
         roots = sorted({products.root(node.input[0], outputs) for node in layers})
-        products.ranges = ranges.find_ranges(
-            model, roots, samples, settings.ranges, settings.percentile
-        )
+        products.ranges = finder.find(model, roots)
     for node in layers:
         products.linear(node, outputs)
     return graph.finish()

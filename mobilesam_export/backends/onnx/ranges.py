@@ -1,6 +1,7 @@
 """Ranges of activations, by running a float32 model on calibration samples."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -12,6 +13,30 @@ SUBSAMPLE = 250_000  # elements of a tensor and sample that histograms are made 
 BINS = {"percentile": 2048, "entropy": 512}  # entropy tries every pair of ends that is symmetric
 QUANTIZED_BINS = 128  # what the distribution is compared in, as in TensorRT
 Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Finder:
+    """Finds ranges on samples, those of a tensor once.
+
+    Attributes:
+        samples: inputs of the model; none where ranges are found at each run of the file.
+        method: see `find_ranges`.
+        percentile: see there.
+        known: what was found, by tensor; of the same model only.
+    """
+
+    samples: Sequence[Mapping[str, Array]]
+    method: str
+    percentile: float
+    known: dict[str, Range] = field(default_factory=dict)
+
+    def find(self, model: Node, tensors: Sequence[str]) -> Mapping[str, Range]:
+        """The ranges of these tensors at least."""
+        if new := [name for name in tensors if name not in self.known]:
+            found = find_ranges(model, new, self.samples, self.method, self.percentile)
+            self.known.update(found)
+        return self.known
 
 
 def find_ranges(

@@ -5,6 +5,7 @@ file afterwards: names and order of inputs and outputs, types of weights, metada
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -32,7 +33,8 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
     for_gpu = conversion.contract.form.layout == "batch-one"
     content = conversion.once(graph.spec.name, lambda: _simplified(graph, for_gpu=for_gpu))
     paths = names.weight_paths(content, graph.module)
-    content = quantize.quantize(content, quantization, graph.spec, conversion.samples, paths)
+    known: dict[str, Any] = conversion.once(f"{graph.spec.name} ranges", dict)
+    content = quantize.quantize(content, quantization, graph.spec, conversion.samples, paths, known)
     content = versions.recomputed(content)
     about = metadata.build(graph.spec, conversion.metadata, conversion.contract)
     files = metadata.associated_files(graph.spec, conversion.metadata)

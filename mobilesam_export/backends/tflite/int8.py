@@ -6,6 +6,7 @@ runs the float32 file. Only ops of the listed kinds compute in integers, but for
 excepts by name; all else, with the inputs and outputs of the file, stays float32.
 """
 
+import copy
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -59,6 +60,7 @@ def quantize(
     spec: GraphSpec,
     samples: Sequence[Mapping[str, Array]],
     paths: Mapping[str, str],
+    known: dict[str, Any] | None = None,
 ) -> bytes:
     """Store weights in int8, and let ops compute with them.
 
@@ -68,6 +70,7 @@ def quantize(
         spec: its interface.
         samples: its inputs, to find ranges on where these are static.
         paths: by the first output of an op, the name of its weight (`names.weight_paths`).
+        known: ranges that these samples have given for this file, by tensor; filled if it is empty.
 
     Raises:
         TargetError: there are no samples, or a pattern matches the weight of no such op.
@@ -83,7 +86,7 @@ def quantize(
         try:
             made = quantizer.Quantizer(float_model=bytearray(content))
             _configure(made, quantization, kept)
-            ranges = _ranges(content, spec, samples) if static else None
+            ranges = copy.deepcopy(_ranges(content, spec, samples, known)) if static else None
             found = made.quantize(ranges, enable_progress_report=False).quantized_model
         except (ValueError, RuntimeError, KeyError, TypeError) as exc:
             raise ConversionError(
@@ -137,12 +140,19 @@ def _excepted(
     return list(patterns.stored_types(weights, quantization.float32))
 
 
-def _ranges(content: bytes, spec: GraphSpec, samples: Sequence[Mapping[str, Array]]) -> Any:
+def _ranges(
+    content: bytes,
+    spec: GraphSpec,
+    samples: Sequence[Mapping[str, Array]],
+    known: dict[str, Any] | None,
+) -> Any:
     """Least and greatest value of every tensor.
 
     The quantizer's own `calibrate` averages samples by weights of 0.05, which eight of them do not
     move far from the first.
     """
+    if known:
+        return known
     from ai_edge_quantizer import calibrator, recipe_manager
     from ai_edge_quantizer.utils import qsv_utils
 
@@ -154,4 +164,7 @@ def _ranges(content: bytes, spec: GraphSpec, samples: Sequence[Mapping[str, Arra
     )
     inputs = [dict(sample) for sample in samples]
     observer.calibrate({spec.name: inputs}, recipe_manager.RecipeManager())
-    return observer.get_model_qsvs()
+    found = observer.get_model_qsvs()
+    if known is not None:
+        known.update(found)
+    return found

@@ -103,6 +103,7 @@ def quantize(
     spec: GraphSpec,
     samples: Sequence[Mapping[str, Array]],
     paths: Mapping[str, str],
+    known: dict[str, Any] | None = None,
 ) -> bytes:
     """Store the weights of a float32 file as the recipe says.
 
@@ -112,13 +113,14 @@ def quantize(
         spec: its interface, which stays as it is.
         samples: inputs to find ranges of activations on, where these are static.
         paths: by the first output of an op, the name of its weight (`names.weight_paths`).
+        known: ranges that samples have given for the same file, see `int8.quantize`.
 
     Raises:
         ConversionError: the quantizer refused the file.
         TargetError: ranges are static, and there are no samples; or a pattern matches no weight.
     """
     if quantization.int8 or quantization.stored:
-        content = int8.quantize(content, quantization, spec, samples, paths)
+        content = int8.quantize(content, quantization, spec, samples, paths, known)
     if quantization.float16 or quantization.sums:
         content = _pack(content, quantization)
     return content
