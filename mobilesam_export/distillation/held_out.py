@@ -80,12 +80,14 @@ class Judge:
         sam: whose decoder is asked; on the CPU.
         contract: of the prompts.
         device: of encoders.
+        student: whose decoder is asked about the student's embedding, if it is another one.
     """
 
     images: tuple[HeldOutImage, ...]
     sam: Sam
     contract: Contract
     device: torch.device
+    student: Sam | None = None
 
     def figures(self, encoder: nn.Module) -> dict[str, Any]:
         """Figures over all images, ready for JSON.
@@ -129,14 +131,15 @@ class Judge:
 
     def _candidates(self, image: HeldOutImage, found: Tensor) -> tuple[Candidate, Candidate]:
         """Teacher and student on one image, whose embeddings are known."""
-        plain = reference.load(self.sam, self.contract)
 
-        def candidate(name: str, embedding: Tensor) -> Candidate:
+        def candidate(name: str, sam: Sam, embedding: Tensor) -> Candidate:
+            plain = reference.load(sam, self.contract)
             outputs: dict[str, Array] = {"image_embeddings": embedding.numpy()}
             encoder = Session(lambda _: outputs, plain.encoder.runtime)
             return Candidate(name, "", replace(plain, encoder=encoder), 0)
 
-        return candidate(TEACHER, image.expected), candidate(STUDENT, found)
+        student = candidate(STUDENT, self.student or self.sam, found)
+        return candidate(TEACHER, self.sam, image.expected), student
 
 
 def _distance(found: Tensor, expected: Tensor) -> dict[str, float | None]:
