@@ -1,6 +1,5 @@
 """The three ways of the paper: what each of them trains."""
 
-
 import pytest
 import torch
 from torch import Tensor
