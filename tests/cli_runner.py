@@ -20,6 +20,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.kept_conversions import keep_conversions
+
 ERROR, USAGE, FAILED = 1, 2, 3
 TIMEOUT_S = 1800  # for a program that hangs, on however busy a machine
 PROGRESS = re.compile(
@@ -51,7 +53,10 @@ warm_processes.set_forkserver_preload(
     [
         *(
             "mobilesam_export.segment",
+            "tests.kept_conversions",
             "mobilesam_export.backends.onnx.convert",
+            "mobilesam_export.backends.coreml.convert",
+            "mobilesam_export.backends.tflite.convert",
             "onnxruntime",
             "pooch",
         ),
@@ -152,7 +157,7 @@ def _main(
     if file_limit >= 0:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
     sys.argv = ["mobilesam-export", *arguments]
-    for prepare in before:
+    for prepare in (keep_conversions, *before):
         prepare()
     from mobilesam_export.__main__ import main
 

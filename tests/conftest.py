@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.model.architecture import load_architecture
 from mobilesam_export.target import builtin_targets, load_target
 from tests.cli_runner import warm
-from tests.kept_conversions import keep_conversions
+from tests.kept_conversions import FOLDER, keep_conversions
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -92,6 +91,13 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def kept(shared: Path) -> None:
+    """Conversions are made once in a session, in this process and in those of `warm`."""
+    os.environ[FOLDER] = str(shared / "conversions")
+    keep_conversions()
+
+
 @pytest.fixture(scope="session")
 def export(shared: Path) -> Callable[..., Path]:
     """Export once per session through the real command line, by arguments; do not write to it.
@@ -106,7 +112,7 @@ def export(shared: Path) -> Callable[..., Path]:
         folder = shared / "-".join(arguments).replace("/", "_")
         with FileLock(f"{folder}.lock"):
             if not folder.exists():  # a bundle is there as a whole or not at all
-                result = warm(shared, [*arguments, "-o", folder], before=[kept_in(shared)])
+                result = warm(shared, [*arguments, "-o", folder])
                 assert result.code == 0, result.stderr
                 folder.with_suffix(".stderr").write_text(result.stderr)
         return folder
@@ -127,11 +133,6 @@ def wheel(shared: Path) -> Path:
             part.rename(folder)
     (made,) = folder.glob("*.whl")
     return made
-
-
-def kept_in(shared: Path) -> Callable[[], None]:
-    """For `warm(..., before=...)`: conversions are made once in a session."""
-    return partial(keep_conversions, shared / "conversions")
 
 
 def made_by_all(shared: Path, arguments: tuple[str, ...]) -> Path | None:
