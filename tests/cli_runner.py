@@ -154,10 +154,12 @@ def _main(
     os.environ.clear()
     os.environ.update(env)
     os.chdir(folder)
-    if file_limit >= 0:
+    if file_limit >= 0:  # of what a converter writes too
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    else:
+        keep_conversions()
     sys.argv = ["mobilesam-export", *arguments]
-    for prepare in (keep_conversions, *before):
+    for prepare in before:
         prepare()
     from mobilesam_export.__main__ import main
 
