@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,12 @@ def tiny_state_dict() -> dict[str, torch.Tensor]:
     return seeded_state_dict(SALT, load_architecture("tiny"))
 
 
+@cache
+def mobilesam_state_dict() -> dict[str, torch.Tensor]:
+    """Seeded weights of MobileSAM's own size, as every test may read and none may change them."""
+    return seeded_state_dict(0)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests on bundles first, with `all` as the very first.
 
@@ -72,8 +79,8 @@ def state_dict() -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="session")
 def mobilesam() -> dict[str, torch.Tensor]:
-    """Seeded weights of MobileSAM's own size, as every test may read and none may change them."""
-    return seeded_state_dict(0)
+    """What `mobilesam_state_dict` gives."""
+    return mobilesam_state_dict()
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,6 @@ from mobilesam_export.backends import reference
 from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.backends.coreml import backend as coreml
 from mobilesam_export.bundle.manifest import open_bundle
-from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import BackendError, MobileSamExportError, TargetError
 from mobilesam_export.graphs import split_graphs
@@ -30,7 +29,7 @@ from mobilesam_export.predictor import Predictor
 from mobilesam_export.quiet import quiet
 from mobilesam_export.scenes import scene
 from mobilesam_export.target import load_target
-from tests.conftest import WEIGHTS
+from tests.conftest import WEIGHTS, mobilesam_state_dict
 
 GRAPHS = ("encoder", "decoder")
 NEEDS_NO_MAC = pytest.mark.skipif(platform.system() == "Darwin", reason="Core ML is here")
@@ -115,7 +114,7 @@ def test_the_float32_recipe_has_no_float16(export: Callable[..., Path]) -> None:
 @pytest.fixture(scope="module")
 def mobilesam(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The float16 encoder of MobileSAM's own size, in a folder."""
-    sam, target = build_sam(seeded_state_dict(0), 256), load_target("coreml")
+    sam, target = build_sam(mobilesam_state_dict(), 256), load_target("coreml")
     contract = Contract(256, 6, target.graph)
     name, recipe = target.recipe(None)
     assert name == "float16"
