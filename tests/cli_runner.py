@@ -20,6 +20,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.kept_conversions import keep_conversions
+
 ERROR, USAGE, FAILED = 1, 2, 3
 TIMEOUT_S = 1800  # for a program that hangs, on however busy a machine
 PROGRESS = re.compile(
@@ -51,7 +53,10 @@ warm_processes.set_forkserver_preload(
     [
         *(
             "mobilesam_export.segment",
+            "tests.kept_conversions",
             "mobilesam_export.backends.onnx.convert",
+            "mobilesam_export.backends.coreml.convert",
+            "mobilesam_export.backends.tflite.convert",
             "onnxruntime",
             "pooch",
         ),
@@ -149,8 +154,10 @@ def _main(
     os.environ.clear()
     os.environ.update(env)
     os.chdir(folder)
-    if file_limit >= 0:
+    if file_limit >= 0:  # of what a converter writes too
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    else:
+        keep_conversions()
     sys.argv = ["mobilesam-export", *arguments]
     for prepare in before:
         prepare()

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.model.architecture import load_architecture
 from mobilesam_export.target import builtin_targets, load_target
 from tests.cli_runner import warm
-from tests.kept_conversions import keep_conversions
+from tests.kept_conversions import FOLDER, keep_conversions
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -56,6 +56,12 @@ def tiny_state_dict() -> dict[str, torch.Tensor]:
     return seeded_state_dict(SALT, load_architecture("tiny"))
 
 
+@cache
+def mobilesam_state_dict() -> dict[str, torch.Tensor]:
+    """Seeded weights of MobileSAM's own size, as every test may read and none may change them."""
+    return seeded_state_dict(0)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests on bundles first, with `all` as the very first.
 
@@ -73,8 +79,8 @@ def state_dict() -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="session")
 def mobilesam() -> dict[str, torch.Tensor]:
-    """Seeded weights of MobileSAM's own size, as every test may read and none may change them."""
-    return seeded_state_dict(0)
+    """What `mobilesam_state_dict` gives."""
+    return mobilesam_state_dict()
 
 
 @pytest.fixture(scope="session")
@@ -92,6 +98,13 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def kept(shared: Path) -> None:
+    """Conversions are made once in a session, in this process and in those of `warm`."""
+    os.environ[FOLDER] = str(shared / "conversions")
+    keep_conversions()
+
+
 @pytest.fixture(scope="session")
 def export(shared: Path) -> Callable[..., Path]:
     """Export once per session through the real command line, by arguments; do not write to it.
@@ -106,7 +119,7 @@ def export(shared: Path) -> Callable[..., Path]:
         folder = shared / "-".join(arguments).replace("/", "_")
         with FileLock(f"{folder}.lock"):
             if not folder.exists():  # a bundle is there as a whole or not at all
-                result = warm(shared, [*arguments, "-o", folder], before=[kept_in(shared)])
+                result = warm(shared, [*arguments, "-o", folder])
                 assert result.code == 0, result.stderr
                 folder.with_suffix(".stderr").write_text(result.stderr)
         return folder
@@ -127,11 +140,6 @@ def wheel(shared: Path) -> Path:
             part.rename(folder)
     (made,) = folder.glob("*.whl")
     return made
-
-
-def kept_in(shared: Path) -> Callable[[], None]:
-    """For `warm(..., before=...)`: conversions are made once in a session."""
-    return partial(keep_conversions, shared / "conversions")
 
 
 def made_by_all(shared: Path, arguments: tuple[str, ...]) -> Path | None:
@@ -157,8 +165,8 @@ def onnx_demo_bundle(export: Callable[..., Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def onnx_float16_bundle(export: Callable[..., Path]) -> Path:
-    """An `onnx` float16 bundle of the demo weights at SIZE, as the README exports it."""
-    return export("onnx", "-c", "demo", "--recipe", "float16", "--image-size", str(SIZE))
+    """An `onnx` float16 bundle of other seeded weights at SIZE."""
+    return export("onnx", "-c", f"{STUDENT}:4", "-r", "float16", "--image-size", str(SIZE))
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
+from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.backends.coreml import weights
 from mobilesam_export.errors import TargetError
 from mobilesam_export.graphs import Graph
@@ -32,7 +32,7 @@ def compressed_spec(package: Path, recipe: Recipe, graph: Graph) -> Any:
 def refused_before_conversion(message: str) -> Iterator[None]:
     """What is done within it fails in one line, with nothing converted."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.export, "export", lambda *_: pytest.fail("it is converted"))
+        patch.setattr(Conversion, "once", lambda *_: pytest.fail("it is converted"))
         with pytest.raises(TargetError, match=message) as caught:
             yield
     assert "\n" not in str(caught.value)

@@ -1,7 +1,6 @@
 """`all`; first of all files by its name, so that other tests can use the bundles (see `export`)."""
 
 import json
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 
 from mobilesam_export.target import builtin_targets
 from tests.cli_runner import Result, warm
-from tests.conftest import ALL, DEFAULT, WEIGHTS, kept_in
+from tests.conftest import ALL, DEFAULT, WEIGHTS
 from tests.fault_points import hide
 
 # Left out: it may not be installed, and where it is, its runtime takes a minute.
@@ -22,8 +21,7 @@ def done(shared: Path) -> Result:
     """A run in a folder of its own, without the optional extras."""
     folder = shared / ALL
     folder.mkdir(exist_ok=True)
-    before: list[Callable[[], None]] = [kept_in(shared), partial(hide, "coreai")]
-    return warm(folder, ["all", *DEFAULT, "--json"], before=before)
+    return warm(folder, ["all", *DEFAULT, "--json"], before=[partial(hide, "coreai")])
 
 
 def test_all_exports_every_target(shared: Path, done: Result) -> None:

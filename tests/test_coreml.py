@@ -24,12 +24,12 @@ from mobilesam_export.graphs import split_graphs
 from mobilesam_export.inspection.memory import find_peak
 from mobilesam_export.inspection.placement import Verdict
 from mobilesam_export.mil import read_program
-from mobilesam_export.model import PIXEL_MEAN, Sam
+from mobilesam_export.model import PIXEL_MEAN, Sam, build_sam
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.quiet import quiet
 from mobilesam_export.scenes import scene
 from mobilesam_export.target import load_target
-from tests.conftest import WEIGHTS
+from tests.conftest import WEIGHTS, mobilesam_state_dict
 
 GRAPHS = ("encoder", "decoder")
 NEEDS_NO_MAC = pytest.mark.skipif(platform.system() == "Darwin", reason="Core ML is here")
@@ -112,9 +112,19 @@ def test_the_float32_recipe_has_no_float16(export: Callable[..., Path]) -> None:
 
 
 @pytest.fixture(scope="module")
-def mobilesam(export: Callable[..., Path]) -> Path:
-    """MobileSAM's own size."""
-    return export("coreml", "-c", "seeded", "--image-size", "256", "--no-verify")
+def mobilesam(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The float16 encoder of MobileSAM's own size, in a folder."""
+    sam, target = build_sam(mobilesam_state_dict(), 256), load_target("coreml")
+    contract = Contract(256, 6, target.graph)
+    name, recipe = target.recipe(None)
+    assert name == "float16"
+    settings = coreml.parse_recipe(recipe, contract.form, target.convert)
+    metadata = dict.fromkeys(("description", "author", "license", "version"), "")
+    folder = tmp_path_factory.mktemp("mobilesam")
+    encoder, _ = split_graphs(sam, contract)
+    conversion = Conversion(settings, recipe, contract, metadata)
+    coreml.convert(encoder, conversion, folder / "encoder.mlpackage")
+    return folder
 
 
 def test_layer_norms_are_fused_and_nothing_is_unfused(mobilesam: Path) -> None:

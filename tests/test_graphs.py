@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mobilesam_export.backends import reference
-from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import TargetError
 from mobilesam_export.graphs import as_session, split_graphs
@@ -25,6 +24,7 @@ from mobilesam_export.prompts import Prompt
 from mobilesam_export.scenes import scene
 from mobilesam_export.target import GraphForm, builtin_targets, load_target
 from mobilesam_export.target.patterns import matching
+from tests.conftest import mobilesam_state_dict
 
 SIZE = 256
 SLOTS = (2, 6, 16)
@@ -38,7 +38,7 @@ def random_image(size: int) -> Tensor:
 
 @cache
 def model(size: int) -> Sam:
-    return build_sam(seeded_state_dict(0), size)
+    return build_sam(mobilesam_state_dict(), size)
 
 
 @cache

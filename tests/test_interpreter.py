@@ -1,8 +1,6 @@
 """`verify --interpreter`: Core ML against the MIL interpreter, with a stand-in for Core ML."""
 
 import platform
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from mobilesam_export.proof import bundle as proof
 from mobilesam_export.session import Session
 from mobilesam_export.verification.status import Status
 from mobilesam_export.verification.verify import Report
+from tests.cli_runner import warm
 
 NEEDS_NO_MAC = pytest.mark.skipif(platform.system() == "Darwin", reason="Core ML is here")
 Outputs = dict[str, Array]
@@ -52,10 +51,9 @@ def test_a_core_ml_that_computes_something_else_fails(
 
 
 @NEEDS_NO_MAC
-def test_elsewhere_there_is_nothing_to_compare_with(coreml_bundle: Path) -> None:
-    command = [sys.executable, "-m", "mobilesam_export", "verify", str(coreml_bundle)]
-    done = subprocess.run([*command, "--interpreter"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0
+def test_elsewhere_there_is_nothing_to_compare_with(coreml_bundle: Path, tmp_path: Path) -> None:
+    done = warm(tmp_path, ["verify", coreml_bundle, "--interpreter"])
+    assert done.code == 0
     verified, compared = done.stdout.splitlines()
     assert ": verified (MIL interpreter, float16): " in verified
     assert compared.startswith("  against the interpreter: unverified: the MIL interpreter")

@@ -31,6 +31,7 @@ from tests.cli_runner import (
 from tests.conftest import STUDENT, WEIGHTS
 from tests.fault_points import INTERRUPT, KILL, TERMINATE, at_call, at_event, at_line
 
+NOT_CONVERTED = f"{STUDENT}:7"  # in no test: so there is no conversion to be reused
 FAST = ("-c", WEIGHTS, "--image-size", 256, "--no-verify")
 # Points of an export; `partial` because processes are handed what they are to call.
 LOADING = partial(at_line, "Loading the checkpoint")
@@ -84,18 +85,20 @@ def old(onnx_bundle: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "fault",
+    ("fault", "checkpoint"),
     [
-        partial(LOADING, INTERRUPT),
-        partial(CONVERTING, INTERRUPT),
-        partial(CONVERTING, TERMINATE),
-        partial(TRACED, INTERRUPT),
-        partial(ENCODER_BEGUN, INTERRUPT),
+        (partial(LOADING, INTERRUPT), WEIGHTS),
+        (partial(CONVERTING, INTERRUPT), WEIGHTS),
+        (partial(CONVERTING, TERMINATE), WEIGHTS),
+        (partial(TRACED, INTERRUPT), NOT_CONVERTED),
+        (partial(ENCODER_BEGUN, INTERRUPT), WEIGHTS),
     ],
 )
-def test_an_interrupted_export_changes_nothing(fault: Setup, old: Path, tmp_path: Path) -> None:
+def test_an_interrupted_export_changes_nothing(
+    fault: Setup, checkpoint: str, old: Path, tmp_path: Path
+) -> None:
     before = snapshot(tmp_path)
-    assert_interrupted(export(tmp_path, fault))
+    assert_interrupted(export(tmp_path, fault, checkpoint=checkpoint))
     assert_same(tmp_path, before)
 
 
@@ -113,7 +116,7 @@ def test_ctrl_c_during_imports(module: str, tmp_path: Path) -> None:
     [
         (partial(ENCODER_BEGUN, KILL), WEIGHTS),
         (partial(MANIFEST_BEGUN, KILL), WEIGHTS),
-        (partial(REPLACED, KILL), f"{STUDENT}:7"),
+        (partial(REPLACED, KILL), NOT_CONVERTED),
     ],
     ids=["encoder begun", "manifest begun", "replaced"],
 )
@@ -121,7 +124,7 @@ def test_a_killed_export_leaves_a_whole_bundle_and_the_next_one_removes_the_rest
     fault: Setup, expected: str, old: Path, onnx_bundle: Path, tmp_path: Path
 ) -> None:
     conversion = partial(copy_files, onnx_bundle)
-    result = export(tmp_path, conversion, fault, checkpoint=f"{STUDENT}:7")
+    result = export(tmp_path, conversion, fault, checkpoint=NOT_CONVERTED)
     assert result.code == -signal.SIGKILL
     assert source_at(old) == expected
     assert len(stages(tmp_path)) == 1
@@ -133,7 +136,7 @@ def test_a_killed_export_leaves_a_whole_bundle_and_the_next_one_removes_the_rest
 def test_an_export_killed_during_the_conversion_leaves_the_old_bundle(
     old: Path, tmp_path: Path
 ) -> None:
-    killed = export(tmp_path, partial(TRACED, KILL), checkpoint=f"{STUDENT}:7")
+    killed = export(tmp_path, partial(TRACED, KILL), checkpoint=NOT_CONVERTED)
     assert killed.code == -signal.SIGKILL
     assert source_at(old) == WEIGHTS
 

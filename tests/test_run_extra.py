@@ -17,7 +17,7 @@ from filelock import FileLock
 from PIL import Image
 
 from mobilesam_export.scenes import scene
-from tests.cli_runner import ERROR, FAILED, Result, assert_refused, environment
+from tests.cli_runner import ERROR, FAILED, Result, assert_refused, environment, warm
 from tests.conftest import ROOT
 
 HEAVY = ("torch", "scipy", "coremltools", "litert_torch", "safetensors")
@@ -46,7 +46,7 @@ def python(wheel: Path) -> Path:
 
 
 def run(python: Path, folder: Path, *arguments: object) -> Result:
-    """The program of that environment."""
+    """The program of that environment; `warm` is the one with torch."""
     done = subprocess.run(
         [str(python), "-m", "mobilesam_export", *map(str, arguments)],
         cwd=folder,
@@ -76,7 +76,7 @@ def test_segment_gives_the_mask_that_it_gives_with_torch(
     arguments = ["segment", bundle, "photo.png", "--point", "150,160"]
     done = run(python, tmp_path, *arguments, "-o", "without.png", "--overlay", "overlay.png")
     assert done.code == 0, done.stderr
-    assert run(Path(sys.executable), tmp_path, *arguments, "-o", "with.png").code == 0
+    assert warm(tmp_path, [*arguments, "-o", "with.png"]).code == 0
     masks = [np.asarray(Image.open(tmp_path / name)) for name in ("without.png", "with.png")]
     assert masks[0].shape == (300, 400)
     assert np.array_equal(masks[0], masks[1])
@@ -87,9 +87,7 @@ def test_inspect_says_the_same_as_with_torch(python: Path, bundle: Path, tmp_pat
     assert done.code == 0, done.stderr
     found = json.loads(done.stdout)
     assert [graph["file"].partition(".")[0] for graph in found["graphs"]] == ["encoder", "decoder"]
-    assert found == json.loads(
-        run(Path(sys.executable), tmp_path, "inspect", bundle, "--json").stdout
-    )
+    assert found == json.loads(warm(tmp_path, ["inspect", bundle, "--json"]).stdout)
 
 
 def test_verify_checks_hashes_and_calls_the_rest_unverified(

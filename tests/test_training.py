@@ -82,19 +82,19 @@ def test_the_iou_head_is_taught_the_true_iou() -> None:
     assert losses.mask_ious(half, target).item() == pytest.approx(0.5)
 
 
-def trainer(mobilesam: dict[str, torch.Tensor]) -> Trainer:
-    return Trainer(build_sam(mobilesam), SCHEDULE, "cpu")
+def trainer(weights: dict[str, torch.Tensor]) -> Trainer:
+    return Trainer(build_sam(weights), SCHEDULE, "cpu")
 
 
 def test_an_interrupted_run_goes_on_as_it_was(
-    mobilesam: dict[str, torch.Tensor], tmp_path: Path
+    state_dict: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
-    whole = trainer(mobilesam)
+    whole = trainer(state_dict)
     whole.train_step()
     save_state(whole, tmp_path / "training.pt")
     expected = [whole.train_step(), whole.train_step()]
     assert whole.done
-    resumed = trainer(mobilesam)
+    resumed = trainer(state_dict)
     resumed.restore(torch.load(tmp_path / "training.pt", weights_only=True))
     assert [resumed.train_step(), resumed.train_step()] == pytest.approx(expected, rel=1e-3)
 

@@ -5,8 +5,6 @@ Architecture: TinyViT (Wu et al., 2022, arXiv:2207.10666) as MobileSAM (Zhang et
 arXiv:2306.14289) changes it: no down-sampling before the last stage, and SAM's neck.
 """
 
-from itertools import product
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -85,18 +83,16 @@ def attention_offsets(window: int) -> Tensor:
     """Column of `attention_biases` for each pair of tokens, as in TinyViT's checkpoints.
 
     Two pairs of tokens share a learned bias when their |dy| and |dx| agree; distances are
-    numbered in the order in which a scan over all pairs first meets them.
+    numbered in the order in which a scan over all pairs first meets them, which is that of the
+    first token's: |dy| * window + |dx|.
 
     Returns:
         (window**2, window**2) int64, the column of `attention_biases` for each pair.
     """
-    tokens = list(product(range(window), range(window)))
-    columns: dict[tuple[int, int], int] = {}
-    rows = [
-        [columns.setdefault((abs(a - c), abs(b - d)), len(columns)) for c, d in tokens]
-        for a, b in tokens
-    ]
-    return torch.tensor(rows)
+    along = torch.arange(window)
+    distance = (along[:, None] - along).abs()
+    columns = distance[:, None, :, None] * window + distance[None, :, None, :]
+    return columns.reshape(window**2, window**2)
 
 
 class Attention(nn.Module):
