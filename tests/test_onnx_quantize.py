@@ -71,7 +71,7 @@ def four_bit_model(matrix: Array) -> onnx.ModelProto:
     from mobilesam_export.backends.onnx.store import store_four_bits
 
     graph = GraphEditor(linear_model(matrix, None, rows=32))
-    store_four_bits(graph, graph.nodes[0], 16, 0)
+    store_four_bits(graph, graph.nodes[0], pack_four_bits(matrix, 16), 0)
     return graph.finish()
 
 
