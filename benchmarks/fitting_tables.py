@@ -1,4 +1,4 @@
-"""The table of `results/fitting.json`: recipes on weights that they were not tuned on."""
+"""Tables of `results/fitting.json` and `results/starts.json`."""
 
 from typing import Any
 
@@ -40,3 +40,16 @@ def _raised(fit: Row | None) -> str:
         return "nothing"
     layers = sum(len(found) for found in fit["raised"].values())
     return f"{layers} layers, {fit['stored']}"
+
+
+def starts() -> str:
+    """One line for each way to choose ranges or to round: masks held to PyTorch's."""
+    rows = []
+    for row in read("starts")["rows"]:
+        kinds = row["mask_iou"].values()
+        means = [f"{kind['mean']:.3f}" for kind in kinds]
+        worst = f"{min(kind['min'] for kind in kinds):.3f}"
+        psnr = f"{row['embedding_psnr_db_min']:.1f} dB"
+        rows.append([f"`{row['recipe']}`", row["start"], str(row["size"]), psnr, *means, worst])
+    head = ["recipe", "start", "size", "embedding", "mask IoU, click", "box", "worst"]
+    return markdown((head, rows))

@@ -37,6 +37,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "runtimes": tables.runtimes,
     "samexporter": tables.samexporter,
     "speed": speed_tables.speed,
+    "starts": fitting_tables.starts,
     "targets": tables.targets,
     "tflite-decoder": partial(speed_tables.tflite, "decoder"),
     "tflite-encoder": partial(speed_tables.tflite, "encoder"),

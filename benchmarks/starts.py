@@ -42,12 +42,15 @@ def variants() -> Iterator[tuple[str, str, Recipe]]:
 @click.command()
 @click.option("--image-size", "side", default=256, show_default=True)
 @click.option("--scenes", default=10, show_default=True)
-def main(side: int, scenes: int) -> None:
+@click.option("--only", default="", help="of starts whose RECIPE START begins with this")
+def main(side: int, scenes: int, only: str) -> None:
     """Measure each start."""
     sam = build_sam(load_checkpoint("demo").state_dict, side)
     with tempfile.TemporaryDirectory() as scratch:
         run = Run("demo", sam, side, scenes, Path(scratch))
         for recipe_name, start, recipe in variants():
+            if not f"{recipe_name} {start}".startswith(only):
+                continue
             target = replace(TARGET, recipes={**TARGET.recipes, recipe_name: recipe})
             folder = Path(scratch) / f"{recipe_name}-{start}"
             export(Job(target, recipe_name, "demo", folder, side, verify=False))
