@@ -24,12 +24,12 @@ def four_bits(
     model: Node,
     layers: Sequence[Node],
     recipe: Recipe,
-    samples: Sequence[Mapping[str, Array]],
+    finder: ranges.Finder,
 ) -> Iterator[tuple[Node, tuple[Array, Array]]]:
     """Each layer with its matrix, rounded to the nearest or by what that does to the product."""
-    size, seen = recipe.group_size, dict[str, Array]()
-    if recipe.calibrate_weights and layers:
-        seen = moments(model, {layer.input[0] for layer in layers}, samples)
+    size, seen = recipe.group_size, finder.moments
+    if recipe.calibrate_weights and (new := {layer.input[0] for layer in layers} - set(seen)):
+        seen.update(moments(model, new, finder.samples))
     for layer in layers:
         taken, weight = layer.input
         matrix, scales = graph.constants[weight], None

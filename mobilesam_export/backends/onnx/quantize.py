@@ -184,7 +184,7 @@ def quantize(
     steps.append(
         (
             "quantizing weights",
-            lambda m: _store_weights(m, name, recipe, settings, finder.samples),
+            lambda m: _store_weights(m, name, recipe, settings, finder),
             QUANTIZED_PSNR_DB,
         )
     )
@@ -262,7 +262,7 @@ def integer_products(
 
 
 def _store_weights(
-    model: Node, name: str, recipe: Recipe, settings: Settings, samples: Sequence[Sample]
+    model: Node, name: str, recipe: Recipe, settings: Settings, finder: ranges.Finder
 ) -> Node:
     graph = GraphEditor(model)
     found = store.weights(graph, recipe.weight_threshold)
@@ -279,7 +279,7 @@ def _store_weights(
             and layer.input[1] not in excepted
             and graph.constants[layer.input[1]].shape[0] % recipe.group_size == 0
         ]
-        for layer, packed in compensation.four_bits(graph, model, layers, recipe, samples):
+        for layer, packed in compensation.four_bits(graph, model, layers, recipe, finder):
             store.store_four_bits(graph, layer, packed, settings.accuracy_level)
             kinds.pop(layer.input[1], None)  # products may share a matrix
     for weight, kind in kinds.items():

@@ -27,12 +27,14 @@ class Finder:
         method: see `find_ranges`.
         percentile: see there.
         known: what was found, by tensor; of the same model only.
+        moments: the same of second moments, see `compensation`.
     """
 
     samples: Sequence[Mapping[str, Array]]
     method: str
     percentile: float
     known: dict[str, Range] = field(default_factory=dict)
+    moments: dict[str, Array] = field(default_factory=dict)
 
     def find(self, model: Node, tensors: Sequence[str]) -> Mapping[str, Range]:
         """The ranges of these tensors at least."""
