@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks import arithmetic_tables, speed_tables, tables
+from benchmarks import arithmetic_tables, fitting_tables, speed_tables, tables
 
 READMES = tuple(
     tables.ROOT / name for name in ("README.md", "benchmarks/README.md", "targets/README.md")
@@ -25,6 +25,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "demo-quality": tables.demo_quality,
     "distillation": tables.distillation,
     "export-cost": tables.export_cost,
+    "fitting": fitting_tables.fitting,
     "gate": speed_tables.gate,
     "gpu": speed_tables.gpu,
     "inspect": tables.inspect,
@@ -36,6 +37,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "runtimes": tables.runtimes,
     "samexporter": tables.samexporter,
     "speed": speed_tables.speed,
+    "starts": fitting_tables.starts,
     "targets": tables.targets,
     "tflite-decoder": partial(speed_tables.tflite, "decoder"),
     "tflite-encoder": partial(speed_tables.tflite, "encoder"),

@@ -29,12 +29,12 @@ from mobilesam_export.bundle import manifest, staging
 from mobilesam_export.checkpoint.load import load_checkpoint
 from mobilesam_export.contract import Array, Contract
 from mobilesam_export.model import Sam, build_sam
-from mobilesam_export.predictor import Predictor
+from mobilesam_export.predictor import EmbeddedImage, Predictor
 from mobilesam_export.prompts import ImageArray, Prompt
 from mobilesam_export.scenes import masked_scene
 from mobilesam_export.target import Target, builtin_targets, load_target
 from mobilesam_export.verification import verify
-from mobilesam_export.verification.cases import object_prompts
+from mobilesam_export.verification.cases import CLEAR, object_prompts
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "recipes.json"
@@ -46,11 +46,19 @@ NO_RUNTIME = "no Core ML here: the MIL interpreter runs its programs, and its ti
 
 @dataclass(frozen=True)
 class Question:
-    """One object of a scene, asked for in one way, and PyTorch's mask."""
+    """One object of a scene, asked for in one way, and what PyTorch answers.
+
+    Attributes:
+        kind: one of KINDS.
+        prompt: in pixels of the scene.
+        masks: those that the prompt is answered from: three of one click, else one.
+        predicted_ious: what PyTorch expects of them.
+    """
 
     kind: str
     prompt: Prompt
-    mask: Array
+    masks: Array
+    predicted_ious: Array
 
 
 @dataclass(frozen=True)
@@ -88,19 +96,35 @@ def reference_answers(run: Run, contract: Contract) -> Iterator[Asked]:
     for number in range(run.scenes):
         image, asked = scene_prompts(number, run.side)
         size = prompts.height_and_width(image)
-        path = run.folder / "reference" / f"{contract.form.prompt}-{number}.npz"
+        path = run.folder / "reference" / f"all-{contract.form.prompt}-{number}.npz"
         if not path.exists():
             encoded = predictor.embed(image)
-            masks = np.array([predictor.predict(prompt, encoded).mask for _, prompt in asked])
+            found = [_answers(predictor, prompt, encoded) for _, prompt in asked]
+            masks, predicted = (np.concatenate(part) for part in zip(*found, strict=True))
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(".part.npz")
-            np.savez(part, embeddings=encoded.embeddings, masks=np.packbits(masks, axis=None))
+            bits, counts = np.packbits(masks, axis=None), [len(ious) for _, ious in found]
+            np.savez(
+                part, embeddings=encoded.embeddings, masks=bits, predicted=predicted, counts=counts
+            )
             part.rename(path)
         with np.load(path) as kept:
-            count = len(asked) * size[0] * size[1]
-            bits = np.unpackbits(kept["masks"], count=count).reshape(-1, *size).astype(bool)
-            questions = (Question(k, p, m) for (k, p), m in zip(asked, bits, strict=True))
+            ends = np.cumsum(kept["counts"])
+            count = int(ends[-1]) * size[0] * size[1]
+            masks = np.unpackbits(kept["masks"], count=count).reshape(-1, *size).astype(bool)
+            parts = (np.split(values, ends[:-1]) for values in (masks, kept["predicted"]))
+            questions = (Question(*item, *part) for item, *part in zip(asked, *parts, strict=True))
             yield Asked(image, kept["embeddings"], tuple(questions))
+
+
+def _answers(predictor: Predictor, prompt: Prompt, image: EmbeddedImage) -> tuple[Array, Array]:
+    """The masks that one is chosen from, (masks, height, width), and their predicted IoU."""
+    outputs = predictor.decode(prompt, image)
+    answer = predictor.answer(prompt, outputs, image.size)
+    if predictor.contract.dynamic or not prompt.single_click:
+        return answer.mask[None], outputs["iou_predictions"][0, :1]
+    masks = [predictor.mask(outputs, index, image.size) for index in (1, 2, 3)]
+    return np.array(masks), outputs["iou_predictions"][0, 1:]
 
 
 def exported(run: Run, target: Target, recipe: str) -> Path:
@@ -124,10 +148,12 @@ def accuracy(run: Run, folder: Path) -> dict[str, Any]:
     opened = manifest.open_bundle(folder)
     predictor = opened.predictor()
     ious: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    ties = 0
     found: list[Array] = []
     expected: list[Array] = []
     for asked in reference_answers(run, opened.contract):
-        embeddings = ask(predictor, asked, ious)
+        embeddings, flipped = ask(predictor, asked, ious)
+        ties += flipped
         found.append(np.asarray(embeddings, np.float32))
         expected.append(asked.embeddings)
     psnr = [metrics.psnr_db(a, b) for a, b in zip(found, expected, strict=True)]
@@ -136,18 +162,28 @@ def accuracy(run: Run, folder: Path) -> dict[str, Any]:
         "prompts": sum(len(values) for values in ious.values()),
         "scenes": len(found),
         "embedding_psnr_db_min": min(round(min(psnr), 2), 999.0),
+        "ties_flipped": ties,
         "mask_iou": {kind: summary(values) for kind, values in ious.items()},
         "collapse_guard": guard(found, expected),
     }
 
 
-def ask(predictor: Predictor, asked: Asked, ious: dict[str, list[float]]) -> Array:
-    """Put every question; the embedding."""
-    image = predictor.embed(asked.image)
+def ask(predictor: Predictor, asked: Asked, ious: dict[str, list[float]]) -> tuple[Array, int]:
+    """Put every question.
+
+    Returns:
+        The embedding, and how often another mask was chosen than by PyTorch, which itself rates
+        both nearly the same; it is compared with the same one then, as in `verify`.
+    """
+    image, ties = predictor.embed(asked.image), 0
     for question in asked.questions:
-        mask = predictor.predict(question.prompt, image).mask
-        ious[question.kind].append(metrics.mask_iou(mask, question.mask.astype(bool)))
-    return image.embeddings
+        answer = predictor.predict(question.prompt, image)
+        predicted, place = question.predicted_ious, int(np.argmax(question.predicted_ious))
+        chosen = answer.index - 1 if len(predicted) > 1 else place
+        if chosen != place and predicted[place] - predicted[chosen] < CLEAR:
+            ties, place = ties + 1, chosen
+        ious[question.kind].append(metrics.mask_iou(answer.mask, question.masks[place]))
+    return image.embeddings, ties
 
 
 def summary(values: list[float]) -> dict[str, float]:

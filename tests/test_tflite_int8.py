@@ -103,6 +103,23 @@ def test_a_range_is_that_of_all_samples_and_not_of_the_first(tmp_path: Path) -> 
     assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
 
 
+def test_int16_has_room_for_values_that_no_sample_has(tmp_path: Path) -> None:
+    larger = {"x": LARGE["x"] * 1.9}
+    path = tmp_path / "found.tflite"
+    path.write_bytes(small(tmp_path, "int16"))
+    found = backend.load(path, SPEC).run(larger)["y"]
+    expected = backend.load(tmp_path / "small.tflite", SPEC).run(larger)["y"]
+    assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()
+
+
+def test_known_ranges_are_not_found_again(tmp_path: Path) -> None:
+    content, known = two_layers(tmp_path / "small.tflite"), dict[str, Any]()
+    how = quantization("int8")
+    first = int8.quantize(content, how, SPEC, [*SAMPLES, LARGE], PATHS, known)
+    other = [{"x": np.zeros((5, 8), np.float32)}]
+    assert int8.quantize(content, how, SPEC, other, PATHS, known) == first
+
+
 def test_without_samples_there_are_no_ranges(tmp_path: Path) -> None:
     content = two_layers(tmp_path / "small.tflite")
     with pytest.raises(TargetError, match="given no samples"):

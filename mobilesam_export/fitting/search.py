@@ -5,7 +5,7 @@ rounded, for each of its weights. How many it takes is first estimated in PyTorc
 conversion takes longer. What decides is the verification of the files themselves.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mobilesam_export import sensitivity
@@ -24,6 +24,7 @@ from mobilesam_export.verification.verify import verify
 
 MORE_BLOCKS = 3  # than a simulation takes
 NOTHING = -1  # of what no trial was made
+STEPS_TO_ALL = 8  # by one of which a number is raised that does not hold
 DOWNWARD = 2  # trials that look for fewer groups, once a number of them holds
 
 Make = Callable[[Recipe], Trial]
@@ -80,7 +81,8 @@ def fit(problem: Problem, make: Make) -> Fit:
     if reason := _missed_in_float32(problem):
         stored = problem.stored[-1]
         return Fit({}, stored, problem.recipe, problem.first, problem.first, 1, reason)
-    ranked, conversions, reason = _ranked(problem, problem.groups), 1, ""
+    known: dict[Candidate, sensitivity.Damage] = {}
+    ranked, conversions, reason = _ranked(problem, problem.groups, known), 1, ""
     for stored in problem.stored:
         search = _Search(problem, make, stored, ranked)
         estimate = search.estimate()
@@ -90,8 +92,9 @@ def fit(problem: Problem, make: Make) -> Fit:
             count = search.best()
             conversions += search.made
             break
-        for layers in _layers(problem, search.ranked, estimate):
-            search = _Search(problem, make, stored, _ranked(problem, layers))
+        last = stored == problem.stored[-1]
+        for layers in _layers(problem, search.ranked, estimate)[: None if last else 1]:
+            search = _Search(problem, make, stored, _ranked(problem, layers, known))
             count = search.least()
             conversions += search.made
             if search.trials[count].holds:
@@ -122,27 +125,33 @@ def _missed_in_float32(problem: Problem) -> str:
 
 def _layers(
     problem: Problem, ranked: Sequence[Candidate], estimate: int | None
-) -> Iterator[sensitivity.Groups]:
+) -> list[sensitivity.Groups]:
     """Layers to choose from, the search that takes least first.
 
     A block is some six layers, so those of a few blocks are ranked first: as many as it takes in a
     simulation that raises whole blocks, and some more.
     """
     some = len(ranked) if estimate is None else estimate + MORE_BLOCKS
-    for chosen in dict.fromkeys((tuple(ranked[:some]), tuple(ranked))):
-        yield layers_of(problem.groups, chosen)
+    choices = dict.fromkeys((tuple(ranked[:some]), tuple(ranked)))
+    return [layers_of(problem.groups, chosen) for chosen in choices]
 
 
-def _ranked(problem: Problem, groups: sensitivity.Groups) -> list[Candidate]:
-    """All of these groups, those first that harm most for their size."""
-    damages = []
-    with items_bar("Ranking groups of layers", sum(map(len, groups.values()))) as advance:
+def _ranked(
+    problem: Problem, groups: sensitivity.Groups, known: dict[Candidate, sensitivity.Damage]
+) -> list[Candidate]:
+    """All of these groups, those first that harm most for their size; `known` is added to."""
+    asked = {Candidate(graph, group) for graph, found in groups.items() for group in found}
+    new: sensitivity.Groups = {
+        graph: {k: v for k, v in found.items() if Candidate(graph, k) not in known}
+        for graph, found in groups.items()
+    }
+    with items_bar("Ranking groups of layers", len(asked - set(known))) as advance:
         for damage in sensitivity.measure(
-            problem.graphs, problem.recipe, problem.ranked_on, problem.contract, groups
+            problem.graphs, problem.recipe, problem.ranked_on, problem.contract, new
         ):
-            damages.append(damage)
+            known[Candidate(damage.graph, damage.group)] = damage
             advance()
-    return rank(damages)
+    return rank([damage for candidate, damage in known.items() if candidate in asked])
 
 
 class _Search:
@@ -204,15 +213,11 @@ class _Search:
         return report.status is Status.PASSED
 
     def _up(self, count: int) -> int:
-        """From a number of groups to one that holds, by growing steps; else to the best."""
-        stride = 1
-        while self.ranked:
-            count = self._try(min(count, len(self.ranked)))
-            if self.trials[count].holds:
-                return count
-            if count >= len(self.ranked):
-                break
-            count, stride = count + stride, 2 * stride
+        """From a number of groups to one that holds: this, some more, all; else to the best."""
+        more = max(1, len(self.ranked) // STEPS_TO_ALL)
+        for tried in (count, count + more, len(self.ranked)):
+            if self.ranked and self.trials[made := self._try(min(tried, len(self.ranked)))].holds:
+                return made
         return self.best()
 
     def _down(self, count: int) -> int:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from mobilesam_export import metrics
-from mobilesam_export.backends.onnx import integer, ranges, rewrite, store
+from mobilesam_export.backends.onnx import compensation, integer, ranges, rewrite, store
 from mobilesam_export.backends.onnx.graph import Array, GraphEditor, Node
 from mobilesam_export.errors import ConversionError, TargetError, first_line
 from mobilesam_export.target import GELUS, GRAPHS, Recipe, patterns
@@ -159,7 +159,7 @@ def quantize(
         TargetError: a pattern is for no weight, or a static recipe has no samples.
     """
     if recipe.calibrated and not finder.samples:
-        raise TargetError("this recipe fixes ranges of activations and was given no samples")
+        raise TargetError("this recipe is calibrated and was given no samples")
     steps: list[tuple[str, Callable[[Node], Node], float]] = []
     if settings.rewrite and name == "encoder":
         steps += [
@@ -184,7 +184,7 @@ def quantize(
     steps.append(
         (
             "quantizing weights",
-            lambda m: _store_weights(m, name, recipe, settings),
+            lambda m: _store_weights(m, name, recipe, settings, finder),
             QUANTIZED_PSNR_DB,
         )
     )
@@ -261,7 +261,9 @@ def integer_products(
     return graph.finish()
 
 
-def _store_weights(model: Node, name: str, recipe: Recipe, settings: Settings) -> Node:
+def _store_weights(
+    model: Node, name: str, recipe: Recipe, settings: Settings, finder: ranges.Finder
+) -> Node:
     graph = GraphEditor(model)
     found = store.weights(graph, recipe.weight_threshold)
     exceptions: Mapping[str, str] = recipe.exceptions.get(name, {})
@@ -270,12 +272,16 @@ def _store_weights(model: Node, name: str, recipe: Recipe, settings: Settings) -
     excepted = patterns.stored_types({weight: weight for weight in found}, exceptions)
     kinds = dict.fromkeys(found, store.INT8) | excepted
     if recipe.weights == "int4":
-        for layer in integer.linear_layers(graph):
-            weight = layer.input[1]
-            rows = graph.constants[weight].shape[0]
-            if weight in found and weight not in excepted and rows % recipe.group_size == 0:
-                store.store_four_bits(graph, layer, recipe.group_size, settings.accuracy_level)
-                kinds.pop(weight, None)  # products may share a matrix
+        layers = [
+            layer
+            for layer in integer.linear_layers(graph)
+            if layer.input[1] in found
+            and layer.input[1] not in excepted
+            and graph.constants[layer.input[1]].shape[0] % recipe.group_size == 0
+        ]
+        for layer, packed in compensation.four_bits(graph, model, layers, recipe, finder):
+            store.store_four_bits(graph, layer, packed, settings.accuracy_level)
+            kinds.pop(layer.input[1], None)  # products may share a matrix
     for weight, kind in kinds.items():
         store.store(graph, weight, kind, found[weight])
     return graph.finish()

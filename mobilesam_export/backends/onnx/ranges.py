@@ -8,9 +8,12 @@ import numpy as np
 from mobilesam_export.backends.onnx.graph import Array, Node
 from mobilesam_export.quiet import quiet
 
-METHODS = ("minmax", "percentile", "entropy")
+METHODS = ("minmax", "percentile", "entropy", "mse")
 SUBSAMPLE = 250_000  # elements of a tensor and sample that histograms are made of
 BINS = {"percentile": 2048, "entropy": 512}  # entropy tries every pair of ends that is symmetric
+KEPT = 20_000  # elements of a tensor and sample that squared errors are summed over
+PARTS = np.linspace(0.3, 1, 15)  # of the whole range, that "mse" tries
+LEVELS = 255  # steps of uint8
 QUANTIZED_BINS = 128  # what the distribution is compared in, as in TensorRT
 Range = tuple[float, float]
 
@@ -24,12 +27,14 @@ class Finder:
         method: see `find_ranges`.
         percentile: see there.
         known: what was found, by tensor; of the same model only.
+        moments: the same of second moments, see `compensation`.
     """
 
     samples: Sequence[Mapping[str, Array]]
     method: str
     percentile: float
     known: dict[str, Range] = field(default_factory=dict)
+    moments: dict[str, Array] = field(default_factory=dict)
 
     def find(self, model: Node, tensors: Sequence[str]) -> Mapping[str, Range]:
         """The ranges of these tensors at least."""
@@ -53,20 +58,26 @@ def find_ranges(
         tensors: names.
         samples: inputs of the model, one or more.
         method: "minmax" takes everything; "percentile" leaves out half of 100 - percentile at
-            each end; "entropy" is ONNX Runtime's, which keeps the distribution's shape.
+            each end; "entropy" is ONNX Runtime's, which keeps the distribution's shape; "mse" is
+            the part of the range with the least squared error.
         percentile: up to 100, which is everything.
     """
     low = dict.fromkeys(tensors, np.inf)
     high = dict.fromkeys(tensors, -np.inf)
-    collector = None if method == "minmax" else _collector(method, percentile)
+    collector = _collector(method, percentile) if method in BINS else None
+    kept: dict[str, list[Array]] = {name: [] for name in tensors}
     for outputs in observe(model, tensors, samples):
         for name, value in outputs.items():
             low[name] = min(low[name], float(value.min()))
             high[name] = max(high[name], float(value.max()))
+            if method == "mse":
+                kept[name].append(_thinned(value, KEPT).copy())
         if collector is not None:
             with quiet():
                 collector.collect({name: [_thinned(v)] for name, v in outputs.items()})
     found = {name: (low[name], high[name]) for name in tensors}
+    if method == "mse":
+        return {name: _least_error(found[name], np.concatenate(kept[name])) for name in tensors}
     if collector is None:
         return found
     with quiet():
@@ -109,9 +120,23 @@ def _collector(method: str, percentile: float) -> Node:
     )
 
 
-def _thinned(value: Array) -> Array:
+def _least_error(found: Range, values: Array) -> Range:
+    """The part of a range that leaves the least squared error of these values in uint8."""
+    low, high = min(found[0], 0.0), max(found[1], 0.0)
+
+    def error(part: float) -> float:
+        scale = max(part * (high - low) / LEVELS, 1e-12)
+        zero = round(-part * low / scale)
+        rounded = (np.clip(np.round(values / scale) + zero, 0, LEVELS) - zero) * scale
+        return float(np.square(rounded - values).mean())
+
+    part = float(min(PARTS, key=error))
+    return part * low, part * high
+
+
+def _thinned(value: Array, most: int = SUBSAMPLE) -> Array:
     """Every n-th value, n odd, so that no channel of an even number of them is left out."""
-    step = value.size // SUBSAMPLE | 1
+    step = value.size // most | 1
     return value.ravel()[::step]
 
 

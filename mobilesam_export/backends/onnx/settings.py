@@ -40,9 +40,10 @@ def parse(recipe: Recipe, form: GraphForm, convert: Mapping[str, Any]) -> OnnxSe
             f'image_input = "sam" goes with prompt = "sam", found {form.prompt!r}',
             *("graph", "prompt"),
         )
-    if recipe.calibrate_weights:
+    if recipe.calibrate_weights and recipe.weights != "int4":
         raise TargetError(
-            "an onnx recipe has no calibrate_weights: it is for palettes", "calibrate_weights"
+            f"calibrate_weights of an onnx recipe is for int4, not for {recipe.weights}",
+            "calibrate_weights",
         )
     if not recipe.compressed:
         _check_float(recipe)

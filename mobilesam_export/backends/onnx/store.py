@@ -13,6 +13,7 @@ from mobilesam_export.backends.onnx.graph import Array, GraphEditor, Node
 from mobilesam_export.backends.onnx.integer import symmetric
 
 FLOAT32, FLOAT16, INT8, INT4 = "float32", "float16", "int8", "int4"
+LEVELS = (-8, 7)  # of four bits
 KINDS = (FLOAT32, FLOAT16, INT8)
 # Which axis has a scale for each index, by the operator that takes a weight.
 AXES = {"Conv": 0, "ConvTranspose": 1, "Attention": 1}
@@ -59,22 +60,22 @@ def store(graph: GraphEditor, name: str, kind: str, user: Node) -> None:
     graph.redirect(name, restored)
 
 
-def store_four_bits(graph: GraphEditor, layer: Node, block: int, accuracy_level: int) -> None:
-    """A matrix product with the matrix in four bits, one scale for `block` inputs of an output.
+def store_four_bits(
+    graph: GraphEditor, layer: Node, packed: tuple[Array, Array], accuracy_level: int
+) -> None:
+    """A matrix product with the matrix in four bits, one scale for a block of inputs of an output.
 
     Args:
         graph: changed in place.
-        layer: from `integer.linear_layers`, its inputs a multiple of `block`.
-        block: 16, 32, 64, 128 or 256.
+        layer: from `integer.linear_layers`.
+        packed: from `pack_four_bits`.
         accuracy_level: of MatMulNBits: 0 to compute in float32, 4 in int8.
     """
-    weight = layer.input[1]
-    matrix = graph.constants[weight]
-    rows, columns = matrix.shape
-    packed, scales = pack_four_bits(matrix, block)
+    weight, (numbers, scales) = layer.input[1], packed
+    rows, columns = graph.constants[weight].shape
     names = [
-        graph.constant(f"{weight}/int4", packed),
-        graph.constant(f"{weight}/scale", scales),
+        graph.constant(f"{weight}/int4", numbers),
+        graph.constant(f"{weight}/scale", scales.ravel()),
     ]
     node = graph.make(
         "MatMulNBits",
@@ -84,23 +85,34 @@ def store_four_bits(graph: GraphEditor, layer: Node, block: int, accuracy_level:
         K=rows,
         N=columns,
         bits=4,
-        block_size=block,
+        block_size=2 * numbers.shape[2],
         accuracy_level=accuracy_level,
     )
     graph.replace(layer, [node])
 
 
-def pack_four_bits(matrix: Array, block: int) -> tuple[Array, Array]:
-    """(K, N) float32 -> (N, K / block, block / 2) uint8 and (N * K / block) float32 scales.
+def pack_four_bits(matrix: Array, block: int, scales: Array | None = None) -> tuple[Array, Array]:
+    """A matrix in four bits.
 
-    Two numbers to a byte, the first in the low half, 8 standing for zero: what MatMulNBits
-    expects where it is given no zero points. The scale of a block is its number of largest
-    magnitude over -8, so that this number is met exactly.
+    Args:
+        matrix: (K, N) float32, K a multiple of `block`.
+        block: 16, 32, 64, 128 or 256.
+        scales: (N, K / block) float32; None for `block_scales`.
+
+    Returns:
+        (N, K / block, block / 2) uint8, two numbers to a byte, the first in the low half, 8
+        standing for zero: what MatMulNBits expects where it is given no zero points. And the
+        scales.
     """
-    rows, columns = matrix.shape
-    blocks = matrix.T.reshape(columns, rows // block, block)
+    blocks = matrix.T.reshape(matrix.shape[1], -1, block)
+    used = block_scales(blocks) if scales is None else scales
+    whole = np.clip(np.round(blocks / used[..., None]), *LEVELS).astype(np.int8)
+    bytes_ = (whole - LEVELS[0]).astype(np.uint8)
+    return bytes_[..., 0::2] | (bytes_[..., 1::2] << 4), used
+
+
+def block_scales(blocks: Array) -> Array:
+    """(..., block) float32 -> (...): the number of largest magnitude is met exactly, as -8."""
     index = np.abs(blocks).argmax(axis=-1, keepdims=True)
-    scale = np.take_along_axis(blocks, index, axis=-1) / -8
-    scale = np.where(scale == 0, 1e-12, scale).astype(np.float32)
-    whole = np.clip(np.round(blocks / scale) + 8, 0, 15).astype(np.uint8)
-    return whole[..., 0::2] | (whole[..., 1::2] << 4), scale.ravel()
+    scale = np.take_along_axis(blocks, index, axis=-1)[..., 0] / LEVELS[0]
+    return np.where(scale == 0, 1e-12, scale).astype(np.float32)

@@ -20,6 +20,9 @@ from mobilesam_export.target import patterns
 
 WEIGHT_BITS = 8
 ACTIVATION_BITS = {"int8": 8, "int16": 16}
+# By which ranges of samples are widened. Other images go beyond them, and what does is clipped. Of
+# sixteen bits one can be spared for that, of eight none.
+HEADROOM = {"int8": 1, "int16": 2}
 # TFLite's names of the ops whose weights ai-edge-quantizer stores in int8, and its own names.
 KINDS = {
     "BATCH_MATMUL": "BATCH_MATMUL",
@@ -86,15 +89,18 @@ def quantize(
         try:
             made = quantizer.Quantizer(float_model=bytearray(content))
             _configure(made, quantization, kept)
-            ranges = copy.deepcopy(_ranges(content, spec, samples, known)) if static else None
-            found = made.quantize(ranges, enable_progress_report=False).quantized_model
+            ranges = None
+            if static:
+                found = copy.deepcopy(_ranges(content, spec, samples, known))
+                ranges = _widened(found, HEADROOM[quantization.activations])
+            written = made.quantize(ranges, enable_progress_report=False).quantized_model
         except (ValueError, RuntimeError, KeyError, TypeError) as exc:
             raise ConversionError(
                 f"ai-edge-quantizer could not quantise the {spec.name}: {first_line(exc)}"
             ) from exc
-    if found is None:
+    if written is None:
         raise ConversionError(f"ai-edge-quantizer found nothing to quantise in the {spec.name}")
-    return bytes(found)
+    return bytes(written)
 
 
 def _configure(quantizer: Any, quantization: Quantization, kept: Collection[str]) -> None:
@@ -168,3 +174,13 @@ def _ranges(
     if known is not None:
         known.update(found)
     return found
+
+
+def _widened(ranges: dict[str, Any], factor: float) -> dict[str, Any]:
+    """Least and greatest values times a factor."""
+    return {
+        name: {
+            key: value * factor if key in ("min", "max") else value for key, value in item.items()
+        }
+        for name, item in ranges.items()
+    }

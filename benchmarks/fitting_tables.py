@@ -1,0 +1,55 @@
+"""Tables of `results/fitting.json` and `results/starts.json`."""
+
+from typing import Any
+
+from benchmarks.tables import read
+from mobilesam_export.tables import NONE, markdown
+
+Row = dict[str, Any]
+
+
+def fitting() -> str:
+    """One line for each export: how it ended, what was raised, and what that cost."""
+    rows = sorted(read("fitting")["rows"], key=_order)
+    head = ["weights", "recipe", "size", "outcome", "embedding", "mask IoU", "raised", "bytes"]
+    return markdown(([*head, "conversions", "processor time"], [_cells(row) for row in rows]))
+
+
+def _order(row: Row) -> tuple[int, str, str, str]:
+    return (row["size"], row["weights"], row["target"], row["recipe"])
+
+
+def _cells(row: Row) -> list[str]:
+    fit = row["fit"]
+    return [
+        row["weights"],
+        f"`{row['target']}:{row['recipe']}`",
+        str(row["size"]),
+        {"passed": "verified", "failed": "**failed**"}[row["status"]],
+        f"{row['embedding_psnr_db']:.1f} dB",
+        f"{row['mask_iou']:.4f}",
+        _raised(fit),
+        f"{row['size_ratio']:.2f}",
+        NONE if fit is None else str(fit["trials"]),
+        f"{row['processor_seconds']:.0f} s",
+    ]
+
+
+def _raised(fit: Row | None) -> str:
+    if fit is None:
+        return "nothing"
+    layers = sum(len(found) for found in fit["raised"].values())
+    return f"{layers} layers, {fit['stored']}"
+
+
+def starts() -> str:
+    """One line for each way to choose ranges or to round: masks held to PyTorch's."""
+    rows = []
+    for row in read("starts")["rows"]:
+        kinds = row["mask_iou"].values()
+        means = [f"{kind['mean']:.3f}" for kind in kinds]
+        worst = f"{min(kind['min'] for kind in kinds):.3f}"
+        psnr = f"{row['embedding_psnr_db_min']:.1f} dB"
+        rows.append([f"`{row['recipe']}`", row["start"], str(row["size"]), psnr, *means, worst])
+    head = ["recipe", "start", "size", "embedding", "mask IoU, click", "box", "worst"]
+    return markdown((head, rows))
