@@ -15,6 +15,7 @@ from mobilesam_export.backends import reference
 from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.backends.onnx import backend as backend
 from mobilesam_export.backends.onnx import quantize, ranges, rewrite
+from mobilesam_export.backends.onnx.convert import _exported
 from mobilesam_export.backends.onnx.graph import Array, attribute
 from mobilesam_export.contract import Contract
 from mobilesam_export.graphs import split_graphs
@@ -35,15 +36,14 @@ def samples() -> list[Sample]:
 
 
 @pytest.fixture(scope="module")
-def float32(sam: Sam, tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
+def float32(sam: Sam) -> onnx.ModelProto:
     """The encoder of seeded weights as torch exports it, for the opset that has Attention."""
-    path = tmp_path_factory.mktemp("float32") / "encoder.onnx"
     recipe = TARGET.recipes["float32"]
     settings = backend.parse_recipe(recipe, TARGET.graph, {"opset": 23})
     metadata = {"version": "0", "description": "test"}
     conversion = Conversion(settings, recipe, CONTRACT, metadata)
-    backend.convert(split_graphs(sam, CONTRACT)[0], conversion, path)
-    return onnx.load(path)
+    model: onnx.ModelProto = _exported(split_graphs(sam, CONTRACT)[0], conversion, 23)
+    return model
 
 
 @pytest.fixture(scope="module")
