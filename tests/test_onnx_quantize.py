@@ -1,7 +1,6 @@
-"""ONNX in fewer bits, on small graphs: numbers, products, ranges, steps, recipes that cannot be."""
+"""ONNX in fewer bits, on small graphs: numbers, products, ranges, steps."""
 
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,8 @@ from mobilesam_export.backends.onnx.graph import Array, GraphEditor
 from mobilesam_export.backends.onnx.integer import affine, symmetric
 from mobilesam_export.backends.onnx.store import pack_four_bits
 from mobilesam_export.contract import Contract
-from mobilesam_export.errors import ConversionError, TargetError
-from mobilesam_export.target import Recipe, load_target
+from mobilesam_export.errors import ConversionError
+from mobilesam_export.target import load_target
 
 TARGET = load_target("onnx")
 CONTRACT = Contract(256, 6, TARGET.graph)
@@ -269,47 +268,6 @@ def test_weights_in_seven_bits_never_exceed_what_kernels_add_in_sixteen() -> Non
         numpy_helper.to_array(item) for item in made.graph.initializer if item.name == "weight/int8"
     )
     assert 2 * 255 * int(np.abs(whole).max()) < 2**15
-
-
-W8A8 = TARGET.recipes["w8a8"]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"quantize": {"speed": 1}}, "unknown key 'speed'"),
-        ({"quantize": {"ranges": "best"}}, "ranges: minmax"),
-        ({"quantize": {"percentile": 5}}, "percentile"),
-        ({"quantize": {"rewrite": 1}}, "rewrite"),
-        ({"quantize": {"gelu": "quick"}}, "gelu: none, tanh"),
-        ({"quantize": {"gelu": "tanh"}}, "gelu only with rewrite"),
-        ({"quantize": {"integer": {"neck": []}}}, "integer"),
-        ({"quantize": {}}, "integer says which"),
-        ({"granularity": "per_tensor"}, "per_channel, not per_tensor"),
-        ({"activations": "int16"}, "found int8 and int16"),
-        ({"exceptions": {"encoder": {"neck.*": "palette4"}}}, "not palette4"),
-    ],
-)
-def test_recipes_that_no_file_can_have_are_refused(change: dict[str, object], message: str) -> None:
-    with pytest.raises(TargetError, match=message):
-        quantize.check_recipe(replace(W8A8, **change))  # type: ignore[arg-type]
-
-
-def test_a_static_recipe_without_samples_is_refused() -> None:
-    model = linear_model(np.eye(4, dtype=np.float32), None)
-    with pytest.raises(TargetError, match="was given no samples"):
-        quantize.quantize(model, "encoder", W8A8, quantize.check_recipe(W8A8), finder([]), [])
-
-
-def test_a_pattern_that_matches_no_weight_is_refused() -> None:
-    model = linear_model(np.eye(4, dtype=np.float32), None)
-    recipe: Recipe = replace(W8A8, quantize={"integer": {"encoder": ["nothing"]}})
-    sample = {"x": np.ones((5, 4), np.float32)}
-    model.graph.output[0].name = model.graph.node[0].output[0] = "image_embeddings"
-    with pytest.raises(TargetError, match="'nothing' matches no matrix of the encoder"):
-        quantize.quantize(
-            model, "encoder", recipe, quantize.check_recipe(recipe), finder([sample]), []
-        )
 
 
 def test_ranges_are_found_once_for_each_tensor(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,16 @@ is the same for two different images, and one of which a large part is stuck at 
 smallest value, as after a clamp. A file that is merely inaccurate has no such layer.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from mobilesam_export import prompts
 from mobilesam_export.contract import Array
+from mobilesam_export.predictor import Predictor
 from mobilesam_export.session import Observe
+from mobilesam_export.verification.cases import ImageCase
 
 FLOAT16_MAX = 65504.0
 MASKED = -2048.0  # numbers below are attention logits of empty prompt slots, meant to be constant
@@ -80,4 +84,28 @@ def first_wrong(observe: Observe, first: dict[str, Array], second: dict[str, Arr
                 problem = "is the same for two different images"
             if problem:
                 return f"{item.name} {problem}"
+    return ""
+
+
+def where(predictor: Predictor, cases: Sequence[ImageCase]) -> str:
+    """The graph and its first tensor that cannot be right; empty if there is none.
+
+    Looks into the encoder, and if nothing is wrong there into the decoder.
+
+    Args:
+        predictor: the files, on a runtime that shows what is inside.
+        cases: two images or more; the first two are compared.
+    """
+    contract, size = predictor.contract, cases[0].embedded.size
+    prompt = cases[0].prompts[0].prompt
+    images = [prompts.encoder_inputs(case.image, contract) for case in cases[:2]]
+    asked = [prompts.decoder_inputs(prompt, case.embeddings, size, contract) for case in cases[:2]]
+    for name, session, inputs in (
+        ("encoder", predictor.encoder, images),
+        ("decoder", predictor.decoder, asked),
+    ):
+        if session.observe is not None:
+            found = first_wrong(session.observe, inputs[0], inputs[1])
+            if found:
+                return f"{name}: {found}"
     return ""

@@ -167,7 +167,7 @@ def verify(
             *_low_mean(findings, tolerance),
             *_collapse(findings, cases),
         )
-        first_wrong = _first_wrong(predictor, cases) if failures else ""
+        first_wrong = diagnosis.where(predictor, cases) if failures else ""
     if float16 is not None:
         failures += float16.broken_limits(tolerance)
     return Report(
@@ -182,23 +182,6 @@ def verify(
         float16=float16,
         first_wrong=first_wrong,
     )
-
-
-def _first_wrong(predictor: Predictor, cases: Sequence[ImageCase]) -> str:
-    """Look into the encoder, and if nothing is wrong there into the decoder."""
-    contract, size = predictor.contract, cases[0].embedded.size
-    prompt = cases[0].prompts[0].prompt
-    images = [prompts.encoder_inputs(case.image, contract) for case in cases[:2]]
-    asked = [prompts.decoder_inputs(prompt, case.embeddings, size, contract) for case in cases[:2]]
-    for name, session, inputs in (
-        ("encoder", predictor.encoder, images),
-        ("decoder", predictor.decoder, asked),
-    ):
-        if session.observe is not None:
-            found = diagnosis.first_wrong(session.observe, inputs[0], inputs[1])
-            if found:
-                return f"{name}: {found}"
-    return ""
 
 
 def _run(findings: _Findings, predictor: Predictor, cases: Sequence[ImageCase]) -> None:
