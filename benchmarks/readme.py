@@ -22,6 +22,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "choices": tables.choices,
     "coreml-graph": tables.coreml_graph,
     "damaged-inputs": tables.damaged_inputs,
+    "decoupled": tables.decoupled,
     "demo-quality": tables.demo_quality,
     "distillation": tables.distillation,
     "export-cost": tables.export_cost,
