@@ -109,7 +109,10 @@ def test_verify_finds_damage_without_torch(python: Path, onnx_bundle: Path, tmp_
 MISSING = {
     "coreai": (["coreai", "-c", "demo"], ["cannot export coreai: torch, coreai", "[coreai]"]),
     "coreml": (["coreml", "-c", "demo"], ["cannot export coreml", "[coreml]"]),
-    "onnx": (["onnx", "-c", "demo"], ["cannot export onnx: torch, onnxscript are not", "[onnx]"]),
+    "onnx": (
+        ["onnx", "-c", "demo"],
+        ["cannot export onnx: torch, onnxscript, onnxsim are not", "[onnx]"],
+    ),
     "tflite": (["tflite", "-c", "demo"], ["cannot export tflite: torch, litert_torch", "[tflite]"]),
     "all": (["all", "-c", "demo"], ["cannot export coreml", "[coreml]"]),
     "checkpoint": (["checkpoint", "inspect", "x.pt"], ["torch is not installed", "[torch]"]),
