@@ -5,6 +5,7 @@ any kill. So the folder of the run must lie on a disk that all workers share; wi
 any.
 """
 
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from mobilesam_export.files import read_json
 
 LOCAL = "local"  # instead of the address of a cluster
 RETRIES = 3
+KNOCK_SECONDS = 10
 
 
 def run_on_ray(options: DistillOptions, address: str, workers: int) -> DistillResult:
@@ -28,7 +30,7 @@ def run_on_ray(options: DistillOptions, address: str, workers: int) -> DistillRe
 
     Args:
         options: their batch is that of all workers together.
-        address: of a cluster, as `ray.init` takes it, or LOCAL for this machine.
+        address: HOST:PORT or ray://HOST:PORT of a cluster, or LOCAL for this machine.
         workers: processes; each takes one GPU with `device` "cuda", otherwise one processor.
 
     Raises:
@@ -70,13 +72,27 @@ def _connected(address: str) -> Iterator[None]:
     import ray
 
     try:
+        if address != LOCAL:
+            _knock(address)
         ray.init(address=None if address == LOCAL else address, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as exc:
+    except (OSError, RuntimeError, ValueError) as exc:
         raise DistillationError(f"no Ray at {address}: {first_line(exc)}") from exc
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Fail at once where nobody answers, which takes Ray itself minutes.
+
+    Raises:
+        OSError: nobody does. ValueError: it is no [ray://]HOST:PORT.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal()):
+        raise ValueError("expected HOST:PORT, ray://HOST:PORT or local")
+    socket.create_connection((host, int(port)), KNOCK_SECONDS).close()
 
 
 def _absolute(options: DistillOptions) -> DistillOptions:
