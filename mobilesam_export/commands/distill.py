@@ -63,28 +63,34 @@ PATH = click.Path(path_type=Path)
     "--cache-gb", default=20.0, show_default=True, help="Its limit; the rest is computed again."
 )
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: cuda if there is]")
+@click.option("--ray", metavar="ADDRESS", help="Train in workers of Ray: a cluster's, or local.")
+@click.option(
+    "--workers", default=2, show_default=True, type=click.IntRange(1), help="Processes of --ray."
+)
 @click.option("--report", type=PATH, help="Write an HTML page.")
 @click.option("--plot", type=PATH, help="Draw the curves, a .png.")
 @JSON
-def distill_command(as_json: bool, **values: Any) -> int:
+def distill_command(as_json: bool, ray: str | None, workers: int, **values: Any) -> int:
     """Train a light encoder to give a heavy one's embeddings, on unlabelled IMAGES.
 
     IMAGES is a folder, or scenes:COUNT for generated ones. The mask decoder stays the teacher's,
     byte for byte, so that FILE is a checkpoint for `-c`. Called again with the same options, it
     goes on where it was. On several GPUs: torchrun --nproc-per-node N -m mobilesam_export distill.
+    On a cluster: --ray.
 
     \b
     Example:
       mobilesam-export distill photos --teacher sam_vit_h_4b8939.pth -o student.safetensors
       mobilesam-export distill scenes:2000 --teacher demo --image-size 256 -o small.safetensors
     """
+    from mobilesam_export.distillation.cluster import run_on_ray
     from mobilesam_export.distillation.options import DistillOptions
     from mobilesam_export.distillation.run import run
 
     options = DistillOptions(**values)
     outputs = {".safetensors": options.out, ".html": options.report, ".png": options.plot}
     check_outputs(outputs)
-    result = run(options)
+    result = run_on_ray(options, ray, workers) if ray else run(options)
     if result.main:
         if as_json:
             print_json(result.as_dict())

@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
@@ -18,8 +19,14 @@ class StopRequest:
 
 @contextlib.contextmanager
 def deferred_interrupts() -> Iterator[StopRequest]:
-    """The first Ctrl-C or SIGTERM in the block is noted; a second one interrupts at once."""
+    """The first Ctrl-C or SIGTERM in the block is noted; a second one interrupts at once.
+
+    Only the main thread hears of signals; Ray's workers train in another one.
+    """
     stop = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
 
     def handle(number: int, frame: FrameType | None) -> None:
         if stop.received:

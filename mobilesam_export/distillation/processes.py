@@ -1,4 +1,4 @@
-"""One process or several that `torchrun` has started: PyTorch's data parallelism (DDP).
+"""One process or several that `torchrun` or Ray has started: PyTorch's data parallelism (DDP).
 
 Each process computes its share of every batch; gradients are averaged, so that the weights are
 those of one process with the whole batch. One of them, the main process, writes files.
@@ -70,6 +70,8 @@ class Processes:
 def join_processes(device: str | None) -> Iterator[Processes]:
     """Join the processes that `torchrun` has started, or be the only one.
 
+    Those of Ray are connected already, and Ray parts them.
+
     Args:
         device: "cpu" or "cuda"; None for the GPU where there is one.
 
@@ -79,6 +81,9 @@ def join_processes(device: str | None) -> Iterator[Processes]:
     count = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local_rank = (int(os.environ.get(name, "0")) for name in ("RANK", "LOCAL_RANK"))
     here = _device(device, local_rank)
+    if dist.is_initialized():
+        yield Processes(dist.get_rank(), dist.get_world_size(), here)
+        return
     if count == 1:
         yield Processes(0, 1, here)
         return
