@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks import arithmetic_tables, fitting_tables, speed_tables, tables
+from benchmarks import arithmetic_tables, baseline_tables, fitting_tables, speed_tables, tables
 
 READMES = tuple(
     tables.ROOT / name for name in ("README.md", "benchmarks/README.md", "targets/README.md")
@@ -19,6 +19,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "arithmetic-coreai": arithmetic_tables.coreai,
     "arithmetic-float16": arithmetic_tables.float16,
     "arithmetic-heads": arithmetic_tables.heads,
+    "baselines": baseline_tables.baselines,
     "choices": tables.choices,
     "coreml-graph": tables.coreml_graph,
     "damaged-inputs": tables.damaged_inputs,
