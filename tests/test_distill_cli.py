@@ -26,6 +26,7 @@ SHORT = (
     *("--steps", "2", "--batch", "1", "--held-out", "1", "-o", "s.safetensors"),
 )
 DEMO = ("--teacher", "demo", "--mask-steps", "1")  # whose masks are not all or nothing
+OF_THE_COMMAND = ("as_json", "ray", "workers")  # options that are none of the run's
 IN_A_STEP = "mobilesam_export.distillation.trainer:embedding_loss"
 
 
@@ -185,5 +186,5 @@ def test_the_command_offers_what_the_library_takes() -> None:
     assert OFFERED == LOSSES
     arguments = ["scenes:2", "-o", "s.safetensors"]
     with distill_command.make_context("distill", arguments) as context:
-        values = {k: v for k, v in context.params.items() if k != "as_json"}
+        values = {k: v for k, v in context.params.items() if k not in OF_THE_COMMAND}
     assert DistillOptions(**values) == DistillOptions("scenes:2", Path("s.safetensors"))
