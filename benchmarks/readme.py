@@ -26,6 +26,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "decoupled": tables.decoupled,
     "demo-quality": tables.demo_quality,
     "distillation": tables.distillation,
+    "distillation-speed": tables.distillation_speed,
     "export-cost": tables.export_cost,
     "fitting": fitting_tables.fitting,
     "gate": speed_tables.gate,
