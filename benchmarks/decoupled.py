@@ -29,7 +29,7 @@ from mobilesam_export.distillation.dataset import ImageSet, open_images
 from mobilesam_export.distillation.embedder import Embedder
 from mobilesam_export.distillation.embeddings import EmbeddingCache
 from mobilesam_export.distillation.held_out import Judge, open_held_out
-from mobilesam_export.distillation.masks import Images, MaskLoss
+from mobilesam_export.distillation.masks import MaskLoss
 from mobilesam_export.distillation.processes import Processes
 from mobilesam_export.distillation.student import build_student
 from mobilesam_export.distillation.teacher import Teacher, load_teacher
@@ -64,7 +64,7 @@ class Way:
         step = self.trainer.step
         loss = None
         if self.masks:
-            loss = partial(self.masks, images=Images(batch.keys, batch.sizes), step=step)
+            loss = partial(self.masks, batch=batch, step=step)
         if self.optimizer:
             self.optimizer.zero_grad(set_to_none=True)
             self.optimizer.param_groups[0]["lr"] = self.plan.learning_rate_at(step)

@@ -83,7 +83,6 @@ def run(
     return Run(
         trainer,
         Steps(images, Order(5, 1, 0), CONTRACT, batch, processes.rank, processes.count),
-        plan,
         Embedder(taught, cache),
         None,
         state,

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mobilesam_export.checkpoint.load import load_checkpoint
+from mobilesam_export.distillation.batches import Batch
 from mobilesam_export.distillation.masks import (
-    Images,
     MaskLoss,
     boxes_around,
     mask_loss,
@@ -26,7 +26,7 @@ from mobilesam_export.model import Sam, build_sam
 from tests.conftest import SIZE
 from tests.distillation_parts import ONE, run
 
-IMAGES = Images(("a", "b"), ((SIZE, SIZE), (SIZE // 2, SIZE)))
+IMAGES = Batch(torch.empty(0), ("a", "b"), ((SIZE, SIZE), (SIZE // 2, SIZE)))
 STEPS, MASK_STEPS = 3, 3
 
 

@@ -24,6 +24,7 @@ from mobilesam_export.evaluation.scores import KINDS, Candidate, Score, answer, 
 from mobilesam_export.images import ImageArray
 from mobilesam_export.metrics import psnr_db
 from mobilesam_export.model import Sam
+from mobilesam_export.predictor import Predictor
 from mobilesam_export.prompts import height_and_width, resized_size
 from mobilesam_export.session import Session
 
@@ -131,15 +132,15 @@ class Judge:
 
     def _candidates(self, image: HeldOutImage, found: Tensor) -> tuple[Candidate, Candidate]:
         """Teacher and student on one image, whose embeddings are known."""
+        asked = reference.load(self.sam, self.contract)
+        own = reference.load(self.student, self.contract) if self.student else asked
 
-        def candidate(name: str, sam: Sam, embedding: Tensor) -> Candidate:
-            plain = reference.load(sam, self.contract)
+        def candidate(name: str, plain: Predictor, embedding: Tensor) -> Candidate:
             outputs: dict[str, Array] = {"image_embeddings": embedding.numpy()}
             encoder = Session(lambda _: outputs, plain.encoder.runtime)
             return Candidate(name, "", replace(plain, encoder=encoder), 0)
 
-        student = candidate(STUDENT, self.student or self.sam, found)
-        return candidate(TEACHER, self.sam, image.expected), student
+        return candidate(TEACHER, asked, image.expected), candidate(STUDENT, own, found)
 
 
 def _distance(found: Tensor, expected: Tensor) -> dict[str, float | None]:

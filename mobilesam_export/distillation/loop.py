@@ -13,11 +13,11 @@ from mobilesam_export.distillation.batches import Batch, Steps
 from mobilesam_export.distillation.embedder import Embedder
 from mobilesam_export.distillation.held_out import Judge
 from mobilesam_export.distillation.interruption import deferred_interrupts
-from mobilesam_export.distillation.masks import Images, MaskLoss
+from mobilesam_export.distillation.masks import MaskLoss
 from mobilesam_export.distillation.processes import Processes
 from mobilesam_export.distillation.report import epochs_table
 from mobilesam_export.distillation.state import Log, RunFolder
-from mobilesam_export.distillation.trainer import Loss, Plan, Trainer
+from mobilesam_export.distillation.trainer import Loss, Trainer
 from mobilesam_export.errors import DistillationError
 from mobilesam_export.progress import console, described_bar
 from mobilesam_export.tables import columns
@@ -32,7 +32,6 @@ class Run:
     Attributes:
         trainer: the student.
         steps: its batches.
-        plan: of its steps.
         embedder: the teacher.
         judge: of the held-out images; None but in the main process.
         folder: of state and log.
@@ -45,7 +44,6 @@ class Run:
 
     trainer: Trainer
     steps: Steps
-    plan: Plan
     embedder: Embedder
     judge: Judge | None
     folder: RunFolder
@@ -58,7 +56,7 @@ class Run:
     @property
     def total(self) -> int:
         """Steps of the whole run."""
-        return self.plan.total
+        return self.trainer.plan.total
 
     def train(self) -> None:
         """Train to the end of the run.
@@ -108,9 +106,9 @@ class Run:
 
     def _mask_loss(self, batch: Batch) -> Loss | None:
         step = self.trainer.step
-        if self.masks is None or not self.plan.compares_masks(step):
+        if self.masks is None or not self.trainer.plan.compares_masks(step):
             return None
-        return partial(self.masks, images=Images(batch.keys, batch.sizes), step=step)
+        return partial(self.masks, batch=batch, step=step)
 
     def _bar(self) -> contextlib.AbstractContextManager[Callable[[str], None]]:
         if not self.processes.main:

@@ -9,33 +9,18 @@ Prompts are points inside the image, and boxes around what the teacher finds at 
 labels.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from hashlib import sha256
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mobilesam_export.distillation.arithmetic import autocast
+from mobilesam_export.distillation.batches import Batch
+from mobilesam_export.distillation.views import chance
 from mobilesam_export.model import Sam
 
 PROMPTS = 8  # points of an image in one step, and as many boxes
 CELL = 4  # pixels for each logit of a mask
-
-
-@dataclass(frozen=True)
-class Images:
-    """What a mask loss must know of a batch besides its embeddings.
-
-    Attributes:
-        keys: of the images, from which prompts are drawn.
-        sizes: (height, width) of each inside the square, in pixels.
-    """
-
-    keys: Sequence[str]
-    sizes: Sequence[tuple[int, int]]
 
 
 class MaskLoss:
@@ -49,16 +34,16 @@ class MaskLoss:
     def __init__(self, teacher: Sam, student: Sam) -> None:
         self._teacher, self._student = teacher, student
 
-    def __call__(self, found: Tensor, expected: Tensor, images: Images, step: int) -> Tensor:
+    def __call__(self, found: Tensor, expected: Tensor, batch: Batch, step: int) -> Tensor:
         """Mean over images and prompts.
 
         Args:
             found: (B, 256, S/16, S/16) of the student, with a gradient.
             expected: of that shape, of the teacher.
-            images: of the batch.
+            batch: whose embeddings they are; prompts are drawn by its keys, inside its sizes.
             step: of the run; another one asks for other points.
         """
-        pairs = zip(found.float(), expected.float(), images.keys, images.sizes, strict=True)
+        pairs = zip(found.float(), expected.float(), batch.keys, batch.sizes, strict=True)
         losses = [
             self._image_loss(student[None], teacher[None], points_in(key, step, size))
             for student, teacher, key, size in pairs
@@ -107,8 +92,7 @@ def points_in(key: str, step: int, size: tuple[int, int]) -> Tensor:
     Returns:
         (PROMPTS, 2) float32 x and y of middles of pixels, without the half that SAM adds.
     """
-    digest = sha256(f"{key} {step}".encode()).digest()
-    random = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+    random = chance(key, step)
     rows, columns = (random.integers(0, side, PROMPTS) for side in size)
     return torch.from_numpy(np.stack([columns, rows], axis=1).astype(np.float32))
 

@@ -135,7 +135,6 @@ def _prepare(options: DistillOptions, processes: Processes, parts: _Parts) -> Ru
     return Run(
         trainer,
         batches,
-        plan,
         embedder,
         judge,
         parts.folder,

@@ -61,13 +61,14 @@ class Trainer:
             it is better than the weights of any one step (Tarvainen & Valpola, 2017,
             arXiv:1703.01780).
         step: how many are done.
+        plan: of all.
     """
 
     def __init__(self, encoder: nn.Module, plan: Plan, processes: Processes) -> None:
         self.encoder = prepare(encoder).to(processes.device)
         self.average = copy.deepcopy(self.encoder).requires_grad_(False)
         self.step = 0
-        self._plan = plan
+        self.plan = plan
         self._processes = processes
         self._parallel = processes.parallel(self.encoder)
         groups = parameter_groups(self.encoder, schedule.WEIGHT_DECAY)
@@ -93,7 +94,7 @@ class Trainer:
             raise DistillationError(
                 f"the loss is {value:g} and its gradient's norm {norm:g} at step {self.step + 1}"
             )
-        rate = self._plan.learning_rate_at(self.step)
+        rate = self.plan.learning_rate_at(self.step)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.step()
@@ -108,7 +109,7 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         with autocast(pixels.device):
             found = self._parallel(normalized(pixels))
-        value = loss(found, expected) if loss else embedding_loss(found, expected, self._plan.loss)
+        value = loss(found, expected) if loss else embedding_loss(found, expected, self.plan.loss)
         torch.autograd.backward(value)
         return float(value.detach())
 

@@ -29,8 +29,7 @@ def view(image: ImageArray, content: str, number: int) -> ImageArray:
     """
     if number == WHOLE:
         return image
-    digest = sha256(f"{content} {number}".encode()).digest()
-    random = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+    random = chance(content, number)
     share = random.uniform(LEAST_AREA, 1) ** 0.5
     height, width = (max(1, round(share * side)) for side in image.shape[:2])
     top = int(random.integers(0, image.shape[0] - height + 1))
@@ -38,3 +37,9 @@ def view(image: ImageArray, content: str, number: int) -> ImageArray:
     crop = image[top : top + height, left : left + width]
     mirrored = crop[:, ::-1] if random.integers(0, 2) else crop
     return np.ascontiguousarray(mirrored)
+
+
+def chance(key: str, number: int) -> np.random.Generator:
+    """A source of chance that is the same for the same key and number, in any run or process."""
+    digest = sha256(f"{key} {number}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "big"))
