@@ -27,7 +27,7 @@ from typing import Any
 from safetensors.torch import save_file
 
 from benchmarks import coreai
-from benchmarks.tables import RESULTS
+from benchmarks.tables import RESULTS, replace_row
 from mobilesam_export.checkpoint.load import load_checkpoint
 from mobilesam_export.target import load_target
 from tests.stress_weights import Weights, scale_heads, scale_neck, scale_streams
@@ -153,11 +153,7 @@ def ask(*arguments: object) -> dict[str, Any]:
 
 def write(row: dict[str, Any]) -> None:
     """Put a row in the place of the same one."""
-    names = ("weights", "target", "recipe", "size", "processor")
-    kept = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else []
-    same = [row.get(name) for name in names]
-    kept = [other for other in kept if [other.get(name) for name in names] != same]
-    RESULT.write_text(json.dumps({"rows": [*kept, row]}, indent=1) + "\n", encoding="utf-8")
+    replace_row(RESULT, row, ("weights", "target", "recipe", "size", "processor"))
 
 
 if __name__ == "__main__":

@@ -11,11 +11,13 @@ that same decoder. Rows go into `benchmarks/results/baselines.json`. At 256, one
 """
 
 import json
+import math
 import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from benchmarks.recipes import KINDS, Run, ask, reference_answers, summary
 from benchmarks.tables import RESULTS
 from mobilesam_export import calibration, prompts
 from mobilesam_export.backends import get_backend, reference
+from mobilesam_export.benchmark.timing import Schedule, Series, Task, run_rounds
 from mobilesam_export.bundle.manifest import open_bundle
 from mobilesam_export.contract import Array
 from mobilesam_export.model import Sam, build_sam
@@ -92,15 +95,11 @@ def accuracy(run: Run, predictor: Predictor) -> Figures:
 
 def ratios(sessions: Mapping[str, Session], inputs: Mapping[str, Array]) -> dict[str, float]:
     """Processor time of each encoder beside float32's, alternating."""
-    times: dict[str, list[float]] = {name: [] for name in sessions}
-    for number in range(ROUNDS):
-        order = list(sessions) if number % 2 else list(sessions)[::-1]
-        for name in order:
-            start = time.process_time()
-            sessions[name].run(dict(inputs))
-            times[name].append(time.process_time() - start)
-    base = np.array(times["float32"])
-    return {name: float(np.median(np.array(found) / base)) for name, found in times.items()}
+    tasks = {name: Task(partial(session.run, dict(inputs))) for name, session in sessions.items()}
+    series: dict[str, Series] = {}
+    run_rounds(tasks, Schedule(0, ROUNDS, math.inf), series, time.process_time)
+    base = np.array(series["float32"].times_ms)
+    return {name: float(np.median(found.times_ms / base)) for name, found in series.items()}
 
 
 def exported(checkpoint: Path, folder: Path) -> tuple[dict[str, Path], dict[str, Figures]]:

@@ -22,36 +22,17 @@ from statistics import median
 from typing import Any
 
 import click
-import torch
-from safetensors.torch import save_file
-from torch import nn
 
+from benchmarks.random_teacher import VIT_B, random_encoder, save_teacher
 from benchmarks.tables import RESULTS
 from mobilesam_export.benchmark.machine import this_machine
-from mobilesam_export.checkpoint.load import load_checkpoint
 from mobilesam_export.files import write_json
-from mobilesam_export.model.vit import ImageEncoderViT, VitShape
 
-# Of segment-anything's `build_sam_vit_b`.
-VIT_B = VitShape(768, 12, 12, 3072, 64, 14, frozenset((2, 5, 8, 11)))
 SIZE, BATCH, IMAGES = 256, 4, 16
 COMMON = ("--student", "half", "--image-size", str(SIZE), "--batch", str(BATCH), "--held-out", "1")
 ONE = (sys.executable, "-m", "mobilesam_export")
 TWO = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", *ONE[1:])
 Figures = dict[str, Any]
-
-
-def vit_b(path: Path) -> None:
-    """Write a SAM ViT-B with random weights and the demo's decoder."""
-    torch.manual_seed(0)
-    encoder = ImageEncoderViT(VIT_B)
-    for parameter in encoder.parameters():
-        if parameter.dim() > 1:
-            nn.init.normal_(parameter, std=0.02)
-    entries = {f"image_encoder.{name}": value for name, value in encoder.state_dict().items()}
-    demo = load_checkpoint("demo").state_dict
-    entries |= {k: v.contiguous() for k, v in demo.items() if not k.startswith("image_encoder.")}
-    save_file(entries, path)
 
 
 def seconds(program: Sequence[str], folder: Path, *arguments: str) -> float:
@@ -64,7 +45,7 @@ def seconds(program: Sequence[str], folder: Path, *arguments: str) -> float:
 
 def cache(folder: Path) -> Figures:
     """Seconds of an epoch that fills the cache, and of one that reads it."""
-    vit_b(folder / "vit_b.safetensors")
+    save_teacher(random_encoder(VIT_B), folder / "vit_b.safetensors")
     run = ("--teacher", "vit_b.safetensors", "--epochs", "1", "--cache", "cache")
     filling = seconds(ONE, folder, *run, "-o", "first.safetensors")
     reading = seconds(ONE, folder, *run, "-o", "second.safetensors")

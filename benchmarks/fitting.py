@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks.arithmetic import Family, ask, demo_weights
-from benchmarks.tables import RESULTS
+from benchmarks.tables import RESULTS, replace_row
 from benchmarks.train_demo import Stage, Trainer
 from mobilesam_export.model import build_sam
 from tests.stress_weights import Weights, raise_channel, scale_heads, scale_mlp
@@ -138,10 +138,7 @@ def kept() -> list[dict[str, Any]]:
 
 def write(row: dict[str, Any]) -> None:
     """Put a row in the place of the same one."""
-    key = {name: row[name] for name in ("weights", "target", "recipe", "size")}
-    rows = [other for other in kept() if not key.items() <= other.items()]
-    text = json.dumps({"rows": [*rows, row]}, indent=1)
-    RESULT.write_text(text + "\n", encoding="utf-8")
+    replace_row(RESULT, row, ("weights", "target", "recipe", "size"))
     click.echo(json.dumps(row))
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.random_teacher import VIT_H, random_encoder, save_teacher
 from mobilesam_export.benchmark.measure import Options, Subject, bundle_subjects, measure
 from mobilesam_export.benchmark.pytorch import captured
 from mobilesam_export.benchmark.pytorch_subjects import parse_modes, pytorch_subjects
@@ -25,17 +26,14 @@ from mobilesam_export.benchmark.statistics import summarize
 from mobilesam_export.benchmark.subject import GRAPHS, graph_inputs
 from mobilesam_export.benchmark.timing import Schedule, time_call
 from mobilesam_export.bundle.manifest import Bundle, open_bundle
-from mobilesam_export.checkpoint.load import load_checkpoint, load_matching_model
+from mobilesam_export.checkpoint.load import load_matching_model
 from mobilesam_export.distillation.options import DistillOptions
 from mobilesam_export.distillation.run import run as distill
 from mobilesam_export.model import Sam
-from mobilesam_export.model.vit import ImageEncoderViT, VitShape
 
 TIMING_LOCK = "timing.lock"
 SCHEDULE = Schedule(warmup=20, rounds=300, max_seconds=3)
 COMPONENTS = ("encoder", "decoder", "click_to_mask", "image_to_mask")
-# Of segment-anything's `build_sam_vit_h`.
-VIT_H = VitShape(1280, 32, 16, 5120, 64, 14, frozenset((7, 15, 23, 31)))
 BATCHES = (1, 8, 32)
 TRAINING_BATCH = 8
 TRAINING_STEPS = (6, 26)  # the difference is timed, without what the first steps cost
@@ -150,20 +148,9 @@ def throughput(sam: Sam, dtype: torch.dtype, lock: Lock) -> list[Figures]:
     ]
 
 
-def random_vit_h() -> ImageEncoderViT:
-    """SAM's largest encoder with random weights, which take as long as trained ones."""
-    torch.manual_seed(0)
-    with torch.device("cuda"):
-        encoder = ImageEncoderViT(VIT_H)
-    for parameter in encoder.parameters():
-        if parameter.dim() > 1:
-            nn.init.normal_(parameter, std=0.02)
-    return encoder.eval().requires_grad_(False)
-
-
 def vit_h(dtype: torch.dtype, side: int, lock: Lock) -> list[Figures]:
     """SAM's ViT-H on the same GPU."""
-    encoder = random_vit_h().to(dtype)
+    encoder = random_encoder(VIT_H, "cuda").to(dtype)
     image = torch.randn(1, 3, side, side).to("cuda", dtype)
     name = f"SAM ViT-H:{str(dtype).removeprefix('torch.')}"
     return [timed_encoder(name, encoder, image, lock)]
@@ -171,14 +158,9 @@ def vit_h(dtype: torch.dtype, side: int, lock: Lock) -> list[Figures]:
 
 def training(bundle: Bundle, lock: Lock) -> list[Figures]:
     """Images per second of `distill` with a ViT-H as teacher, nothing cached."""
-    from safetensors.torch import save_file
-
     with tempfile.TemporaryDirectory() as folder:
-        encoder = {f"image_encoder.{k}": v.cpu() for k, v in random_vit_h().state_dict().items()}
-        demo = load_checkpoint("demo").state_dict
-        decoder = {k: v for k, v in demo.items() if not k.startswith("image_encoder.")}
         teacher = Path(folder) / "teacher.safetensors"
-        save_file({k: v.contiguous() for k, v in {**encoder, **decoder}.items()}, teacher)
+        save_teacher(random_encoder(VIT_H, "cuda"), teacher)
         seconds = []
         with lock():
             for steps in TRAINING_STEPS:

@@ -10,6 +10,7 @@ weights, 1024. Rows of `benchmarks/results/photographs.json` are replaced one by
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 import matplotlib.cbook
@@ -18,7 +19,7 @@ import sklearn.datasets
 from PIL import Image
 
 from benchmarks.arithmetic import ask
-from benchmarks.tables import RESULTS
+from benchmarks.tables import RESULTS, replace_row
 from mobilesam_export.target import builtin_targets, load_target
 
 RESULT = RESULTS / "photographs.json"
@@ -58,11 +59,9 @@ def main(recipes: tuple[str, ...], image_size: int) -> None:
             write({"recipe": label, "size": image_size, "photographs": count, **found})
 
 
-def write(row: dict[str, object]) -> None:
+def write(row: dict[str, Any]) -> None:
     """Put a row in the place of the same one."""
-    rows = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else []
-    kept = [old for old in rows if (old["recipe"], old["size"]) != (row["recipe"], row["size"])]
-    RESULT.write_text(json.dumps({"rows": [*kept, row]}, indent=1) + "\n", encoding="utf-8")
+    replace_row(RESULT, row, ("recipe", "size"))
     click.echo(json.dumps(row))
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from benchmarks.recipes import FIRST_SEED, Run, accuracy
-from benchmarks.tables import RESULTS
+from benchmarks.tables import RESULTS, replace_row
 from mobilesam_export.checkpoint.load import load_checkpoint
 from mobilesam_export.model import build_sam
 from mobilesam_export.pipeline import Job, export
@@ -60,10 +60,7 @@ def main(side: int, scenes: int, only: str) -> None:
 
 def write(row: dict[str, Any]) -> None:
     """Put a row in the place of the same one."""
-    rows = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else []
-    same = [row[name] for name in ("recipe", "start", "size")]
-    kept = [old for old in rows if [old[n] for n in ("recipe", "start", "size")] != same]
-    RESULT.write_text(json.dumps({"rows": [*kept, row]}, indent=1) + "\n", encoding="utf-8")
+    replace_row(RESULT, row, ("recipe", "start", "size"))
     click.echo(json.dumps(row))
 
 

@@ -1,7 +1,7 @@
 """Tables of accuracy, sizes and graphs, rendered from `benchmarks/results/` and `targets/`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -36,6 +36,14 @@ FORMS = {"export_form": "ours", "official_form": "official"}
 def read(name: str) -> Any:  # noqa: ANN401 what a file of results holds
     """The content of `results/<name>.json`."""
     return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def replace_row(path: Path, row: dict[str, Any], names: Sequence[str]) -> None:
+    """Put a row into a file of rows, in the place of the one with the same values of `names`."""
+    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    same = [row.get(name) for name in names]
+    kept = [other for other in rows if [other.get(name) for name in names] != same]
+    path.write_text(json.dumps({"rows": [*kept, row]}, indent=1) + "\n", encoding="utf-8")
 
 
 def choices() -> str:

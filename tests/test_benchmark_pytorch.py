@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from benchmarks import gpu, gpu_subject
 from mobilesam_export import prompts
 from mobilesam_export.backends import reference
+from mobilesam_export.backends.onnx import runtime
 from mobilesam_export.benchmark.measure import bundle_subjects
 from mobilesam_export.benchmark.pytorch import (
     KEEP_FLOAT32,
@@ -164,6 +166,19 @@ def test_a_row_says_what_was_timed_and_whether_it_was_right(onnx_bundle: Path) -
     assert [row["component"] for row in rows] == list(gpu_subject.COMPONENTS)
     assert [row["wrong"] for row in rows] == [True, False, False, False]
     assert all(row["median_ms"] > 0 for row in rows)
+
+
+def test_onnx_files_run_again_on_inputs_that_lie_on_a_device(onnx_bundle: Path) -> None:
+    opened = open_bundle(onnx_bundle)
+    path, given = onnx_bundle / "encoder.onnx", np.zeros((1, SIZE, SIZE, 3), np.uint8)
+    options = {"providers": ["CPUExecutionProvider"]}
+    rerun, fetch = runtime._resident(
+        onnxruntime.InferenceSession(path, **options), "cpu", {"image": given}
+    )
+    rerun()
+    expected = opened.session("encoder", "cpu", 1).run({"image": given})
+    for name, value in fetch().items():
+        np.testing.assert_allclose(value, expected[name], atol=1e-5)
 
 
 def test_a_mask_of_the_device_is_the_host_s(sam: Sam) -> None:
