@@ -2,6 +2,7 @@
 
 import json
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,17 @@ def test_files_and_pytorch_score_alike_and_a_second_run_goes_on(
     assert not re.search(r'(src|href)="(?!data:)', page)  # nothing from elsewhere
     again = evaluate(tmp_path, *asked)
     assert again["candidates"] == found["candidates"]  # times too: nothing was run again
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="the extra [ray] is not installed")
+def test_two_workers_of_ray_find_what_one_process_finds(onnx_bundle: Path, tmp_path: Path) -> None:
+    asked = (onnx_bundle, "--scenes", 3)
+    here, there = (
+        evaluate(tmp_path, *asked, *more)["candidates"].values()
+        for more in ((), ("--ray", "local"))
+    )
+    for one, other in zip(here, there, strict=True):
+        assert {**one, "median_ms": None} == {**other, "median_ms": None}
 
 
 def test_without_annotations_pytorch_is_the_truth(onnx_bundle: Path, tmp_path: Path) -> None:
