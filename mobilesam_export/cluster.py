@@ -45,6 +45,7 @@ def connected(address: str, processors: int | None = None) -> Iterator[None]:
             num_cpus=processors if local else None,
             include_dashboard=False if local else None,
             log_to_driver=False,
+            logging_level="error",
         )
     except (OSError, RuntimeError, ValueError) as exc:
         raise ClusterError(f"no Ray at {address}: {first_line(exc)}") from exc
