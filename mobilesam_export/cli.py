@@ -20,6 +20,7 @@ from mobilesam_export.commands.inspect import inspect_command
 from mobilesam_export.commands.preview import preview_command
 from mobilesam_export.commands.run import run_command
 from mobilesam_export.commands.segment import segment_command
+from mobilesam_export.commands.sweep import sweep_command
 from mobilesam_export.commands.targets import targets_command
 from mobilesam_export.commands.verify import verify_command
 from mobilesam_export.target import builtin_targets
@@ -52,6 +53,7 @@ for _command in (
     preview_command,
     run_command,
     segment_command,
+    sweep_command,
     targets_command,
     verify_command,
 ):

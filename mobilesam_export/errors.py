@@ -3,7 +3,7 @@
 MobileSamExportError          exit 1
     CheckpointError           a checkpoint cannot be read, fetched, or is not MobileSAM
     TargetError               a target or recipe file is wrong, or there is none of that name
-    ImageError              an image cannot be read
+    ImageError                an image cannot be read
     BackendError              a runtime is missing or fails
         ConversionError       a converter failed
     MissingPackageError       a package that this command needs is not installed
@@ -12,6 +12,7 @@ MobileSamExportError          exit 1
     MeasurementError          measurements are missing, damaged, foreign, or of another version
     InterruptedMeasurement    Ctrl-C while measuring; the times so far are kept
     DistillationError         training cannot go on; what it has reached is kept
+    ClusterError              there is no such Ray cluster, or it gives up
     OutputError               a result cannot be written
     VerificationError         exit 3: files do not compute what PyTorch computes; Python API only
     UsageError                exit 2: an argument is out of range or contradicts another
@@ -66,7 +67,7 @@ class TargetError(MobileSamExportError):
 
 
 class ImageError(MobileSamExportError):
-    """A image cannot be read."""
+    """An image cannot be read."""
 
 
 class BackendError(MobileSamExportError):
@@ -99,6 +100,10 @@ class InterruptedMeasurement(MobileSamExportError):
 
 class DistillationError(MobileSamExportError):
     """Training cannot go on: a loss that is not finite, or Ctrl-C. What it has reached is kept."""
+
+
+class ClusterError(MobileSamExportError):
+    """There is no such Ray cluster, or it gives up; what it has done is kept."""
 
 
 class OutputError(MobileSamExportError):

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from mobilesam_export.cluster import LOCAL, absolute
 from mobilesam_export.distillation import run
-from mobilesam_export.distillation.cluster import LOCAL, _absolute, run_on_ray
+from mobilesam_export.distillation.cluster import run_on_ray
 from mobilesam_export.distillation.options import DistillOptions
-from mobilesam_export.errors import DistillationError, UsageError
+from mobilesam_export.errors import UsageError
 from tests.cli_runner import ERROR, refused
 
 RAY = find_spec("ray") is not None
@@ -43,7 +44,7 @@ def test_a_worker_s_paths_are_those_of_the_caller(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
     given = DistillOptions("photos", Path("s.safetensors"), teacher="demo", cache=Path("c"))
-    found = _absolute(given)
+    found = absolute(given)
     assert found.images == str(tmp_path / "photos")
     assert (found.out, found.cache) == (tmp_path / "s.safetensors", tmp_path / "c")
     assert (found.teacher, found.plot) == ("demo", None)
@@ -63,10 +64,3 @@ def test_two_workers_have_the_losses_of_one_process(tmp_path: Path) -> None:
 def test_a_batch_must_divide_over_the_workers(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--batch 3 cannot be divided over 2 workers"):
         run_on_ray(options(tmp_path / "s.safetensors", batch=3), LOCAL, 2)
-
-
-@needs_ray
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://:x"])
-def test_a_cluster_that_is_not_there_is_one_line(address: str, tmp_path: Path) -> None:
-    with pytest.raises(DistillationError, match=f"no Ray at {address}: "):
-        run_on_ray(options(tmp_path / "s.safetensors"), address, 2)

@@ -2,6 +2,8 @@
 
 import json
 import re
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from mobilesam_export.cluster import LOCAL
 from mobilesam_export.contract import Array, Contract
 from mobilesam_export.errors import UsageError
 from mobilesam_export.evaluation.dataset import Dataset, held_out_scenes
 from mobilesam_export.evaluation.log import EvaluationLog
 from mobilesam_export.evaluation.naming import folder_names
+from mobilesam_export.evaluation.run import EvaluateOptions, run
 from mobilesam_export.evaluation.scores import (
     BINS,
     Candidate,
@@ -167,6 +171,18 @@ def test_files_and_pytorch_score_alike_and_a_second_run_goes_on(
     assert not re.search(r'(src|href)="(?!data:)', page)  # nothing from elsewhere
     again = evaluate(tmp_path, *asked)
     assert again["candidates"] == found["candidates"]  # times too: nothing was run again
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="the extra [ray] is not installed")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's, of its own options
+def test_two_workers_of_ray_find_what_one_process_finds(onnx_bundle: Path) -> None:
+    options = EvaluateOptions((onnx_bundle,), scenes=3)
+    here, there = (
+        run(replace(options, ray=address)).as_dict()["candidates"].values()
+        for address in (None, LOCAL)
+    )
+    for one, other in zip(here, there, strict=True):
+        assert {**one, "median_ms": None} == {**other, "median_ms": None}
 
 
 def test_without_annotations_pytorch_is_the_truth(onnx_bundle: Path, tmp_path: Path) -> None:

@@ -14,6 +14,12 @@ from mobilesam_export.verification.status import Status
 OK, ERROR, USAGE, FAILED = 0, 1, 2, 3
 COLORS = {Status.PASSED: "green", Status.FAILED: "red", Status.UNVERIFIED: "yellow"}
 BUNDLE = click.argument("bundle", type=click.Path(path_type=Path))
+RAY = click.option(
+    "--ray", metavar="ADDRESS", help="Divide the work over workers of Ray: a cluster's, or local."
+)
+WORKERS = click.option(
+    "--workers", default=2, show_default=True, type=click.IntRange(1), help="Processes of --ray."
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 

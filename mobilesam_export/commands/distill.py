@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mobilesam_export.commands.common import JSON, OK, check_outputs, print_json
+from mobilesam_export.commands.common import JSON, OK, RAY, WORKERS, check_outputs, print_json
 
 if TYPE_CHECKING:
     from mobilesam_export.distillation.run import DistillResult
@@ -63,10 +63,8 @@ PATH = click.Path(path_type=Path)
     "--cache-gb", default=20.0, show_default=True, help="Its limit; the rest is computed again."
 )
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: cuda if there is]")
-@click.option("--ray", metavar="ADDRESS", help="Train in workers of Ray: a cluster's, or local.")
-@click.option(
-    "--workers", default=2, show_default=True, type=click.IntRange(1), help="Processes of --ray."
-)
+@RAY
+@WORKERS
 @click.option("--report", type=PATH, help="Write an HTML page.")
 @click.option("--plot", type=PATH, help="Draw the curves, a .png.")
 @JSON

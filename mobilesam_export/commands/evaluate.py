@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mobilesam_export.commands.common import JSON, OK, check_outputs, print_json, print_notes
+from mobilesam_export.commands.common import (
+    JSON,
+    OK,
+    RAY,
+    WORKERS,
+    check_outputs,
+    print_json,
+    print_notes,
+)
 
 if TYPE_CHECKING:
     from mobilesam_export.evaluation.run import EvaluationResult
@@ -30,6 +38,8 @@ WIDTH = 160  # characters of the table where there is no terminal
     "--save", type=click.Path(path_type=Path), help="Keep figures here; go on if it is there."
 )
 @click.option("--report", type=click.Path(path_type=Path), help="Write an HTML page.")
+@RAY
+@WORKERS
 @JSON
 def evaluate_command(report: Path | None, as_json: bool, **values: Any) -> int:
     """Mean IoU of each BUNDLE's masks by kind of prompt: clicks and boxes.

@@ -1,10 +1,13 @@
 """`evaluate` from options to figures: open, choose images, evaluate those not in the log."""
 
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from mobilesam_export import cluster, packages
 from mobilesam_export.bundle.manifest import Bundle
 from mobilesam_export.errors import MeasurementError, UsageError
 from mobilesam_export.evaluation import dataset
@@ -38,6 +41,9 @@ class EvaluateOptions:
         checkpoint: of the bundles; None for the one that they name.
         pytorch: whether to evaluate the float32 PyTorch model beside them.
         save: a file of figures to write or to resume; None for none.
+        ray: divide the images over processes of Ray: see `cluster.connected`; None to evaluate
+            them here.
+        workers: of Ray.
 
     Raises:
         UsageError: options contradict each other.
@@ -51,6 +57,8 @@ class EvaluateOptions:
     checkpoint: str | None = None
     pytorch: bool = False
     save: Path | None = None
+    ray: str | None = None
+    workers: int = 2
 
     def __post_init__(self) -> None:
         if len({path.resolve() for path in self.bundles}) < len(self.bundles):
@@ -66,11 +74,13 @@ class EvaluationResult:
     Attributes:
         candidates: in the order of tables.
         dataset: the images.
+        reference: whose answers are taken for true; None where the images have masks.
         evaluation: figures by candidate; at least one object was evaluated.
     """
 
     candidates: tuple[Candidate, ...]
     dataset: Dataset
+    reference: Candidate | None
     evaluation: Evaluation
 
     @property
@@ -104,6 +114,19 @@ def run(options: EvaluateOptions) -> EvaluationResult:
     Raises:
         MobileSamExportError: a bundle, checkpoint or file is wrong, or nothing was evaluated.
     """
+    if options.ray:
+        packages.require("ray", extra="ray")
+    result = _open(options)
+    evaluation = result.evaluation
+    _evaluate(result, options)
+    if not evaluation.images or not all(s.objects for s in evaluation.scores.values()):
+        named = "; ".join(evaluation.problems[:3])
+        raise MeasurementError(f"nothing was evaluated: {named or 'there are no objects'}")
+    return result
+
+
+def _open(options: EvaluateOptions) -> EvaluationResult:
+    """Candidates and images, nothing evaluated."""
     bundles = open_bundles(options.bundles)
     images = _dataset(options, bundles[0])
     pairs = zip(folder_names(options.bundles), bundles, strict=True)
@@ -118,12 +141,7 @@ def run(options: EvaluateOptions) -> EvaluationResult:
         problems=list(images.problems),
         notes=list(images.notes),
     )
-    result = EvaluationResult(tuple(candidates), images, evaluation)
-    _evaluate(result, reference, options)
-    if not evaluation.images or not all(s.objects for s in evaluation.scores.values()):
-        named = "; ".join(evaluation.problems[:3])
-        raise MeasurementError(f"nothing was evaluated: {named or 'there are no objects'}")
-    return result
+    return EvaluationResult(tuple(candidates), images, reference, evaluation)
 
 
 def _dataset(options: EvaluateOptions, bundle: Bundle) -> Dataset:
@@ -134,11 +152,9 @@ def _dataset(options: EvaluateOptions, bundle: Bundle) -> Dataset:
     return dataset.image_folder(options.images)
 
 
-def _evaluate(
-    result: EvaluationResult, reference: Candidate | None, options: EvaluateOptions
-) -> None:
+def _evaluate(result: EvaluationResult, options: EvaluateOptions) -> None:
     """Fill the evaluation from the log, then evaluate the other images, with a progress bar."""
-    images, evaluation = result.dataset, result.evaluation
+    images, evaluation, reference = result.dataset, result.evaluation, result.reference
     names = images.names[: options.limit]
     identity = {
         "candidates": {candidate.name: candidate.identity for candidate in result.candidates},
@@ -152,10 +168,34 @@ def _evaluate(
                 evaluation.add(records[name])
         remaining = [name for name in names if name not in records]
         with items_bar("Evaluating", len(names), done=len(names) - len(remaining)) as advance:
-            for record in evaluate_images(result.candidates, reference, images, remaining):
+            for record in _records(result, options, remaining):
                 log.append(record)
                 evaluation.add(record)
                 advance()
+
+
+def _records(
+    result: EvaluationResult, options: EvaluateOptions, names: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """See `evaluate_images`."""
+    if not options.ray:
+        yield from evaluate_images(result.candidates, result.reference, result.dataset, names)
+        return
+    items = [(cluster.absolute(options), name) for name in names]
+    yield from cluster.divided(_record, items, options.ray, options.workers)
+
+
+@cache
+def _opened(options: EvaluateOptions) -> EvaluationResult:
+    """Once in each process of Ray."""
+    return _open(options)
+
+
+def _record(item: tuple[EvaluateOptions, str]) -> dict[str, Any]:
+    options, name = item
+    result = _opened(options)
+    (record,) = evaluate_images(result.candidates, result.reference, result.dataset, [name])
+    return record
 
 
 def write_report(path: Path, result: EvaluationResult) -> None:
