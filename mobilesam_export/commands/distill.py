@@ -29,14 +29,14 @@ PATH = click.Path(path_type=Path)
     default="mobilesam",
     show_default=True,
     metavar="NAME",
-    help="Architecture of the encoder: mobilesam, half, or a .toml of widths and depths.",
+    help="Architecture of the encoder: mobilesam, half, or a .toml of widths and depths; "
+    "TARGET:RECIPE: the teacher's, with the numbers that the recipe's file computes with.",
 )
 @click.option(
     "--init",
-    default="seeded",
-    show_default=True,
     metavar="SOURCE",
-    help="Checkpoint that its encoder begins with; seeded: from nothing.",
+    help="Checkpoint that its encoder begins with. [default: seeded, from nothing; of "
+    "TARGET:RECIPE the teacher]",
 )
 @click.option("--image-size", default=1024, show_default=True, help="Side of the square input.")
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the images. [default: 8]")

@@ -21,8 +21,10 @@ class DistillOptions:
         out: the student's checkpoint, `.safetensors`. State, log and cached embeddings lie in a
             folder beside it, see `folder`.
         teacher: a source of checkpoints, or a SAM ViT-B, L or H in the official format.
-        student: "mobilesam", the name of another student, or a TOML of widths and depths.
-        init: source of the checkpoint that its encoder begins with.
+        student: "mobilesam", the name of another student, or a TOML of widths and depths; or
+            TARGET:RECIPE, an encoder that computes as the recipe's file does, see `recovery`.
+        init: source of the checkpoint that its encoder begins with; None for "seeded", or for the
+            teacher where a recipe's damage is recovered.
         image_size: S of teacher and student.
         epochs: passes over the images, unless `steps` is given.
         steps: of the optimizer, instead of epochs.
@@ -48,7 +50,7 @@ class DistillOptions:
     out: Path
     teacher: str = "official"
     student: str = "mobilesam"
-    init: str = "seeded"
+    init: str | None = None
     image_size: int = 1024
     epochs: int | None = None
     steps: int | None = None

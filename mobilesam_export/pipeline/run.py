@@ -67,7 +67,8 @@ def export(job: Job) -> Outcome:
             expected = cases.reference_cases(asked)
         calibrated = collect_samples(job, plan, sam)
     exponents = ranges.choose_exponents(peaks)
-    folded = ranges.fold_ranges(sam, exponents)
+    on_grid = bool(checkpoint.provenance.recovered_for)
+    folded = ranges.fold_ranges(sam, exponents, on_grid=on_grid)
     graphs, batch = split_graphs(folded, contract), batch_graph(folded, contract)
     with staging.staging(plan.folder) as stage:
         maker = Maker(job, plan, checkpoint, graphs, batch, expected, calibrated, stage)
