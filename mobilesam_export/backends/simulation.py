@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from mobilesam_export.contract import Array
 
 Rounding = Callable[[Array], Array]
+Start = Callable[[Array, Array], Array]
 Range = tuple[float, float]
 
 
@@ -29,7 +30,11 @@ class Simulation:
         weights: by the name of a weight in the export form, float32 -> what the file restores
             from fewer bits, float32 of the same shape.
         inputs: by the name of a layer's weight, how what the layer takes is rounded.
+        starts: by the name of a matrix (outputs, inputs), the matrix and the mean of x x^T of what
+            it is multiplied with, (inputs, inputs) float64 -> a matrix on the grid whose products
+            lose less than those of the nearest one; for the beginning of training.
     """
 
     weights: Mapping[str, Rounding]
     inputs: Mapping[str, Inputs] = field(default_factory=dict)
+    starts: Mapping[str, Start] = field(default_factory=dict)

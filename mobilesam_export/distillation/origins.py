@@ -68,9 +68,9 @@ def find_origins(sam: Sam, form: GraphForm, wanted: Collection[str]) -> dict[str
         wanted: names of weights of two and more axes.
     """
     shapes = _parameters(sam.image_encoder)
-    starts, total = {}, 1
-    for name, parameter in shapes.items():
-        starts[name], total = total, total + parameter.numel()
+    starts, total = dict[str, int](), 1
+    for key, tensor in shapes.items():
+        starts[key], total = total, total + tensor.numel()
 
     def positions(name: str) -> Tensor:
         return torch.arange(starts[name], starts[name] + shapes[name].numel())

@@ -22,7 +22,7 @@ from mobilesam_export.backends import Backend, Settings, get_backend
 from mobilesam_export.backends.simulation import Simulation
 from mobilesam_export.contract import DEFAULT_POINTS, Contract
 from mobilesam_export.distillation.origins import Origin, find_origins
-from mobilesam_export.distillation.rounded_inputs import InputRounding
+from mobilesam_export.distillation.rounded_inputs import InputRounding, moments
 from mobilesam_export.errors import UsageError
 from mobilesam_export.graphs import Graph, names, split_graphs
 from mobilesam_export.model import Sam
@@ -120,15 +120,12 @@ class Recovery:
         contract = damage.contract(sam.image_size)
         simulation = damage.simulation(split_graphs(sam, contract)[0])
         assert simulation is not None  # noqa: S101 `damage_of` has asked
-        self._roundings = simulation.weights
+        self._roundings, self._starts = simulation.weights, simulation.starts
         wanted = {*simulation.weights, *simulation.inputs}
         found = find_origins(sam, contract.form, wanted)
         self._origins: dict[str, Origin] = {k: origin.to(device) for k, origin in found.items()}
         self._inputs = InputRounding(
-            {
-                found[name].parameter.removesuffix(".weight"): inputs
-                for name, inputs in simulation.inputs.items()
-            }
+            {self._layer(name): inputs for name, inputs in simulation.inputs.items()}
         )
 
     def freeze(self, encoder: nn.Module) -> None:
@@ -136,6 +133,28 @@ class Recovery:
         for module in encoder.modules():
             if isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
                 module.weight.requires_grad_(False)
+
+    @torch.no_grad()
+    def begin(self, encoder: nn.Module, images: Iterable[Tensor]) -> None:
+        """Give the encoder, in place, the weights that the recipe would begin a file with.
+
+        Args:
+            encoder: float32, not in training yet.
+            images: what it takes, one after the other.
+        """
+        parameters = dict(encoder.named_parameters())
+        layers = {self._layer(name) for name in self._starts}
+        found = moments(encoder, sorted(layers), images) if layers else {}
+        for name, start in self._starts.items():
+            origin = self._origins[name]
+            parameter = parameters[origin.parameter]
+            weight = origin.read(parameter).cpu().numpy()
+            chosen = torch.from_numpy(start(weight, found[self._layer(name)]))
+            origin.write(parameter.data, chosen.to(parameter.device))
+
+    def _layer(self, name: str) -> str:
+        """The model's layer of a weight of the export form."""
+        return self._origins[name].parameter.removesuffix(".weight")
 
     def observe(self, encoder: nn.Module, images: Iterable[Tensor]) -> None:
         """Find the ranges of activations that the file will have fixed; see `InputRounding`."""

@@ -8,7 +8,6 @@ behind the rounding.
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +16,13 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from mobilesam_export.backends.simulation import Inputs, Range
+from mobilesam_export.contract import Array
 from mobilesam_export.model import tiny_vit
 
 STEPS = 255  # of eight bits
 LEAST_SCALE = 1e-12
 KEPT = 20_000  # numbers of a map that ranges are chosen by, evenly spaced
+ROWS = 2_048  # of a map that second moments are taken over
 Change = Callable[[str, Tensor], Tensor]
 
 
@@ -52,7 +53,7 @@ class InputRounding:
             images: what it takes, one after the other.
         """
         fixed = {name: inputs.fix for name, inputs in self.layers.items() if inputs.fix}
-        seen: dict[str, list[np.ndarray[Any, Any]]] = {name: [] for name in fixed}
+        seen: dict[str, list[Array]] = {name: [] for name in fixed}
         ends = dict.fromkeys(fixed, (0.0, 0.0))
 
         def note(name: str, value: Tensor) -> Tensor:
@@ -79,6 +80,37 @@ class InputRounding:
         zero = (-low / scale).round()
         clipped = value.clamp(-zero * scale, (STEPS - zero) * scale)
         return clipped + ((clipped / scale).round() * scale - clipped).detach()
+
+
+@torch.no_grad()
+def moments(
+    encoder: nn.Module, layers: Iterable[str], images: Iterable[Tensor]
+) -> dict[str, Array]:
+    """Second moments of what linear layers take, as the export form has that.
+
+    Args:
+        encoder: (B, 3, S, S) -> anything.
+        layers: names of linear layers.
+        images: what the encoder takes, one after the other.
+
+    Returns:
+        By name the mean of x x^T, (inputs, inputs) float64, over evenly spaced rows.
+    """
+    sums: dict[str, Array] = {}
+    counts: dict[str, int] = {}
+
+    def note(name: str, value: Tensor) -> Tensor:
+        rows = value.float().flatten(0, -2)
+        rows = rows[:: len(rows) // ROWS | 1]
+        product = (rows.T @ rows).double().cpu().numpy()
+        sums[name] = sums.get(name, 0.0) + product
+        counts[name] = counts.get(name, 0) + len(rows)
+        return value
+
+    with _changed(encoder, layers, note):
+        for image in images:
+            encoder(image)
+    return {name: total / counts[name] for name, total in sums.items()}
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mobilesam_export import packages
@@ -108,6 +108,7 @@ def _open(options: DistillOptions, processes: Processes) -> _Parts:
     images = open_images(options.images, options.image_size, options.held_out, listing)
     with step(f"Loading the checkpoint ({options.teacher})") if processes.main else NOTHING:
         teacher = load_teacher(options.teacher, options.image_size, processes.device)
+        teacher = replace(teacher, exact=damage is not None)
     student = _student(options, teacher, damage)
     steps = options.embedding_steps(len(images.training))
     plan = Plan(steps, options.learning_rate, options.loss, options.mask_steps)
@@ -127,15 +128,27 @@ def _student(options: DistillOptions, teacher: Teacher, damage: Damage | None) -
     return build_recovered(options.init or options.teacher, teacher, size)
 
 
-def _recovery(options: DistillOptions, parts: _Parts, processes: Processes) -> Recovery | None:
-    """What simulates the recipe, with ranges from the encoder as it begins: the same each time."""
+def _recovery(
+    options: DistillOptions, parts: _Parts, processes: Processes, *, begin: bool
+) -> Recovery | None:
+    """What simulates the recipe, with ranges from the encoder as it was given: the same each time.
+
+    Args:
+        options: of the run.
+        parts: of the run; `begin` changes the weights of its student to those of a first file.
+        processes: of the run.
+        begin: whether nothing was trained yet.
+    """
     if parts.damage is None:
         return None
     recovery = Recovery(parts.damage, parts.student, processes.device)
     encoder = parts.student.image_encoder.to(processes.device)
     shown = parts.images.training[:OBSERVED_IMAGES]
     squares = (square(image, WHOLE, options.contract)[0][None] for image in shown)
-    recovery.observe(encoder, (normalized(pixels.to(processes.device)) for pixels in squares))
+    pixels = [normalized(item.to(processes.device)) for item in squares]
+    recovery.observe(encoder, pixels)
+    if begin:
+        recovery.begin(encoder, pixels)
     return recovery
 
 
@@ -143,7 +156,7 @@ def _prepare(options: DistillOptions, processes: Processes, parts: _Parts) -> Ru
     """Everything that the loop needs, from the beginning or from where an earlier call was."""
     images, teacher, plan = parts.images, parts.teacher, parts.plan
     saved = parts.folder.load(processes.device)
-    recovery = _recovery(options, parts, processes)
+    recovery = _recovery(options, parts, processes, begin=saved is None)
     trainer = Trainer(parts.student.image_encoder, plan, processes, recovery)
     log = Log(problems=list(images.problems))
     if saved:
@@ -155,7 +168,8 @@ def _prepare(options: DistillOptions, processes: Processes, parts: _Parts) -> Ru
             note(text)
         _announce(options, images, parts.cache, trainer.step, plan.total)
         held_out = open_held_out(images.held_out, embedder, options.contract, processes.device)
-        judge = Judge(held_out, parts.student, options.contract, processes.device)
+        exact = recovery is not None
+        judge = Judge(held_out, parts.student, options.contract, processes.device, exact=exact)
     order = Order(len(images.training), options.views, options.seed)
     batches = Steps(images, order, options.contract, options.batch, processes.rank, processes.count)
     about = {"distilled_by": "mobilesam-export", "teacher_sha256": teacher.sha256}
@@ -206,8 +220,13 @@ def _cache(
 ) -> EmbeddingCache:
     """The cache, after a look at whether it fits on the disk."""
     limit = int(options.cache_gb * 1e9) if options.views else 0
+    whole = teacher.exact and processes.device.type != "cpu"  # others are of bfloat16 there
     cache = EmbeddingCache(
-        options.cache_folder, teacher.sha256, options.image_size, limit, processes.rank
+        options.cache_folder,
+        f"{teacher.sha256}{' in float32' * whole}",
+        options.image_size,
+        limit,
+        processes.rank,
     )
     wanted = min(limit, images * options.views * embedding_bytes(options.image_size))
     check_space(options.cache_folder, wanted - len(cache) * embedding_bytes(options.image_size))

@@ -119,7 +119,7 @@ class Trainer:
         """Leave the gradients of a batch in the parameters; the loss of this process' part."""
         self._optimizer.zero_grad(set_to_none=True)
         with self._simulated(self.encoder):
-            with autocast(pixels.device):
+            with autocast(pixels.device, exact=self._recovery is not None):
                 found = self._parallel(normalized(pixels))
             kind = self.plan.loss
             value = loss(found, expected) if loss else embedding_loss(found, expected, kind)

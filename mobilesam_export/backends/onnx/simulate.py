@@ -10,9 +10,9 @@ from functools import partial
 import numpy as np
 from torch import nn
 
-from mobilesam_export.backends.onnx import quantize, ranges, store
+from mobilesam_export.backends.onnx import compensation, quantize, ranges, store
 from mobilesam_export.backends.onnx.integer import WEIGHT_BITS, symmetric
-from mobilesam_export.backends.simulation import Inputs, Rounding, Simulation
+from mobilesam_export.backends.simulation import Inputs, Simulation
 from mobilesam_export.contract import Array
 from mobilesam_export.graphs import Graph, names
 from mobilesam_export.target import Recipe, patterns
@@ -28,7 +28,7 @@ def simulation(graph: Graph, recipe: Recipe, settings: quantize.Settings) -> Sim
     shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
     products = integer_weights(graph, recipe, settings)
     kinds = quantize.stored_types(shapes, recipe, graph.spec.name)
-    weights: dict[str, Rounding] = {}
+    weights: dict[str, partial[Array]] = {}
     for name, shape in shapes.items():
         linear = isinstance(graph.module.get_submodule(name.rpartition(".")[0]), nn.Linear)
         if linear and quantize.takes_four_bits(name, shape[-1], recipe, graph.spec.name):
@@ -38,7 +38,12 @@ def simulation(graph: Graph, recipe: Recipe, settings: quantize.Settings) -> Sim
             weights[name] = partial(_by_channel, axis=OUTPUTS if layer else HEADS)
     weights |= {name: partial(_by_channel, axis=OUTPUTS, bits=WEIGHT_BITS) for name in products}
     fix = partial(ranges.fixed, settings.ranges) if recipe.activations == "int8" else None
-    return Simulation(weights, dict.fromkeys(products, Inputs(fix)))
+    starts = {
+        name: partial(_compensated, size=recipe.group_size)
+        for name, rounding in weights.items()
+        if recipe.calibrate_weights and rounding.func is _in_blocks
+    }
+    return Simulation(weights, dict.fromkeys(products, Inputs(fix)), starts)
 
 
 def integer_weights(graph: Graph, recipe: Recipe, settings: quantize.Settings) -> list[str]:
@@ -67,3 +72,8 @@ def _in_blocks(weight: Array, size: int) -> Array:
     scales = store.block_scales(blocks)
     whole = store.nearest_levels(blocks, scales)
     return (whole.astype(np.float32) * scales[..., None]).reshape(weight.shape)
+
+
+def _compensated(weight: Array, moment: Array, size: int) -> Array:
+    """(outputs, inputs) as `compensation` chooses four bits for what goes in."""
+    return compensation.compensated(weight.T, compensation.damped(moment), size)[0].T
