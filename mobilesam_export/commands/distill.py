@@ -56,7 +56,9 @@ PATH = click.Path(path_type=Path)
     help="Versions of each image: 1 the whole, more: crops and flips; 0: new ones each epoch.",
 )
 @click.option("--loss", default="mse", show_default=True, type=click.Choice(LOSSES))
-@click.option("--learning-rate", default=3e-4, show_default=True, help="Its maximum.")
+@click.option(
+    "--learning-rate", type=float, help="Its maximum. [default: 3e-4; of TARGET:RECIPE 3e-6]"
+)
 @click.option("--seed", default=0, show_default=True, help="Of the order of images.")
 @click.option("--cache", type=PATH, help="Folder of embeddings. [default: beside --out]")
 @click.option(

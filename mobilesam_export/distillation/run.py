@@ -17,7 +17,7 @@ from mobilesam_export.distillation.embeddings import EmbeddingCache, check_space
 from mobilesam_export.distillation.held_out import Judge, open_held_out
 from mobilesam_export.distillation.loop import Run
 from mobilesam_export.distillation.masks import MaskLoss
-from mobilesam_export.distillation.options import DistillOptions
+from mobilesam_export.distillation.options import LEARNING_RATE, RECOVERY_RATE, DistillOptions
 from mobilesam_export.distillation.processes import Processes, join_processes
 from mobilesam_export.distillation.recovery import Damage, Recovery, parse_damage
 from mobilesam_export.distillation.state import Log, RunFolder
@@ -33,7 +33,7 @@ NOTHING = contextlib.nullcontext()
 REPORT_IMAGES = 4
 OBSERVED_IMAGES = 8  # that ranges of activations are found on, as in an export
 # Options that a run must repeat to go on, beside what they name.
-SAME = ("student", "image_size", "mask_steps", "batch", "views", "loss", "learning_rate", "seed")
+SAME = ("student", "image_size", "mask_steps", "batch", "views", "loss", "seed")
 MOST_READERS = 4  # processes; on a CPU they would only take the encoders' cores
 
 
@@ -111,7 +111,8 @@ def _open(options: DistillOptions, processes: Processes) -> _Parts:
         teacher = replace(teacher, exact=damage is not None)
     student = _student(options, teacher, damage)
     steps = options.embedding_steps(len(images.training))
-    plan = Plan(steps, options.learning_rate, options.loss, options.mask_steps)
+    rate = options.learning_rate or (RECOVERY_RATE if damage else LEARNING_RATE)
+    plan = Plan(steps, rate, options.loss, options.mask_steps)
     folder = RunFolder(options.folder, _identity(options, images, (teacher, student), plan, damage))
     if options.out.exists() and not folder.exists:
         raise UsageError(f"{options.out} is there, but no run to go on with; choose another --out")
@@ -210,6 +211,7 @@ def _identity(
         "init": weights_sha256(entries),
         "images": images.sha256,
         "steps": plan.steps,
+        "learning_rate": plan.learning_rate,
         **({"recipe": damage.sha256} if damage else {}),
         **{name: value for name, value in asdict(options).items() if name in SAME},
     }

@@ -5,7 +5,7 @@ Palettes are not simulated: k-means over all weights would take longer than a st
 
 from functools import partial
 
-import numpy as np
+import torch
 from torch import nn
 
 from mobilesam_export.backends.coreml import activations
@@ -40,13 +40,13 @@ def stored(weight: Array, axis: int | None) -> Array:
         weight: float32.
         axis: with one scale for each index, or None for one scale.
     """
-    half = weight.astype(np.float16)
-    others = tuple(index for index in range(half.ndim) if index != axis)
-    peak = np.abs(half).max(axis=others, keepdims=True)
-    scale = (peak - -peak) / np.float16(2 * LEVELS)
-    scale = np.where(scale == 0, np.float16(1), scale)
-    whole = np.clip(np.round(half / scale), -LEVELS, LEVELS)
-    restored: Array = (whole * scale).astype(np.float32)
+    half = torch.from_numpy(weight).half()  # numpy's float16 is ten times slower
+    others = [index for index in range(half.ndim) if index != axis]
+    peak = half.abs().amax(others, keepdim=True)
+    scale = (peak - -peak) / (2 * LEVELS)
+    scale = torch.where(scale == 0, 1, scale)
+    whole = (half / scale).round().clamp(-LEVELS, LEVELS)
+    restored: Array = (whole * scale).float().numpy()
     return restored
 
 
