@@ -63,8 +63,12 @@ class DistillResult:
         }
 
 
-def run(options: DistillOptions) -> DistillResult:
+def run(options: DistillOptions, damage: Damage | None = None) -> DistillResult:
     """Train, or go on where an earlier call with the same options was.
+
+    Args:
+        options: of the run.
+        damage: the recipe that `options.student` names, where it is looked up already.
 
     Raises:
         MobileSamExportError: an option, an image folder or a checkpoint is wrong, or training
@@ -74,7 +78,8 @@ def run(options: DistillOptions) -> DistillResult:
         packages.require("matplotlib", extra="measure")
     with join_processes(options.device) as processes:
         with processes.main_first():
-            parts = _open(options, processes)
+            damage = damage or parse_damage(options.student, options.image_size)
+            parts = _open(options, processes, damage)
         with parts.folder.locked() if processes.main else contextlib.nullcontext():
             prepared = _prepare(options, processes, parts)
             prepared.train()
@@ -97,13 +102,12 @@ class _Parts:
     damage: Damage | None
 
 
-def _open(options: DistillOptions, processes: Processes) -> _Parts:
+def _open(options: DistillOptions, processes: Processes, damage: Damage | None) -> _Parts:
     """Open everything and refuse what does not fit together."""
     if options.batch % processes.count:
         raise UsageError(
             f"--batch {options.batch} cannot be divided over {processes.count} processes"
         )
-    damage = parse_damage(options.student, options.image_size)
     listing = options.folder / "images.json"
     images = open_images(options.images, options.image_size, options.held_out, listing)
     with step(f"Loading the checkpoint ({options.teacher})") if processes.main else NOTHING:
