@@ -17,7 +17,7 @@ from mobilesam_export.distillation.embeddings import EmbeddingCache, check_space
 from mobilesam_export.distillation.held_out import Judge, open_held_out
 from mobilesam_export.distillation.loop import Run
 from mobilesam_export.distillation.masks import MaskLoss
-from mobilesam_export.distillation.options import LEARNING_RATE, RECOVERY_RATE, DistillOptions
+from mobilesam_export.distillation.options import LEARNING_RATE, RECOVERY_RATES, DistillOptions
 from mobilesam_export.distillation.processes import Processes, join_processes
 from mobilesam_export.distillation.recovery import Damage, Recovery, parse_damage
 from mobilesam_export.distillation.state import Log, RunFolder
@@ -115,7 +115,8 @@ def _open(options: DistillOptions, processes: Processes, damage: Damage | None) 
         teacher = replace(teacher, exact=damage is not None)
     student = _student(options, teacher, damage)
     steps = options.embedding_steps(len(images.training))
-    rate = options.learning_rate or (RECOVERY_RATE if damage else LEARNING_RATE)
+    usual = RECOVERY_RATES[damage.recipe.weights] if damage else LEARNING_RATE
+    rate = usual if options.learning_rate is None else options.learning_rate
     plan = Plan(steps, rate, options.loss, options.mask_steps)
     folder = RunFolder(options.folder, _identity(options, images, (teacher, student), plan, damage))
     if options.out.exists() and not folder.exists:
@@ -211,12 +212,12 @@ def _identity(
     teacher, student = models
     entries = {k: v for k, v in student.state_dict().items() if k.startswith(ENCODER)}
     return {
+        **({"recipe": damage.sha256} if damage else {}),
         "teacher": teacher.sha256,
         "init": weights_sha256(entries),
         "images": images.sha256,
         "steps": plan.steps,
         "learning_rate": plan.learning_rate,
-        **({"recipe": damage.sha256} if damage else {}),
         **{name: value for name, value in asdict(options).items() if name in SAME},
     }
 

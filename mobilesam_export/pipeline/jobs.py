@@ -86,7 +86,7 @@ def check(job: Job) -> Plan:
             parsed_recipe(backend, job.target, recipe_of_batch(backend, recipe))
     readme.find_template(backend, job.target.graph)
     if job.recover:
-        _check_recoverable(job, name)
+        _check_recoverable(job, name, backend)
     return Plan(name, recipe, contract, backend, settings, folder)
 
 
@@ -124,11 +124,13 @@ def _held_to(recipe: Recipe, min_iou: float, *, runs: bool) -> Recipe:
     return replace(recipe, tolerance=replace(recipe.tolerance, mean_mask_iou=min_iou))
 
 
-def _check_recoverable(job: Job, name: str) -> None:
+def _check_recoverable(job: Job, name: str, backend: Backend) -> None:
     from mobilesam_export.distillation.recovery import damage_of
 
     if not job.verify:
         raise UsageError("--recover is judged by running the files; leave --no-verify out")
+    if reason := backend.why_unavailable():
+        raise BackendError(f"--recover is judged by running the files, but {reason}")
     damage_of(job.target, name, job.image_size)
 
 

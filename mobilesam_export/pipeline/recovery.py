@@ -12,6 +12,7 @@ from mobilesam_export.graphs import ranges, split_graphs
 from mobilesam_export.model import build_sam
 from mobilesam_export.pipeline.jobs import Job, Plan
 from mobilesam_export.pipeline.maker import Maker
+from mobilesam_export.verification.status import Status
 from mobilesam_export.verification.verify import Report
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Recovery:
         images: that it was trained on.
         mask_iou: mean of the files without it and with it, over the prompts of verification.
         report: of the files that there are now.
+        used: whether they are those of the recovered encoder.
     """
 
     checkpoint: "Checkpoint"
@@ -38,11 +40,7 @@ class Recovery:
     images: str
     mask_iou: tuple[float, float]
     report: Report
-
-    @property
-    def helped(self) -> bool:
-        """Whether the files are those of the recovered encoder."""
-        return self.mask_iou[1] > self.mask_iou[0]
+    used: bool
 
     def as_dict(self) -> dict[str, Any]:
         """For the manifest and JSON."""
@@ -52,14 +50,14 @@ class Recovery:
             "images": self.images,
             "weights_sha256": self.checkpoint.provenance.weights_sha256,
             "mask_iou_mean": {"before": before, "after": after},
-            "used": self.helped,
+            "used": self.used,
         }
 
     def summary(self) -> str:
         """For people."""
         before, after = self.mask_iou
         gain = f"mean mask IoU of the files {before:.4f} -> {after:.4f}"
-        kept = "" if self.helped else "; no better, so the files are those without it"
+        kept = "" if self.used else "; the files are those without it"
         return f"recovered in {self.steps} steps on {self.images}: {gain}{kept}"
 
 
@@ -99,6 +97,9 @@ def recovery_folder(bundle: Path) -> Path:
 def recovered(maker: Maker, exponents: ranges.Exponents, report: Report) -> Recovery:
     """Train, and make the encoder's file again; where that is no better, what was there.
 
+    That comes back, too, where the new files miss the tolerance and may be fitted: weights on a
+    grid gain nothing from more bits, and those that were given do.
+
     Args:
         maker: of the job's files.
         exponents: of range folding; training moves no range by a power of two.
@@ -111,9 +112,11 @@ def recovered(maker: Maker, exponents: ranges.Exponents, report: Report) -> Reco
     plain = maker.graphs[0]
     made = maker.with_encoder(split_graphs(folded, plan.contract)[0], plan.recipe)
     before, after = _mean(report), _mean(made)
-    if after <= before:
+    fitted = job.fit and made.status is Status.FAILED
+    used = after > before and not fitted
+    if not used:
         made = maker.with_encoder(plain, plan.recipe)
-    return Recovery(checkpoint, job.recover, images, (before, after), made)
+    return Recovery(checkpoint, job.recover, images, (before, after), made, used)
 
 
 def _mean(report: Report) -> float:

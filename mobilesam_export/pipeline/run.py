@@ -99,8 +99,7 @@ def export(job: Job) -> Outcome:
         )
         if report.status is not Status.FAILED or job.keep_failed:
             if fit is not None:
-                used = recovery.checkpoint if recovery and recovery.helped else checkpoint
-                _write_toml(stage, job.target, plan, fit, used)
+                _write_toml(stage, job.target, plan, fit, checkpoint)
             write_contents(stage, contents, expected)
             sizes = readme.artifact_sizes(stage)
             staging.publish(stage, plan.folder)
