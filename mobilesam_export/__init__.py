@@ -60,6 +60,7 @@ def export(  # noqa: PLR0913 the options of the command line, each by its name
     min_iou: float | None = None,
     prompt_sets: int | None = None,
     keep_failed: bool = False,
+    recover: int = 0,
 ) -> "Bundle":
     """Convert, verify and bundle MobileSAM, as the command of the target's name does.
 
@@ -79,6 +80,8 @@ def export(  # noqa: PLR0913 the options of the command line, each by its name
         prompt_sets: how many prompts about one image a further file, `decoder_batch`, answers at
             once, 1 to 64; None for no such file.
         keep_failed: whether files that fail verification are written as well.
+        recover: steps of training by which the encoder learns to bear the recipe, before anything
+            is raised in precision; 0 for none.
 
     Returns:
         The bundle, opened; its `status` says whether its files passed.
@@ -107,6 +110,7 @@ def export(  # noqa: PLR0913 the options of the command line, each by its name
         min_iou=min_iou,
         prompt_sets=prompt_sets,
         keep_failed=keep_failed,
+        recover=recover,
     )
     outcome = pipeline.export(job)
     if outcome.folder is None:

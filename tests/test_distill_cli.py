@@ -133,6 +133,9 @@ def test_a_cache_of_another_teacher_is_refused(trained: Path) -> None:
         (["photos", "--teacher", "yolo.safetensors"], ERROR, ["is not MobileSAM but a YOLO"]),
         (["photos", "--init", "yolo.safetensors"], ERROR, ["is not MobileSAM but a YOLO"]),
         (["photos", "-o", "there.safetensors"], USAGE, ["no run to go on with"]),
+        (["photos", "--student", "onnx:w5"], ERROR, ["target onnx has no recipe 'w5'", "w8a8, w4"]),
+        (["photos", "--student", "onnx:float32"], USAGE, ["has nothing to recover"]),
+        (["photos", "--student", "tflite:w8a8"], USAGE, ["cannot be recovered"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -146,6 +149,23 @@ def test_what_cannot_be_trained_is_one_line(
     save_file({"model.0.conv.weight": torch.zeros(1)}, photos / "yolo.safetensors")
     first, *others = arguments
     refused(photos, ["distill", first, *SHORT, *others], code, phrases)
+
+
+def test_a_recovered_student_keeps_the_decoder_and_says_what_it_is_for(photos: Path) -> None:
+    recovery = [*SHORT, "--init", "seeded:tiny:1", "--student", "onnx:w4"]
+    done = warm(photos, ["distill", "photos", *recovery])
+    assert done.code == 0, done.stderr
+    assert "next: mobilesam-export onnx -r w4 -c s.safetensors --image-size 256" in done.stdout
+    loaded = load_checkpoint(str(photos / "s.safetensors"))
+    assert loaded.provenance.recovered_for == "onnx:w4"
+    teacher = load_checkpoint("seeded:tiny").state_dict
+    for name, value in teacher.items():
+        if not name.startswith("image_encoder."):
+            assert value.numpy().tobytes() == loaded.state_dict[name].numpy().tobytes(), name
+    other = [*recovery, "--student", "onnx:w8"]
+    refused(photos, ["distill", "photos", *other], USAGE, ["a run with another recipe"])
+    smaller = [*recovery, "--image-size", "320"]
+    refused(photos, ["distill", "photos", *smaller], USAGE, ["another image_size"])
 
 
 def test_after_a_full_disk_no_step_is_repeated(photos: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mobilesam_export.backends.conversion import Conversion, Settings
 from mobilesam_export.backends.device import DeviceScript
+from mobilesam_export.backends.simulation import Simulation
 from mobilesam_export.contract import Contract, GraphSpec
 from mobilesam_export.inspection.graph import GraphDescription, Partitions
 from mobilesam_export.session import Session
@@ -169,6 +170,22 @@ class Backend(Protocol):
             name: of a weight of two and more axes, as in the `state_dict` of its module.
         """
         return True
+
+    def simulation(self, graph: "Graph", recipe: Recipe, parsed: Settings) -> Simulation | None:
+        """What a recipe's numbers leave of the weights and inputs of a graph's layers.
+
+        It is made of the functions that `convert` quantises by. An encoder is trained to bear it
+        (`distill --student TARGET:RECIPE`), so that it must be quick: each step rounds all weights.
+
+        Args:
+            graph: in export form; only names and shapes count.
+            recipe: with compressed weights.
+            parsed: from `parse_recipe`.
+
+        Returns:
+            None if this recipe cannot be simulated, or no recipe of this backend can.
+        """
+        return None
 
     def float32_islands(self, recipe: Recipe) -> tuple[str, ...]:
         """Module classes of the export form that stay float32 in a file of float16."""

@@ -32,6 +32,7 @@ class Contents:
         steps: by graph, what came of steps that are tried at each conversion; see `Conversion`.
         fit: what was raised in precision because the target's recipe did not hold, as JSON; None
             if nothing was.
+        recovery: how the encoder was trained to bear the recipe, as JSON; None if it was not.
     """
 
     target: Target
@@ -45,6 +46,7 @@ class Contents:
     exponents: Mapping[str, int] = field(default_factory=dict)
     steps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     fit: Mapping[str, Any] | None = None
+    recovery: Mapping[str, Any] | None = None
 
     @property
     def recipe(self) -> Recipe:

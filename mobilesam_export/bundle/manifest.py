@@ -147,6 +147,7 @@ def _as_dict(contents: Contents) -> dict[str, Any]:
         "range_folding": dict(contents.exponents),
         "calibration": None if contents.calibration is None else contents.calibration.describe(),
         "fit": None if contents.fit is None else dict(contents.fit),
+        "recovery": None if contents.recovery is None else dict(contents.recovery),
         "versions": dict(contents.versions),
         "verification": contents.report.as_dict(),
     }

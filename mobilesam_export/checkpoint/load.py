@@ -24,10 +24,15 @@ from mobilesam_export.checkpoint.identify import (
     compare_state_dict,
     why_refused,
 )
-from mobilesam_export.checkpoint.provenance import MODEL, Provenance
+from mobilesam_export.checkpoint.provenance import MODEL, RECOVERED_FOR, Provenance
 from mobilesam_export.checkpoint.relatives import recognize
 from mobilesam_export.checkpoint.seeded import seeded_state_dict
-from mobilesam_export.checkpoint.state_dict import read_architecture, read_values, why_unreadable
+from mobilesam_export.checkpoint.state_dict import (
+    read_architecture,
+    read_metadata,
+    read_values,
+    why_unreadable,
+)
 from mobilesam_export.checkpoint.weight_sets import (
     WeightSet,
     choose,
@@ -155,6 +160,7 @@ def _from_file(path: Path, entry: str, origin: str = "") -> Checkpoint:
         trained=True,
         entry=weights.entry,
         architecture=model_name(weights.architecture),
+        recovered_for=read_metadata(path).get(RECOVERED_FOR, ""),
     )
     return Checkpoint(state_dict, provenance, tuple(f"{path.name}: {note}" for note in notes))
 

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
+RECOVERED_FOR = "recovered_for"  # key of a safetensors file's metadata: TARGET:RECIPE
 MODEL = "MobileSAM"  # the architecture that weights have unless they say otherwise
 
 
@@ -18,6 +19,8 @@ class Provenance:
         trained: whether masks are meaningful.
         entry: prefix of their names in the file, like "ema.module"; empty at its top.
         architecture: "MobileSAM" or "MobileSAM student, widths 32-64-96-160, depths ...".
+        recovered_for: TARGET:RECIPE on whose grid the encoder's weights were trained to lie; "" for
+            weights like any others.
     """
 
     source: str
@@ -27,8 +30,9 @@ class Provenance:
     trained: bool
     entry: str = ""
     architecture: str = MODEL
+    recovered_for: str = ""
 
     def describe(self) -> dict[str, str]:
         """The same as strings, for metadata fields of files, without what is as usual."""
-        usual = {"entry": "", "architecture": MODEL}
+        usual = {"entry": "", "architecture": MODEL, "recovered_for": ""}
         return {k: str(v) for k, v in asdict(self).items() if usual.get(k) != v}

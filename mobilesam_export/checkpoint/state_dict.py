@@ -101,17 +101,22 @@ def read_architecture(path: Path) -> Architecture:
     Raises:
         CheckpointError: what it says is no architecture.
     """
-    with path.open("rb") as file:
-        if _is_pickle(file.read(64)):  # which has no such metadata
-            return MOBILESAM
-    with safetensors.safe_open(path, "pt") as file:
-        text = (file.metadata() or {}).get(METADATA)
+    text = read_metadata(path).get(METADATA)
     try:
         return MOBILESAM if text is None else parse_architecture(json.loads(text))
     except (ValueError, CheckpointError) as exc:
         raise CheckpointError(
             f"checkpoint {path}: the architecture in its metadata: {exc}"
         ) from exc
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file that `read_values` has read says about itself; others say nothing."""
+    with path.open("rb") as file:
+        if _is_pickle(file.read(64)):
+            return {}
+    with safetensors.safe_open(path, "pt") as file:
+        return file.metadata() or {}
 
 
 def _is_pickle(head: bytes) -> bool:

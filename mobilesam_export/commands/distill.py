@@ -29,14 +29,14 @@ PATH = click.Path(path_type=Path)
     default="mobilesam",
     show_default=True,
     metavar="NAME",
-    help="Architecture of the encoder: mobilesam, half, or a .toml of widths and depths.",
+    help="Architecture of the encoder: mobilesam, half, or a .toml of widths and depths; "
+    "TARGET:RECIPE: the teacher's, with the numbers that the recipe's file computes with.",
 )
 @click.option(
     "--init",
-    default="seeded",
-    show_default=True,
     metavar="SOURCE",
-    help="Checkpoint that its encoder begins with; seeded: from nothing.",
+    help="Checkpoint that its encoder begins with. [default: seeded, from nothing; of "
+    "TARGET:RECIPE the teacher]",
 )
 @click.option("--image-size", default=1024, show_default=True, help="Side of the square input.")
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the images. [default: 8]")
@@ -56,7 +56,11 @@ PATH = click.Path(path_type=Path)
     help="Versions of each image: 1 the whole, more: crops and flips; 0: new ones each epoch.",
 )
 @click.option("--loss", default="mse", show_default=True, type=click.Choice(LOSSES))
-@click.option("--learning-rate", default=3e-4, show_default=True, help="Its maximum.")
+@click.option(
+    "--learning-rate",
+    type=float,
+    help="Its maximum. [default: 3e-4; of TARGET:RECIPE 3e-6 in four bits, 1e-6 in eight]",
+)
 @click.option("--seed", default=0, show_default=True, help="Of the order of images.")
 @click.option("--cache", type=PATH, help="Folder of embeddings. [default: beside --out]")
 @click.option(
@@ -76,10 +80,14 @@ def distill_command(as_json: bool, ray: str | None, workers: int, **values: Any)
     goes on where it was. On several GPUs: torchrun --nproc-per-node N -m mobilesam_export distill.
     On a cluster: --ray.
 
+    With --student TARGET:RECIPE the encoder learns to bear what the recipe's numbers do to it, and
+    FILE is for exports by that recipe.
+
     \b
     Example:
       mobilesam-export distill photos --teacher sam_vit_h_4b8939.pth -o student.safetensors
       mobilesam-export distill scenes:2000 --teacher demo --image-size 256 -o small.safetensors
+      mobilesam-export distill photos --student onnx:w4 --steps 300 --batch 2 -o w4.safetensors
     """
     from mobilesam_export.distillation.cluster import run_on_ray
     from mobilesam_export.distillation.options import DistillOptions
@@ -106,5 +114,6 @@ def print_summary(result: "DistillResult") -> None:
     epochs = result.log.epochs
     click.echo(f"{result.options.out}: {len(result.log.losses)} steps; on held-out images:")
     click.echo(columns(as_table(epochs_table([epochs[0], epochs[-1]]))))
-    size = result.options.image_size
-    click.echo(f"next: mobilesam-export onnx -c {result.options.out} --image-size {size}")
+    size, (target, _, recipe) = result.options.image_size, result.options.student.rpartition(":")
+    how = f"{target} -r {recipe}" if target else "onnx"
+    click.echo(f"next: mobilesam-export {how} -c {result.options.out} --image-size {size}")

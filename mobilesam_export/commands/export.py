@@ -40,6 +40,7 @@ class ExportOptions:
     min_iou: float | None
     prompt_sets: int | None
     no_fit: bool
+    recover: int | None
     keep_failed: bool
     no_verify: bool
     as_json: bool
@@ -65,6 +66,7 @@ class ExportOptions:
             verify=not self.no_verify,
             calibration=self.calibration,
             fit=not self.no_fit,
+            recover=self.recover or 0,
             min_iou=self.min_iou,
             prompt_sets=self._prompt_sets(target, several=several),
             keep_failed=self.keep_failed,
@@ -130,6 +132,13 @@ OPTIONS = (
         type=int,
         metavar="Q",
         help="Add decoder_batch, which answers Q prompts about one image at once: 1 to 64.",
+    ),
+    click.option(
+        "--recover",
+        type=click.IntRange(1),
+        metavar="STEPS",
+        help="Train the encoder to bear the recipe before anything is raised in precision, on "
+        "--calibration or scenes; 150 steps are a start. See distill.",
     ),
     click.option(
         "--no-fit",
@@ -217,6 +226,8 @@ def print_outcome(target: Target, outcome: "Outcome") -> None:
         click.echo(click.style(str(outcome.folder), bold=True))
         for name, size in outcome.sizes.items():
             click.echo(f"  {name:<20} {size / 1e6:6.1f} MB")
+    if outcome.recovery is not None:
+        click.echo(f"  {outcome.recovery.summary()}")
     if outcome.fit is not None:
         click.echo(f"  {outcome.fit.summary()}")
     click.echo(f"  {styled(outcome.report.summary(), outcome.report.status)}")
@@ -231,5 +242,6 @@ def outcome_dict(target: Target, outcome: "Outcome") -> dict[str, Any]:
         "bundle": None if outcome.folder is None else str(outcome.folder),
         "bytes": outcome.sizes,
         "fit": None if outcome.fit is None else outcome.fit.as_dict(),
+        "recovery": None if outcome.recovery is None else outcome.recovery.as_dict(),
         "verification": outcome.report.as_dict(),
     }

@@ -14,8 +14,15 @@ def normalized(pixels: Tensor) -> Tensor:
     return ((pixels.float() - mean) / std).permute(0, 3, 1, 2).contiguous()
 
 
-def autocast(device: torch.device) -> AbstractContextManager[object]:
-    """bfloat16 for matrix products on GPUs; float32 elsewhere, where it would be slower."""
+def autocast(device: torch.device, *, exact: bool = False) -> AbstractContextManager[object]:
+    """bfloat16 for matrix products on GPUs; float32 elsewhere, where it would be slower.
+
+    Args:
+        device: of the products.
+        exact: float32 everywhere: bfloat16 rounds as coarsely as what is to be recovered.
+    """
     if device.type != "cuda":
         return nullcontext()
+    if exact:
+        return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     return torch.autocast("cuda", torch.bfloat16)

@@ -82,6 +82,7 @@ class Judge:
         contract: of the prompts.
         device: of encoders.
         student: whose decoder is asked about the student's embedding, if it is another one.
+        exact: whether encoders compute in float32 on GPUs, too.
     """
 
     images: tuple[HeldOutImage, ...]
@@ -89,6 +90,7 @@ class Judge:
     contract: Contract
     device: torch.device
     student: Sam | None = None
+    exact: bool = False
 
     def figures(self, encoder: nn.Module) -> dict[str, Any]:
         """Figures over all images, ready for JSON.
@@ -126,7 +128,7 @@ class Judge:
         self, encoder: nn.Module, most: int | None = None
     ) -> Iterator[tuple[HeldOutImage, Tensor]]:
         for image in self.images[:most]:
-            with torch.no_grad(), autocast(self.device):
+            with torch.no_grad(), autocast(self.device, exact=self.exact):
                 found = encoder(normalized(image.square.to(self.device)))
             yield image, found.float().cpu()
 

@@ -126,20 +126,27 @@ class Run:
         if self.judge:
             done = self.log.epochs[-1]["step"] if self.log.epochs else 0
             recent = self.log.losses[done:]
+            with self.trainer.result() as encoder:
+                figures = self.judge.figures(encoder)
             self.log.epochs.append(
                 {
                     "epoch": round(step * self.steps.batch / self.steps.order.images, 2),
                     "step": step,
                     "loss": float(np.mean(recent)) if recent else None,
-                    **self.judge.figures(self.trainer.average),
+                    **figures,
                 }
             )
             console.print(columns(as_table(epochs_table(self.log.epochs[-1:]))), soft_wrap=True)
         self._save()
         if self.processes.main and step:
-            self.write(self.trainer.average)
+            self.write_result()
         self.processes.wait()
         self.embedder.cache.refresh()  # the next epoch needs what other processes have computed
+
+    def write_result(self) -> None:
+        """Write the student's checkpoint."""
+        with self.trainer.result() as encoder:
+            self.write(encoder)
 
     def _save(self) -> None:
         self.embedder.cache.flush()

@@ -3,32 +3,37 @@
 import contextlib
 import copy
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mobilesam_export import packages
 from mobilesam_export.checkpoint.load import weights_sha256
-from mobilesam_export.distillation.batches import Order, Steps
+from mobilesam_export.checkpoint.provenance import RECOVERED_FOR
+from mobilesam_export.distillation.arithmetic import normalized
+from mobilesam_export.distillation.batches import Order, Steps, square
 from mobilesam_export.distillation.dataset import ImageSet, listed, open_images
 from mobilesam_export.distillation.embedder import Embedder
 from mobilesam_export.distillation.embeddings import EmbeddingCache, check_space, embedding_bytes
 from mobilesam_export.distillation.held_out import Judge, open_held_out
 from mobilesam_export.distillation.loop import Run
 from mobilesam_export.distillation.masks import MaskLoss
-from mobilesam_export.distillation.options import DistillOptions
+from mobilesam_export.distillation.options import LEARNING_RATE, RECOVERY_RATES, DistillOptions
 from mobilesam_export.distillation.processes import Processes, join_processes
+from mobilesam_export.distillation.recovery import Damage, Recovery, parse_damage
 from mobilesam_export.distillation.state import Log, RunFolder
-from mobilesam_export.distillation.student import build_student, write_checkpoint
+from mobilesam_export.distillation.student import build_recovered, build_student, write_checkpoint
 from mobilesam_export.distillation.teacher import ENCODER, Teacher, load_teacher
 from mobilesam_export.distillation.trainer import Plan, Trainer
+from mobilesam_export.distillation.views import WHOLE
 from mobilesam_export.errors import UsageError
 from mobilesam_export.model import Sam
 from mobilesam_export.progress import console, note, step
 
 NOTHING = contextlib.nullcontext()
 REPORT_IMAGES = 4
+OBSERVED_IMAGES = 8  # that ranges of activations are found on, as in an export
 # Options that a run must repeat to go on, beside what they name.
-SAME = ("student", "image_size", "mask_steps", "batch", "views", "loss", "learning_rate", "seed")
+SAME = ("student", "image_size", "mask_steps", "batch", "views", "loss", "seed")
 MOST_READERS = 4  # processes; on a CPU they would only take the encoders' cores
 
 
@@ -58,8 +63,12 @@ class DistillResult:
         }
 
 
-def run(options: DistillOptions) -> DistillResult:
+def run(options: DistillOptions, damage: Damage | None = None) -> DistillResult:
     """Train, or go on where an earlier call with the same options was.
+
+    Args:
+        options: of the run.
+        damage: the recipe that `options.student` names, where it is looked up already.
 
     Raises:
         MobileSamExportError: an option, an image folder or a checkpoint is wrong, or training
@@ -69,12 +78,13 @@ def run(options: DistillOptions) -> DistillResult:
         packages.require("matplotlib", extra="measure")
     with join_processes(options.device) as processes:
         with processes.main_first():
-            parts = _open(options, processes)
+            damage = damage or parse_damage(options.student, options.image_size)
+            parts = _open(options, processes, damage)
         with parts.folder.locked() if processes.main else contextlib.nullcontext():
             prepared = _prepare(options, processes, parts)
             prepared.train()
             if processes.main:
-                prepared.write(prepared.trainer.average)
+                prepared.write_result()
                 _write_reports(options, prepared)
         return DistillResult(options, prepared.log, processes.main)
 
@@ -89,9 +99,10 @@ class _Parts:
     plan: Plan
     folder: RunFolder
     cache: EmbeddingCache
+    damage: Damage | None
 
 
-def _open(options: DistillOptions, processes: Processes) -> _Parts:
+def _open(options: DistillOptions, processes: Processes, damage: Damage | None) -> _Parts:
     """Open everything and refuse what does not fit together."""
     if options.batch % processes.count:
         raise UsageError(
@@ -101,23 +112,58 @@ def _open(options: DistillOptions, processes: Processes) -> _Parts:
     images = open_images(options.images, options.image_size, options.held_out, listing)
     with step(f"Loading the checkpoint ({options.teacher})") if processes.main else NOTHING:
         teacher = load_teacher(options.teacher, options.image_size, processes.device)
-    student = build_student(options.student, options.init, teacher, options.image_size)
+        teacher = replace(teacher, exact=damage is not None)
+    student = _student(options, teacher, damage)
     steps = options.embedding_steps(len(images.training))
-    plan = Plan(steps, options.learning_rate, options.loss, options.mask_steps)
-    folder = RunFolder(options.folder, _identity(options, images, (teacher, student), plan))
+    usual = RECOVERY_RATES[damage.recipe.weights] if damage else LEARNING_RATE
+    rate = usual if options.learning_rate is None else options.learning_rate
+    plan = Plan(steps, rate, options.loss, options.mask_steps)
+    folder = RunFolder(options.folder, _identity(options, images, (teacher, student), plan, damage))
     if options.out.exists() and not folder.exists:
         raise UsageError(f"{options.out} is there, but no run to go on with; choose another --out")
     cache = _cache(options, processes, teacher, len(images.training))
     if processes.main:
         images.save(listing)
-    return _Parts(images, teacher, student, plan, folder, cache)
+    return _Parts(images, teacher, student, plan, folder, cache, damage)
+
+
+def _student(options: DistillOptions, teacher: Teacher, damage: Damage | None) -> Sam:
+    size = options.image_size
+    if damage is None:
+        return build_student(options.student, options.init or "seeded", teacher, size)
+    return build_recovered(options.init or options.teacher, teacher, size)
+
+
+def _recovery(
+    options: DistillOptions, parts: _Parts, processes: Processes, *, begin: bool
+) -> Recovery | None:
+    """What simulates the recipe, with ranges from the encoder as it was given: the same each time.
+
+    Args:
+        options: of the run.
+        parts: of the run; `begin` changes the weights of its student to those of a first file.
+        processes: of the run.
+        begin: whether nothing was trained yet.
+    """
+    if parts.damage is None:
+        return None
+    recovery = Recovery(parts.damage, parts.student, processes.device)
+    encoder = parts.student.image_encoder.to(processes.device)
+    shown = parts.images.training[:OBSERVED_IMAGES]
+    squares = (square(image, WHOLE, options.contract)[0][None] for image in shown)
+    pixels = [normalized(item.to(processes.device)) for item in squares]
+    recovery.observe(encoder, pixels)
+    if begin:
+        recovery.begin(encoder, pixels)
+    return recovery
 
 
 def _prepare(options: DistillOptions, processes: Processes, parts: _Parts) -> Run:
     """Everything that the loop needs, from the beginning or from where an earlier call was."""
     images, teacher, plan = parts.images, parts.teacher, parts.plan
     saved = parts.folder.load(processes.device)
-    trainer = Trainer(parts.student.image_encoder, plan, processes)
+    recovery = _recovery(options, parts, processes, begin=saved is None)
+    trainer = Trainer(parts.student.image_encoder, plan, processes, recovery)
     log = Log(problems=list(images.problems))
     if saved:
         trainer.restore(saved[0])
@@ -128,10 +174,13 @@ def _prepare(options: DistillOptions, processes: Processes, parts: _Parts) -> Ru
             note(text)
         _announce(options, images, parts.cache, trainer.step, plan.total)
         held_out = open_held_out(images.held_out, embedder, options.contract, processes.device)
-        judge = Judge(held_out, parts.student, options.contract, processes.device)
+        exact = recovery is not None
+        judge = Judge(held_out, parts.student, options.contract, processes.device, exact=exact)
     order = Order(len(images.training), options.views, options.seed)
     batches = Steps(images, order, options.contract, options.batch, processes.rank, processes.count)
     about = {"distilled_by": "mobilesam-export", "teacher_sha256": teacher.sha256}
+    if parts.damage:
+        about[RECOVERED_FOR] = str(parts.damage)
     return Run(
         trainer,
         batches,
@@ -153,16 +202,22 @@ def _mask_loss(student: Sam, processes: Processes) -> MaskLoss:
 
 
 def _identity(
-    options: DistillOptions, images: ImageSet, models: tuple[Teacher, Sam], plan: Plan
+    options: DistillOptions,
+    images: ImageSet,
+    models: tuple[Teacher, Sam],
+    plan: Plan,
+    damage: Damage | None,
 ) -> dict[str, object]:
     """What the losses depend on, by the option that the user can change."""
     teacher, student = models
     entries = {k: v for k, v in student.state_dict().items() if k.startswith(ENCODER)}
     return {
+        **({"recipe": damage.sha256} if damage else {}),
         "teacher": teacher.sha256,
         "init": weights_sha256(entries),
         "images": images.sha256,
         "steps": plan.steps,
+        "learning_rate": plan.learning_rate,
         **{name: value for name, value in asdict(options).items() if name in SAME},
     }
 
@@ -172,8 +227,13 @@ def _cache(
 ) -> EmbeddingCache:
     """The cache, after a look at whether it fits on the disk."""
     limit = int(options.cache_gb * 1e9) if options.views else 0
+    whole = teacher.exact and processes.device.type != "cpu"  # others are of bfloat16 there
     cache = EmbeddingCache(
-        options.cache_folder, teacher.sha256, options.image_size, limit, processes.rank
+        options.cache_folder,
+        f"{teacher.sha256}{' in float32' * whole}",
+        options.image_size,
+        limit,
+        processes.rank,
     )
     wanted = min(limit, images * options.views * embedding_bytes(options.image_size))
     check_space(options.cache_folder, wanted - len(cache) * embedding_bytes(options.image_size))
@@ -220,5 +280,6 @@ def _write_reports(options: DistillOptions, done: Run) -> None:
         write_plot(options.plot, done.log)
     if options.report and done.judge:
         title = f"{options.student} learns from {options.teacher} at {options.image_size}"
-        examples = done.judge.overlays(done.trainer.average, REPORT_IMAGES)
+        with done.trainer.result() as encoder:
+            examples = done.judge.overlays(encoder, REPORT_IMAGES)
         write_page(options.report, title, done.log, examples)

@@ -13,6 +13,7 @@ from mobilesam_export.distillation.embeddings import CHANNELS
 from mobilesam_export.distillation.teacher import ENCODER, Teacher
 from mobilesam_export.errors import UsageError
 from mobilesam_export.files import write_whole
+from mobilesam_export.graphs.ranges import equalised
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.model.architecture import MOBILESAM, architecture_of, load_architecture
 
@@ -39,6 +40,30 @@ def build_student(student: str, init: str, teacher: Teacher, image_size: int) ->
     start = load_checkpoint(init).state_dict
     if (found := architecture_of(start)) != architecture:
         raise UsageError(f"--init {init} has {found}; --student {student} has {architecture}")
+    return _built(start, teacher, image_size)
+
+
+def build_recovered(init: str, teacher: Teacher, image_size: int) -> Sam:
+    """A student whose encoder computes what that of a checkpoint does, until it is rounded.
+
+    Its channels of attention are equalised, as the exporter does with weights that are not on a
+    recipe's grid yet.
+
+    Args:
+        init: source of the checkpoint, of any architecture.
+        teacher: whose decoder it gets.
+        image_size: S.
+
+    Raises:
+        CheckpointError: `init` cannot be read, or is no MobileSAM.
+        UsageError: the embedding has another shape.
+    """
+    start = load_checkpoint(init)
+    built = _built(start.state_dict, teacher, image_size)
+    return built if start.provenance.recovered_for else equalised(built)
+
+
+def _built(start: Mapping[str, Tensor], teacher: Teacher, image_size: int) -> Sam:
     encoder = {name: value for name, value in start.items() if name.startswith(ENCODER)}
     built = build_sam({**encoder, **teacher.decoder}, image_size)
     check_embedding(built.image_encoder, image_size)

@@ -26,6 +26,7 @@ class Teacher:
         encoder: (B, 3, S, S) normalised RGB -> (B, 256, S/16, S/16), in eval mode.
         decoder: entries of the prompt encoder and the mask decoder, by MobileSAM's names, float32.
         notes: for the user.
+        exact: whether it computes in float32 on GPUs, too.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Teacher:
     encoder: nn.Module
     decoder: Mapping[str, Tensor]
     notes: tuple[str, ...] = ()
+    exact: bool = False
 
     def embed(self, pixels: Tensor) -> Tensor:
         """Embeddings as a student learns them.
@@ -44,7 +46,7 @@ class Teacher:
             (B, 256, S/16, S/16) float16, whether they are cached afterwards or not, so that a run
             does not depend on that. LayerNorm bounds them far below float16's 65,504.
         """
-        with torch.inference_mode(), autocast(pixels.device):
+        with torch.inference_mode(), autocast(pixels.device, exact=self.exact):
             embeddings: Tensor = self.encoder(normalized(pixels)).half()
         return embeddings
 

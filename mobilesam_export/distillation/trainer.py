@@ -1,8 +1,9 @@
 """One step of training after another: gradients, the optimizer, and the averaged weights."""
 
+import contextlib
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from mobilesam_export.distillation import schedule
 from mobilesam_export.distillation.arithmetic import autocast, normalized
 from mobilesam_export.distillation.losses import embedding_loss
 from mobilesam_export.distillation.processes import Processes
+from mobilesam_export.distillation.recovery import Recovery
 from mobilesam_export.distillation.student import parameter_groups, prepare
 from mobilesam_export.errors import DistillationError
 
@@ -64,8 +66,17 @@ class Trainer:
         plan: of all.
     """
 
-    def __init__(self, encoder: nn.Module, plan: Plan, processes: Processes) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        plan: Plan,
+        processes: Processes,
+        recovery: Recovery | None = None,
+    ) -> None:
         self.encoder = prepare(encoder).to(processes.device)
+        self._recovery = recovery
+        if recovery:
+            recovery.freeze(self.encoder)
         self.average = copy.deepcopy(self.encoder).requires_grad_(False)
         self.step = 0
         self.plan = plan
@@ -107,11 +118,22 @@ class Trainer:
     ) -> float:
         """Leave the gradients of a batch in the parameters; the loss of this process' part."""
         self._optimizer.zero_grad(set_to_none=True)
-        with autocast(pixels.device):
-            found = self._parallel(normalized(pixels))
-        value = loss(found, expected) if loss else embedding_loss(found, expected, self.plan.loss)
-        torch.autograd.backward(value)
+        with self._simulated(self.encoder):
+            with autocast(pixels.device, exact=self._recovery is not None):
+                found = self._parallel(normalized(pixels))
+            kind = self.plan.loss
+            value = loss(found, expected) if loss else embedding_loss(found, expected, kind)
+            torch.autograd.backward(value)
         return float(value.detach())
+
+    @contextlib.contextmanager
+    def result(self) -> Iterator[nn.Module]:
+        """The averaged encoder, as it is evaluated and written."""
+        with self._simulated(self.average):
+            yield self.average
+
+    def _simulated(self, encoder: nn.Module) -> contextlib.AbstractContextManager[None]:
+        return self._recovery.simulated(encoder) if self._recovery else contextlib.nullcontext()
 
     @torch.no_grad()
     def _update_average(self) -> None:

@@ -78,23 +78,36 @@ def choose_exponents(peaks: Mapping[str, float]) -> dict[str, int]:
     }
 
 
-def fold_ranges(sam: Sam, exponents: Exponents) -> Sam:
+def fold_ranges(sam: Sam, exponents: Exponents, *, on_grid: bool = False) -> Sam:
     """A copy of the model that computes the same, with the inputs of LayerNorms scaled.
 
     Args:
         sam: the model; it stays as it is.
         exponents: from `choose_exponents`.
+        on_grid: whether the encoder's weights lie on a recipe's grid (`distill --student
+            TARGET:RECIPE`), where powers of two leave them and equalising would not.
     """
-    folded = copy.deepcopy(sam)
+    folded = equalised(sam, on_grid=on_grid)
     scales = {name: 2.0**exponent for name, exponent in exponents.items()}
     _fold_encoder(folded.image_encoder, scales)
     _fold_decoder(folded, scales)
-    for module in folded.modules():
-        if isinstance(module, tiny_vit.Attention):
+    return folded
+
+
+def equalised(sam: Sam, *, on_grid: bool = False) -> Sam:
+    """A copy that computes the same, with channels of attention that are equally large.
+
+    Args:
+        sam: the model; it stays as it is.
+        on_grid: whether the encoder is left as it is, see `fold_ranges`.
+    """
+    balanced = copy.deepcopy(sam)
+    for module in balanced.modules():
+        if isinstance(module, tiny_vit.Attention) and not on_grid:
             _equalise_windows(module)
         elif isinstance(module, mask_decoder.Attention):
             _equalise(module.q_proj, module.k_proj, module.v_proj, module.out_proj)
-    return folded
+    return balanced
 
 
 def places(norms: Iterable[str]) -> dict[str, list[str]]:

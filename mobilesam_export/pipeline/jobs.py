@@ -28,6 +28,8 @@ class Job:
         min_iou: mean mask IoU over all prompts that files must have, or None for what the recipe's
             tolerance asks.
         prompt_sets: Q of a further file, `decoder_batch`, 1 or more; None for no such file.
+        recover: steps of training by which the encoder learns to bear the recipe, before anything
+            is fitted; 0 for none.
         keep_failed: whether files that fail verification are written as well, of a fit the best.
     """
 
@@ -43,6 +45,7 @@ class Job:
     min_iou: float | None = None
     prompt_sets: int | None = None
     keep_failed: bool = False
+    recover: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ def check(job: Job) -> Plan:
         if contract.sets:
             parsed_recipe(backend, job.target, recipe_of_batch(backend, recipe))
     readme.find_template(backend, job.target.graph)
+    if job.recover:
+        _check_recoverable(job, name, backend)
     return Plan(name, recipe, contract, backend, settings, folder)
 
 
@@ -117,6 +122,16 @@ def _held_to(recipe: Recipe, min_iou: float, *, runs: bool) -> Recipe:
     if not runs:
         raise UsageError("--min-iou is judged by running the files; leave --no-verify out")
     return replace(recipe, tolerance=replace(recipe.tolerance, mean_mask_iou=min_iou))
+
+
+def _check_recoverable(job: Job, name: str, backend: Backend) -> None:
+    from mobilesam_export.distillation.recovery import damage_of
+
+    if not job.verify:
+        raise UsageError("--recover is judged by running the files; leave --no-verify out")
+    if reason := backend.why_unavailable():
+        raise BackendError(f"--recover is judged by running the files, but {reason}")
+    damage_of(job.target, name, job.image_size)
 
 
 def _check_patterns(recipe: Recipe, contract: Contract) -> None:

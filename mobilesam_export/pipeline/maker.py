@@ -57,6 +57,14 @@ class Maker:
         files = Files(self.stage, backend, recipe, self.plan.contract)
         return verify_files(files, self.graphs, self.expected)
 
+    def with_encoder(self, encoder: "Graph", recipe: Recipe) -> verify.Report:
+        """Write the files again with another encoder of the same form, and run them."""
+        self.graphs = (encoder, self.graphs[1])
+        self.converted.pop(encoder.spec.name, None)
+        for key in [key for key in self.kept if key.partition(" ")[0] == encoder.spec.name]:
+            del self.kept[key]
+        return self.report(recipe)
+
     def fit(self, report: verify.Report, reference: Predictor) -> "Fit":
         """Raise groups of layers until the files hold."""
         from mobilesam_export import fitting

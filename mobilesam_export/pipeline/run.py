@@ -19,7 +19,9 @@ from mobilesam_export.verification.status import Status
 if TYPE_CHECKING:  # torch is imported in functions: hashes are checked without it
     from mobilesam_export.checkpoint.load import Checkpoint
     from mobilesam_export.fitting import Fit
+    from mobilesam_export.graphs.ranges import Exponents
     from mobilesam_export.model import Sam
+    from mobilesam_export.pipeline.recovery import Recovery
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,14 @@ class Outcome:
         sizes: bytes of each graph by file name.
         report: of the verification.
         fit: how the recipe was fitted to the weights; None if it held, or could not be fitted.
+        recovery: what training for the recipe has come to; None if the job has none.
     """
 
     folder: Path | None
     sizes: dict[str, int]
     report: verify.Report
     fit: "Fit | None" = None
+    recovery: "Recovery | None" = None
 
 
 def export(job: Job) -> Outcome:
@@ -67,11 +71,15 @@ def export(job: Job) -> Outcome:
             expected = cases.reference_cases(asked)
         calibrated = collect_samples(job, plan, sam)
     exponents = ranges.choose_exponents(peaks)
-    folded = ranges.fold_ranges(sam, exponents)
+    on_grid = bool(checkpoint.provenance.recovered_for)
+    folded = ranges.fold_ranges(sam, exponents, on_grid=on_grid)
     graphs, batch = split_graphs(folded, contract), batch_graph(folded, contract)
     with staging.staging(plan.folder) as stage:
         maker = Maker(job, plan, checkpoint, graphs, batch, expected, calibrated, stage)
         report, recipe, fit = maker.report(plan.recipe), plan.recipe, None
+        recovery = _recovered(maker, exponents, report) if job.recover else None
+        if recovery is not None:
+            report = recovery.report
         if report.status is Status.FAILED and job.fit and _can_be_fitted(plan):
             fit = maker.fit(report, asked)
             report, recipe = fit.last.report, fit.recipe
@@ -87,6 +95,7 @@ def export(job: Job) -> Outcome:
             calibration=calibrated,
             exponents=exponents,
             fit=None if fit is None else fit.as_dict(),
+            recovery=None if recovery is None else recovery.as_dict(),
         )
         if report.status is not Status.FAILED or job.keep_failed:
             if fit is not None:
@@ -94,8 +103,15 @@ def export(job: Job) -> Outcome:
             write_contents(stage, contents, expected)
             sizes = readme.artifact_sizes(stage)
             staging.publish(stage, plan.folder)
-            return Outcome(plan.folder, sizes, report, fit)
-    return Outcome(None, {}, report, fit)
+            return Outcome(plan.folder, sizes, report, fit, recovery)
+    return Outcome(None, {}, report, fit, recovery)
+
+
+def _recovered(maker: Maker, exponents: "Exponents", report: verify.Report) -> "Recovery":
+    """Files of a trained encoder, unless those that are there do better."""
+    from mobilesam_export.pipeline.recovery import recovered
+
+    return recovered(maker, exponents, report)
 
 
 def _write_toml(

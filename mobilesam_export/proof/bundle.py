@@ -55,7 +55,9 @@ def verify_bundle(
     from mobilesam_export.graphs import ranges, split_graphs
 
     sam, expected = _expected_answers(opened, checkpoint)
-    graphs = split_graphs(ranges.fold_ranges(sam, opened.exponents), opened.contract)
+    on_grid = bool(opened.provenance.recovered_for)
+    folded = ranges.fold_ranges(sam, opened.exponents, on_grid=on_grid)
+    graphs = split_graphs(folded, opened.contract)
     files = Files(folder, backend, opened.recipe, opened.contract)
     report = verify_files(files, graphs, expected)
     models = arm.MODELS if emulate else ()

@@ -52,7 +52,8 @@ def compare_with_peer(folder: Path, checkpoint: str | None = None) -> verify.Rep
     from mobilesam_export.graphs import ranges
 
     sam = load_matching_model(opened.provenance, checkpoint, opened.contract.image_size)
-    folded = ranges.fold_ranges(sam, opened.exponents)
+    on_grid = bool(opened.provenance.recovered_for)
+    folded = ranges.fold_ranges(sam, opened.exponents, on_grid=on_grid)
     with tempfile.TemporaryDirectory() as scratch:
         peer = _converted(folded, opened, target, Path(scratch))
         tolerance = between(opened.recipe.tolerance)

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobilesam_export import packages
-from mobilesam_export.backends.conversion import Conversion
+from mobilesam_export.backends.conversion import Conversion, Settings
 from mobilesam_export.backends.coreml import runtime, settings
 from mobilesam_export.backends.device import DeviceScript
 from mobilesam_export.backends.protocol import Around, Backend
+from mobilesam_export.backends.simulation import Simulation
 from mobilesam_export.contract import Contract, GraphSpec
 from mobilesam_export.errors import BackendError
 from mobilesam_export.inspection.graph import GraphDescription
@@ -68,6 +69,12 @@ class CoremlBackend(Backend):
     def raised_types(self, recipe: Recipe) -> tuple[str, ...]:
         """An exception in int8 is stored so and computed in float."""
         return ("int8", "float16") if recipe.activations == "int8" else ("float16",)
+
+    def simulation(self, graph: "Graph", recipe: Recipe, parsed: Settings) -> Simulation | None:
+        from mobilesam_export.backends.coreml.simulate import simulation
+
+        assert isinstance(parsed, settings.CoremlSettings)
+        return simulation(graph, recipe, parsed)
 
     def stepwise(self, path: Path, around: Around) -> Session:
         return runtime.stepwise(path, around)

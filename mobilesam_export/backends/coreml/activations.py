@@ -57,9 +57,19 @@ class Observed:
 
     def best(self) -> Affine:
         """The scale and zero point with the smallest mean squared error."""
-        values = torch.cat(self.kept)
-        made = [_affine(self.low * part, self.high * part) for part in PARTS]
-        return min(made, key=lambda a: float((quantized(values, a) - values).square().mean()))
+        return _best(self.low, self.high, torch.cat(self.kept))
+
+
+def fixed_range(low: float, high: float, values: Array) -> tuple[float, float]:
+    """The range that int8 stands for, of a tensor with this range and a sample of its values."""
+    affine = _best(min(low, 0.0), max(high, 0.0), torch.from_numpy(values))
+    first, last = ((end - affine.zero_point) * affine.scale for end in (LOWEST, HIGHEST))
+    return first, last
+
+
+def _best(low: float, high: float, values: Tensor) -> Affine:
+    made = [_affine(low * part, high * part) for part in PARTS]
+    return min(made, key=lambda a: float((quantized(values, a) - values).square().mean()))
 
 
 def quantized(values: Tensor, affine: Affine) -> Tensor:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobilesam_export import packages
-from mobilesam_export.backends.conversion import Conversion
+from mobilesam_export.backends.conversion import Conversion, Settings
 from mobilesam_export.backends.onnx import settings
 from mobilesam_export.backends.protocol import Backend
+from mobilesam_export.backends.simulation import Simulation
 from mobilesam_export.contract import Contract, GraphSpec
 from mobilesam_export.inspection.graph import GraphDescription
 from mobilesam_export.session import Session
@@ -71,6 +72,13 @@ class OnnxBackend(Backend):
 
     def uncompressed_types(self) -> tuple[str, str]:
         return "float32", "float32"  # what compressed recipes compute the decoder in
+
+    def simulation(self, graph: "Graph", recipe: Recipe, parsed: Settings) -> Simulation | None:
+        from mobilesam_export.backends.onnx.simulate import simulation
+
+        assert isinstance(parsed, settings.OnnxSettings)
+        quantization = parsed.quantization
+        return None if quantization is None else simulation(graph, recipe, quantization)
 
     def float32_islands(self, recipe: Recipe) -> tuple[str, ...]:
         return recipe.keep_float32

@@ -57,7 +57,7 @@ def moments(
             rows = value.reshape(-1, value.shape[-1])
             rows = rows[:: len(rows) // ROWS | 1]
             sums[name] = sums.get(name, 0.0) + (rows.T @ rows / len(rows)).astype(np.float64)
-    return {name: _damped(total / len(samples)) for name, total in sums.items()}
+    return {name: damped(total / len(samples)) for name, total in sums.items()}
 
 
 def compensated(matrix: Array, moment: Array, block: int) -> tuple[Array, Array]:
@@ -86,6 +86,7 @@ def compensated(matrix: Array, moment: Array, block: int) -> tuple[Array, Array]
     return chosen.astype(np.float32), np.stack(scales, axis=1)
 
 
-def _damped(moment: Array) -> Array:
+def damped(moment: Array) -> Array:
+    """(K, K) with a little of every direction, so that it can be inverted."""
     size = float(moment.diagonal().mean()) or 1.0
     return moment + DAMPING * size * np.eye(len(moment))

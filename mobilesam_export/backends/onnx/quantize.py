@@ -8,7 +8,7 @@ is MatMul and Add to make a Gemm of, between two Reshapes (30 in the encoder), w
 MatMul then passes over. Float graphs are simplified by `simplify`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -269,15 +269,15 @@ def _store_weights(
     exceptions: Mapping[str, str] = recipe.exceptions.get(name, {})
     for pattern in exceptions:
         patterns.check(found, f"weight of the {name}", "exceptions", name, pattern)
-    excepted = patterns.stored_types({weight: weight for weight in found}, exceptions)
-    kinds = dict.fromkeys(found, store.INT8) | excepted
+    kinds = stored_types(found, recipe, name)
     if recipe.weights == "int4":
         layers = [
             layer
             for layer in integer.linear_layers(graph)
             if layer.input[1] in found
-            and layer.input[1] not in excepted
-            and graph.constants[layer.input[1]].shape[0] % recipe.group_size == 0
+            and takes_four_bits(
+                layer.input[1], graph.constants[layer.input[1]].shape[0], recipe, name
+            )
         ]
         for layer, packed in compensation.four_bits(graph, model, layers, recipe, finder):
             store.store_four_bits(graph, layer, packed, settings.accuracy_level)
@@ -285,6 +285,18 @@ def _store_weights(
     for weight, kind in kinds.items():
         store.store(graph, weight, kind, found[weight])
     return graph.finish()
+
+
+def stored_types(weights: Iterable[str], recipe: Recipe, name: str) -> dict[str, str]:
+    """How each of these weights of a graph is stored, unless `takes_four_bits`."""
+    excepted = patterns.stored_types({w: w for w in weights}, recipe.exceptions.get(name, {}))
+    return {weight: excepted.get(weight, store.INT8) for weight in weights}
+
+
+def takes_four_bits(weight: str, inputs: int, recipe: Recipe, name: str) -> bool:
+    """Whether a matrix with so many inputs is stored in four bits, if it is over the threshold."""
+    excepted = any(patterns.matches(weight, item) for item in recipe.exceptions.get(name, {}))
+    return recipe.weights == "int4" and not excepted and inputs % recipe.group_size == 0
 
 
 def _answers(model: Node, samples: Sequence[Sample]) -> list[Array]:

@@ -134,6 +134,18 @@ def _least_error(found: Range, values: Array) -> Range:
     return part * low, part * high
 
 
+def fixed(method: str, low: float, high: float, values: Array) -> Range:
+    """The range of a tensor from its least and greatest value and a sample of the others.
+
+    Args:
+        method: "minmax" or "mse", see `find_ranges`.
+        low: the least value.
+        high: the greatest.
+        values: some of the others.
+    """
+    return _least_error((low, high), values) if method == "mse" else (low, high)
+
+
 def _thinned(value: Array, most: int = SUBSAMPLE) -> Array:
     """Every n-th value, n odd, so that no channel of an even number of them is left out."""
     step = value.size // most | 1

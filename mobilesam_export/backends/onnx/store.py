@@ -106,9 +106,13 @@ def pack_four_bits(matrix: Array, block: int, scales: Array | None = None) -> tu
     """
     blocks = matrix.T.reshape(matrix.shape[1], -1, block)
     used = block_scales(blocks) if scales is None else scales
-    whole = np.clip(np.round(blocks / used[..., None]), *LEVELS).astype(np.int8)
-    bytes_ = (whole - LEVELS[0]).astype(np.uint8)
+    bytes_ = (nearest_levels(blocks, used) - LEVELS[0]).astype(np.uint8)
     return bytes_[..., 0::2] | (bytes_[..., 1::2] << 4), used
+
+
+def nearest_levels(blocks: Array, scales: Array) -> Array:
+    """(..., block) float32 and (...) scales -> whole numbers of four bits, int8."""
+    return np.clip(np.round(blocks / scales[..., None]), *LEVELS).astype(np.int8)
 
 
 def block_scales(blocks: Array) -> Array:

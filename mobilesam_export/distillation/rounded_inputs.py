@@ -1,0 +1,153 @@
+"""What layers of an encoder take, rounded as a file rounds it.
+
+The file's layers stand behind norms without scale and bias, and attention's values have no bias
+there (`graphs.folding`). So what is rounded is found in the model by undoing these, and done again
+behind the rounding.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from mobilesam_export.backends.simulation import Inputs, Range
+from mobilesam_export.contract import Array
+from mobilesam_export.model import tiny_vit
+
+STEPS = 255  # of eight bits
+LEAST_SCALE = 1e-12
+KEPT = 20_000  # numbers of a map that ranges are chosen by, evenly spaced
+ROWS = 2_048  # of a map that second moments are taken over
+Change = Callable[[str, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class InputRounding:
+    """Rounds what layers take.
+
+    Attributes:
+        layers: by name of a linear layer or convolution of the encoder, how.
+        ranges: those that are fixed, by the same name; `observe` finds them.
+    """
+
+    layers: Mapping[str, Inputs]
+    ranges: dict[str, Range] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def applied(self, encoder: nn.Module) -> Iterator[None]:
+        """While it is open, the encoder's layers take rounded values."""
+        with _changed(encoder, self.layers, self._rounded):
+            yield
+
+    @torch.no_grad()
+    def observe(self, encoder: nn.Module, images: Iterable[Tensor]) -> None:
+        """Find the ranges that are fixed at export.
+
+        Args:
+            encoder: before training.
+            images: what it takes, one after the other.
+        """
+        fixed = {name: inputs.fix for name, inputs in self.layers.items() if inputs.fix}
+        seen: dict[str, list[Array]] = {name: [] for name in fixed}
+        ends = dict.fromkeys(fixed, (0.0, 0.0))
+
+        def note(name: str, value: Tensor) -> Tensor:
+            low, high = ends[name]
+            ends[name] = min(low, float(value.min())), max(high, float(value.max()))
+            flat = value.float().flatten()
+            seen[name].append(flat[:: len(flat) // KEPT | 1].cpu().numpy())
+            return value
+
+        with _changed(encoder, fixed, note):
+            for image in images if fixed else ():
+                encoder(image)
+        for name, fix in fixed.items():
+            self.ranges[name] = fix(*ends[name], np.concatenate(seen[name]))
+
+    def _rounded(self, name: str, value: Tensor) -> Tensor:
+        """The gradient is that of what was not clipped, as if nothing had been rounded."""
+        if name in self.ranges:
+            low, high = (torch.tensor(end, device=value.device) for end in self.ranges[name])
+        else:
+            low, high = value.detach().amin(), value.detach().amax()
+        low, high = low.clamp_max(0).float(), high.clamp_min(0).float()
+        scale = ((high - low) / STEPS).clamp_min(LEAST_SCALE)
+        zero = (-low / scale).round()
+        clipped = value.clamp(-zero * scale, (STEPS - zero) * scale)
+        return clipped + ((clipped / scale).round() * scale - clipped).detach()
+
+
+@torch.no_grad()
+def moments(
+    encoder: nn.Module, layers: Iterable[str], images: Iterable[Tensor]
+) -> dict[str, Array]:
+    """Second moments of what linear layers take, as the export form has that.
+
+    Args:
+        encoder: (B, 3, S, S) -> anything.
+        layers: names of linear layers.
+        images: what the encoder takes, one after the other.
+
+    Returns:
+        By name the mean of x x^T, (inputs, inputs) float64, over evenly spaced rows.
+    """
+    sums: dict[str, Array] = {}
+    counts: dict[str, int] = {}
+
+    def note(name: str, value: Tensor) -> Tensor:
+        rows = value.float().flatten(0, -2)
+        rows = rows[:: len(rows) // ROWS | 1]
+        product = (rows.T @ rows).double().cpu().numpy()
+        sums[name] = sums.get(name, 0.0) + product
+        counts[name] = counts.get(name, 0) + len(rows)
+        return value
+
+    with _changed(encoder, layers, note):
+        for image in images:
+            encoder(image)
+    return {name: total / counts[name] for name, total in sums.items()}
+
+
+@contextlib.contextmanager
+def _changed(encoder: nn.Module, layers: Iterable[str], change: Change) -> Iterator[None]:
+    handles = [_attach(encoder, name, change) for name in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _attach(encoder: nn.Module, name: str, change: Change) -> RemovableHandle:
+    """Let a layer take what `change` makes of its input, as the export form has that."""
+    layer, owner = encoder.get_submodule(name), encoder.get_submodule(name.rpartition(".")[0])
+    norm = getattr(owner, "norm", None)
+    if isinstance(norm, nn.LayerNorm) and layer in (
+        getattr(owner, "qkv", None),
+        getattr(owner, "fc1", None),
+    ):
+
+        def behind_norm(module: nn.LayerNorm, taken: tuple[Tensor], _: Tensor) -> Tensor:
+            plain = F.layer_norm(taken[0], tuple(module.normalized_shape), eps=module.eps)
+            return change(name, plain) * module.weight + module.bias
+
+        return norm.register_forward_hook(behind_norm)
+
+    def before(_: nn.Module, taken: tuple[Tensor]) -> Tensor:
+        if isinstance(owner, tiny_vit.Attention):
+            bias = _value_bias(owner)
+            return change(name, taken[0] - bias) + bias
+        return change(name, taken[0])
+
+    return layer.register_forward_pre_hook(before)
+
+
+def _value_bias(attention: tiny_vit.Attention) -> Tensor:
+    """(C), what attention's values have that does not depend on their tokens."""
+    bias = attention.qkv.bias + attention.qkv.weight @ attention.norm.bias
+    return bias.view(attention.heads, 3, -1)[:, 2].flatten()
