@@ -111,8 +111,6 @@ class Predictor:
         if self.prepare is None:
             return image
         prepared = self.prepare.run({"image_embeddings": image.embeddings})
-        for values in prepared.values():
-            values.setflags(write=False)  # so that a device may keep its own copy between clicks
         return replace(image, prepared=prepared)
 
     def predict(self, prompt: Prompt, image: EmbeddedImage) -> Answer:

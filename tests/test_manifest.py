@@ -24,7 +24,7 @@ VERSIONS = {"mobilesam-export": "0.1.0", "torch": "2.13.0"}
 def contents(target_name: str, recipe: str | None = None, **sizes: int) -> Contents:
     target = load_target(target_name)
     size, points = sizes.get("image_size", 256), sizes.get("points", 6)
-    contract = Contract(size, points, target.graph, sizes.get("sets", 0))
+    contract = Contract(size, points, target.graph)
     checkpoint = Checkpoint({}, PROVENANCE)
     name, _ = target.recipe(recipe)
     return Contents(target, name, contract, checkpoint, VERSIONS, unverified("not asked"), 1.0)
