@@ -24,8 +24,10 @@ MAX_SETS, MAX_SET_POSITIONS = 64, 64 * 64**2
 DEFAULT_POINTS = 6
 # What PyTorch is asked in where no file's form counts: the simplest that there is.
 PLAIN_FORM = GraphForm(layout="channel-last", image_input="uint8", prompt="slots")
+# What `--split-decoder` adds.
+SPLIT_FILES = ("prepare", "decoder_prepared")
 # Every graph that a bundle may have a file of, in their order.
-GRAPH_FILES = ("encoder", "decoder", "decoder_batch", "prepare", "decoder_prepared")
+GRAPH_FILES = ("encoder", "decoder", "decoder_batch", *SPLIT_FILES)
 FOREGROUND, BACKGROUND, TOP_LEFT, BOTTOM_RIGHT, EMPTY = 1.0, 0.0, 2.0, 3.0, -1.0
 
 

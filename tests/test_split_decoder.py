@@ -93,8 +93,12 @@ def counting(predictor: Predictor) -> tuple[Predictor, list[str]]:
 
         return replace(session, run=run)
 
-    names = ("decoder", "prepare", "decoder_prepared")
-    return replace(predictor, **{name: counted(name) for name in names}), calls
+    return replace(
+        predictor,
+        decoder=counted("decoder"),
+        prepare=counted("prepare"),
+        decoder_prepared=counted("decoder_prepared"),
+    ), calls
 
 
 def test_the_picture_is_prepared_once_for_all_its_clicks(predictor: Predictor) -> None:
@@ -200,6 +204,21 @@ def test_files_of_another_checkpoint_fail_verification(
     assert done.code == FAILED
     assert "in decoder_prepared: logits" in done.stdout
     assert not (tmp_path / "made").exists()
+
+
+def test_the_split_files_are_gated_and_timed_where_both_have_them(
+    bundle: Path, onnx_demo_bundle: Path, tmp_path: Path
+) -> None:
+    pairs = ["--max-pairs", 2, "--max-seconds", 30]
+    done = warm(tmp_path, ["compare", bundle, bundle, *pairs, "--save", "kept.json"])
+    assert done.code == 0, done.stderr
+    kept = json.loads((tmp_path / "kept.json").read_text())
+    both = {"prepare", "decoder_prepared"}
+    assert both <= {gate["component"] for gate in kept["gates"]}
+    assert both <= {*kept["decisions"]}
+    phrase = "--component is prepare, which base and candidate do not both have"
+    asked = ["compare", onnx_demo_bundle, bundle, "--component", "prepare"]
+    refused(tmp_path, asked, USAGE, [phrase])
 
 
 def test_sams_own_interface_is_not_split(tmp_path: Path) -> None:
