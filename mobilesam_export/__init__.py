@@ -59,6 +59,7 @@ def export(  # noqa: PLR0913 the options of the command line, each by its name
     fit: bool = True,
     min_iou: float | None = None,
     prompt_sets: int | None = None,
+    split_decoder: bool = False,
     keep_failed: bool = False,
     recover: int = 0,
 ) -> "Bundle":
@@ -79,6 +80,8 @@ def export(  # noqa: PLR0913 the options of the command line, each by its name
             tolerance alone.
         prompt_sets: how many prompts about one image a further file, `decoder_batch`, answers at
             once, 1 to 64; None for no such file.
+        split_decoder: whether `prepare` and `decoder_prepared` are added: what depends on the image
+            only is computed once per image then, for faster clicks.
         keep_failed: whether files that fail verification are written as well.
         recover: steps of training by which the encoder learns to bear the recipe, before anything
             is raised in precision; 0 for none.
@@ -109,6 +112,7 @@ def export(  # noqa: PLR0913 the options of the command line, each by its name
         fit=fit,
         min_iou=min_iou,
         prompt_sets=prompt_sets,
+        split_decoder=split_decoder,
         keep_failed=keep_failed,
         recover=recover,
     )

@@ -24,6 +24,10 @@ MAX_SETS, MAX_SET_POSITIONS = 64, 64 * 64**2
 DEFAULT_POINTS = 6
 # What PyTorch is asked in where no file's form counts: the simplest that there is.
 PLAIN_FORM = GraphForm(layout="channel-last", image_input="uint8", prompt="slots")
+# What `--split-decoder` adds.
+SPLIT_FILES = ("prepare", "decoder_prepared")
+# Every graph that a bundle may have a file of, in their order.
+GRAPH_FILES = ("encoder", "decoder", "decoder_batch", *SPLIT_FILES)
 FOREGROUND, BACKGROUND, TOP_LEFT, BOTTOM_RIGHT, EMPTY = 1.0, 0.0, 2.0, 3.0, -1.0
 
 
@@ -47,8 +51,8 @@ class GraphSpec:
 
     @property
     def role(self) -> str:
-        """What a recipe calls it: "encoder" or "decoder"."""
-        return self.name.partition("_")[0]
+        """What a recipe calls it: "encoder" or "decoder", of which all other files are parts."""
+        return "encoder" if self.name == "encoder" else "decoder"
 
 
 @dataclass(frozen=True)
@@ -60,12 +64,15 @@ class Contract:
         points: N, the number of prompt slots; ignored where `form.prompt` is "sam".
         form: the export form.
         sets: Q, the prompt sets of the file `decoder_batch`; 0 if there is no such file.
+        split: whether there are the files `prepare`, run once per picture, and `decoder_prepared`,
+            which answers prompts without a mask from what that made.
     """
 
     image_size: int
     points: int
     form: GraphForm
     sets: int = 0
+    split: bool = False
 
     def __post_init__(self) -> None:
         """Refuse sizes that no graph can have.
@@ -87,6 +94,11 @@ class Contract:
             raise UsageError(
                 "there are no prompt sets with SAM's own interface, whose clients know one prompt "
                 "a call; use another target, such as onnx"
+            )
+        if self.split and self.dynamic:
+            raise UsageError(
+                "SAM's own interface has one decoder, which is not split; "
+                "use another target, such as onnx"
             )
         if not 0 <= self.sets <= most:
             raise UsageError(
@@ -120,8 +132,38 @@ class Contract:
 
     @property
     def graphs(self) -> tuple[GraphSpec, ...]:
-        """The interfaces of all files: encoder, decoder and, if there is one, `decoder_batch`."""
-        return (self.encoder, self.decoder, *([self.decoder_batch] if self.sets else []))
+        """The interfaces of all files: encoder, decoder, and the further ones that there are."""
+        return (self.encoder, self.decoder, *self.further)
+
+    @property
+    def further(self) -> tuple[GraphSpec, ...]:
+        """The interfaces of `decoder_batch`, `prepare` and `decoder_prepared`, as there are any."""
+        batch = (self.decoder_batch,) if self.sets else ()
+        return (*batch, self.prepare, self.decoder_prepared) if self.split else batch
+
+    @property
+    def prepare(self) -> GraphSpec:
+        """What the decoder computes of the picture only, once per picture."""
+        return GraphSpec("prepare", (self._embeddings(),), self._prepared())
+
+    @property
+    def decoder_prepared(self) -> GraphSpec:
+        """The decoder for prompts without a mask, on what `prepare` made."""
+        asked = [x for x in self.decoder.inputs if x.name in ("point_coords", "point_labels")]
+        return GraphSpec("decoder_prepared", (*self._prepared(), *asked), self.decoder.outputs)
+
+    def _prepared(self) -> tuple[TensorSpec, ...]:
+        positions = (self.image_size // 16) ** 2
+        kinds = (
+            ("image", 256, "the embedding without a mask prompt, position by position"),
+            ("keys", 128, "of the image, for the first look of the tokens at it"),
+            ("values", 128, "of the image, for the same"),
+            ("queries", 128, "of the image, for its first look at the tokens"),
+        )
+        return tuple(
+            TensorSpec(f"prepared_{name}", (1, 1, positions, width), "float32", meaning)
+            for name, width, meaning in kinds
+        )
 
     def _decoder(self, name: str, sets: int) -> GraphSpec:
         side = self.image_size // 4

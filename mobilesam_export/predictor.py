@@ -5,7 +5,7 @@ files. S is the side of the square input, as in `contract`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +25,12 @@ class EmbeddedImage:
     Attributes:
         embeddings: (1, 256, S/16, S/16) float32.
         size: (height, width) of the image in pixels.
+        prepared: what the file `prepare` made of it, by name; None where it was not asked.
     """
 
     embeddings: Array
     size: tuple[int, int]
+    prepared: Mapping[str, Array] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,9 @@ class Predictor:
         contract: of all.
         decoder_batch: answers several prompts in one run; None where there is none, or it is not
             needed.
+        prepare: run once per image; None where there is none.
+        decoder_prepared: runs in the decoder's place for prompts without a mask input, on what
+            `prepare` made; there are both or neither.
 
     Example:
         image = predictor.embed("photo.jpg")
@@ -77,23 +82,36 @@ class Predictor:
     decoder: Session
     contract: Contract
     decoder_batch: Session | None = None
+    prepare: Session | None = None
+    decoder_prepared: Session | None = None
 
     def embed(self, image: ImageArray | Path | str) -> EmbeddedImage:
-        """Run the encoder.
+        """Run the encoder, and `prepare` if there is one.
 
         Args:
             image: (height, width, 3) uint8 RGB, or the path of an image file.
 
         Raises:
             ImageError: the file cannot be read, or the array is none of that form.
-            BackendError: the encoder cannot be run.
+            BackendError: a file cannot be run.
         """
         if isinstance(image, str | Path):
             image = prompts.load_image(Path(image))
         _check_image(image)
         inputs = prompts.encoder_inputs(image, self.contract)
         embeddings = self.encoder.run(inputs)["image_embeddings"]
-        return EmbeddedImage(embeddings, prompts.height_and_width(image))
+        return self.with_prepared(EmbeddedImage(embeddings, prompts.height_and_width(image)))
+
+    def with_prepared(self, image: EmbeddedImage) -> EmbeddedImage:
+        """The same with what `prepare` makes of it, if there is one; for embeddings of elsewhere.
+
+        Raises:
+            BackendError: the file cannot be run.
+        """
+        if self.prepare is None:
+            return image
+        prepared = self.prepare.run({"image_embeddings": image.embeddings})
+        return replace(image, prepared=prepared)
 
     def predict(self, prompt: Prompt, image: EmbeddedImage) -> Answer:
         """Run the decoder and choose the mask.
@@ -109,10 +127,17 @@ class Predictor:
         return self.answer(prompt, self.decode(prompt, image), image.size)
 
     def decode(self, prompt: Prompt, image: EmbeddedImage) -> dict[str, Array]:
-        """Run the decoder alone; arguments and errors of `predict`, outputs by name."""
-        return self.decoder.run(
-            prompts.decoder_inputs(prompt, image.embeddings, image.size, self.contract)
-        )
+        """Run the decoder alone; arguments and errors of `predict`, outputs by name.
+
+        `decoder_prepared` answers if there is one, the image is prepared, and the prompt has no
+        mask input: with one, the first image is another than `prepare` has seen.
+        """
+        inputs = prompts.decoder_inputs(prompt, image.embeddings, image.size, self.contract)
+        if self.decoder_prepared is None or image.prepared is None or prompt.mask_input is not None:
+            return self.decoder.run(inputs)
+        given = {**inputs, **image.prepared}
+        names = [spec.name for spec in self.contract.decoder_prepared.inputs]
+        return self.decoder_prepared.run({name: given[name] for name in names})
 
     def decode_all(
         self, asked: Sequence[Prompt], image: EmbeddedImage

@@ -26,7 +26,7 @@ ERROR, USAGE, FAILED = 1, 2, 3
 TIMEOUT_S = 1800  # for a program that hangs, on however busy a machine
 PROGRESS = re.compile(
     r"(Loading the (checkpoint \(.*\)|bundle)|Encoding the image"
-    r"|Converting the (encoder|decoder|decoder_batch)"
+    r"|Converting the (encoder|decoder|decoder_batch|prepare|decoder_prepared)"
     r"|Asking PyTorch for the expected answers|Verifying the files against PyTorch"
     r"|Computing them in pessimistic float16"
     r"|Checking the bundle(s' hashes|'s hashes)|Collecting calibration samples|Comparing masks"

@@ -23,7 +23,8 @@ VERSIONS = {"mobilesam-export": "0.1.0", "torch": "2.13.0"}
 
 def contents(target_name: str, recipe: str | None = None, **sizes: int) -> Contents:
     target = load_target(target_name)
-    contract = Contract(**{"image_size": 256, "points": 6, **sizes}, form=target.graph)
+    size, points = sizes.get("image_size", 256), sizes.get("points", 6)
+    contract = Contract(size, points, target.graph)
     checkpoint = Checkpoint({}, PROVENANCE)
     name, _ = target.recipe(recipe)
     return Contents(target, name, contract, checkpoint, VERSIONS, unverified("not asked"), 1.0)

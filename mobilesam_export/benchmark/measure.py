@@ -155,7 +155,9 @@ def _load(subject: Subject, loads: int, record: _Record) -> LoadedSubject:
                 record.runtime = session.runtime
                 inputs = graph_inputs(subject.case, subject.contract, graph)
                 record.cold_ms[graph].append(time_call(lambda: session.run(inputs))[0])  # noqa: B023
-    predictor = Predictor(sessions["encoder"], sessions["decoder"], subject.contract)
+    if subject.contract.split:  # they are timed as part of the click alone
+        sessions |= {name: subject.open(name) for name in ("prepare", "decoder_prepared")}
+    predictor = Predictor(contract=subject.contract, **sessions)
     return LoadedSubject(predictor, subject.case, subject.tolerance)
 
 

@@ -4,7 +4,8 @@ encoder          the encoder file, on a preprocessed image
 decoder          the decoder file, on an embedding and an encoded prompt
 preprocess       a decoded image -> the encoder's input (resize, pad)
 postprocess      the decoder's output -> a mask of the image's size
-click_to_mask    a prompt -> a mask, the embedding at hand: prompt, decoder, postprocess
+click_to_mask    a prompt -> a mask, the embedding at hand and prepared if the bundle has `prepare`:
+                 prompt, decoder (`decoder_prepared` if it is there), postprocess
 image_to_mask  everything: preprocess, encoder, click_to_mask
 """
 
@@ -36,7 +37,7 @@ GRAPHS = ("encoder", "decoder")
 
 @dataclass(frozen=True)
 class LoadedSubject:
-    """Two files that are ready to run, and the reference for their answers.
+    """Files that are ready to run, and the reference for their answers.
 
     Attributes:
         predictor: the files.
@@ -52,7 +53,7 @@ class LoadedSubject:
         """The named components as tasks for the clock."""
         case, predictor, contract = self.case, self.predictor, self.predictor.contract
         prompt, embedded = case.prompts[0].prompt, _read_only(case.embedded)
-        outputs = case.prompts[0].answer.outputs
+        outputs, prepared = case.prompts[0].answer.outputs, predictor.with_prepared(embedded)
 
         def click(image: EmbeddedImage) -> Any:  # noqa: ANN401 a mask
             return predictor.predict(prompt, image).mask
@@ -62,7 +63,7 @@ class LoadedSubject:
             "decoder": self._file_task("decoder", self._check_masks()),
             "preprocess": Task(lambda: prompts.encoder_inputs(case.image, contract)),
             "postprocess": Task(lambda: predictor.answer(prompt, outputs, embedded.size)),
-            "click_to_mask": Task(lambda: click(embedded), self._check_mask),
+            "click_to_mask": Task(lambda: click(prepared), self._check_mask),
             "image_to_mask": Task(lambda: click(predictor.embed(case.image)), self._check_mask),
         }
         return {name: tasks[name] for name in components}

@@ -37,10 +37,13 @@ def load_predictor(
     *,
     batch: bool = False,
 ) -> Predictor:
-    """Encoder and decoder; arguments and errors as of `load_graph`.
+    """Every file but `decoder_batch`; arguments and errors as of `load_graph`.
 
     `batch`: and `decoder_batch`, if the contract has it.
     """
-    specs = contract.graphs if batch else (contract.encoder, contract.decoder)
-    sessions = [load_graph(folder, backend, spec, device, threads) for spec in specs]
-    return Predictor(sessions[0], sessions[1], contract, *sessions[2:])
+    sessions = {
+        spec.name: load_graph(folder, backend, spec, device, threads)
+        for spec in contract.graphs
+        if batch or spec.name != "decoder_batch"
+    }
+    return Predictor(contract=contract, **sessions)

@@ -87,7 +87,7 @@ class Bundle:
         """One of the files, loaded afresh.
 
         Args:
-            graph: "encoder", "decoder", or "decoder_batch" if there is one.
+            graph: "encoder", "decoder", or the name of a further file if there is one.
             device: where to run it, such as "cpu" or "cuda"; "" for the backend's first.
             threads: CPU threads of one run, 0 for the runtime's own choice.
 
@@ -98,7 +98,7 @@ class Bundle:
         return load_graph(self.folder, get_backend(self.backend), spec, device, threads)
 
     def predictor(self, device: str = "", threads: int = 0, *, batch: bool = False) -> Predictor:
-        """Encoder and decoder, ready to answer prompts; arguments as of `session`.
+        """The files, ready to answer prompts; arguments as of `session`.
 
         `batch`: and `decoder_batch`, if there is one.
 
@@ -137,7 +137,7 @@ def _as_dict(contents: Contents) -> dict[str, Any]:
             "form": asdict(contract.form),
             "encoder": asdict(contract.encoder),
             "decoder": asdict(contract.decoder),
-            **_prompt_sets(contract),
+            **_further(contract),
             **procedure(contract),
         },
         "limits": limits(contents.recipe.tolerance, contents.logits_spread),
@@ -153,10 +153,9 @@ def _as_dict(contents: Contents) -> dict[str, Any]:
     }
 
 
-def _prompt_sets(contract: Contract) -> dict[str, Any]:
-    if not contract.sets:
-        return {}
-    return {"prompt_sets": contract.sets, "decoder_batch": asdict(contract.decoder_batch)}
+def _further(contract: Contract) -> dict[str, Any]:
+    sets = {"prompt_sets": contract.sets} if contract.sets else {}
+    return {**sets, **{spec.name: asdict(spec) for spec in contract.further}}
 
 
 def record_arm(opened: Bundle, reports: Mapping[str, Report]) -> None:
@@ -232,6 +231,7 @@ def _from_dict(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
             contract["points"] or 0,
             GraphForm(**contract["form"]),
             contract.get("prompt_sets", 0),
+            split="prepare" in contract,
         ),
         convert=dict(manifest["convert"]),
         provenance=Provenance(**manifest["checkpoint"]),

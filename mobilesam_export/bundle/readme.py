@@ -16,7 +16,7 @@ from mobilesam_export.backends import Backend, get_backend
 from mobilesam_export.bundle.contents import Contents
 from mobilesam_export.bundle.procedure import limits
 from mobilesam_export.checkpoint.provenance import Provenance
-from mobilesam_export.contract import Contract, GraphSpec
+from mobilesam_export.contract import GRAPH_FILES, Contract, GraphSpec
 from mobilesam_export.errors import BackendError
 from mobilesam_export.inspection.memory import find_peak
 from mobilesam_export.target import GraphForm
@@ -90,7 +90,7 @@ def readme(contents: Contents, graphs: Sequence[GraphFile]) -> str:
         "files": _files(graphs),
         "encoder": _table(contract.encoder),
         "decoder": _table(contract.decoder),
-        "batch": _batch(contract),
+        "batch": _batch(contract) + _prepared(contract),
         "memory": template("memory.md").rstrip(),
         "verification": _verification(contents.report),
         "limits": _limits(limits(contents.recipe.tolerance, contents.logits_spread)),
@@ -115,7 +115,7 @@ def artifact_sizes(folder: Path) -> dict[str, int]:
     """Bytes of each graph's file, or folder of files, in a bundle; the encoder's first."""
     return {
         path.name: sum(f.stat().st_size for f in (path, *path.rglob("*")) if f.is_file())
-        for graph in ("encoder", "decoder", "decoder_batch")
+        for graph in GRAPH_FILES
         for path in folder.glob(f"{graph}.*")
     }
 
@@ -126,6 +126,17 @@ def _batch(contract: Contract) -> str:
         return ""
     values = {"sets": str(contract.sets), "table": _table(contract.decoder_batch)}
     return "\n" + Template(template("decoder-batch.md")).substitute(values)
+
+
+def _prepared(contract: Contract) -> str:
+    """On `prepare` and `decoder_prepared`; empty where there are none."""
+    if not contract.split:
+        return ""
+    values = {
+        "prepare": _table(contract.prepare),
+        "decoder": _table(contract.decoder_prepared),
+    }
+    return "\n" + Template(template("decoder-prepared.md")).substitute(values)
 
 
 def _runtime(contents: Contents) -> str:

@@ -31,8 +31,8 @@ LIMIT_FORM = "NAME=NUMBER"
     "--component",
     "components",
     multiple=True,
-    type=click.Choice(["encoder", "decoder"]),
-    help="Time only this file; may be repeated. [default: both]",
+    type=click.Choice(["encoder", "decoder", "prepare", "decoder_prepared"]),
+    help="Time only this file; may be repeated. [default: all that both have]",
 )
 @click.option("--device", default="", help="Where to time. [default: the backend's first]")
 @click.option(

@@ -39,6 +39,7 @@ class ExportOptions:
     calibration: Path | None
     min_iou: float | None
     prompt_sets: int | None
+    split_decoder: bool
     no_fit: bool
     recover: int | None
     keep_failed: bool
@@ -68,18 +69,26 @@ class ExportOptions:
             fit=not self.no_fit,
             recover=self.recover or 0,
             min_iou=self.min_iou,
-            prompt_sets=self._prompt_sets(target, several=several),
+            prompt_sets=None if self._is_plain(target, several) else self.prompt_sets,
+            split_decoder=self.split_decoder and not self._is_plain(target, several),
             keep_failed=self.keep_failed,
         )
 
-    def _prompt_sets(self, target: Target, *, several: bool) -> int | None:
-        """Of several targets, those with SAM's own interface go without."""
+    def _is_plain(self, target: Target, several: bool) -> bool:
+        """Whether it goes without further files: of several targets those of SAM's interface."""
+        return several and target.graph.prompt == "sam"
+
+    def note_plain(self, target: Target) -> None:
+        """Say which further files one of several targets goes without."""
         from mobilesam_export.progress import note
 
-        if self.prompt_sets is None or not several or target.graph.prompt != "sam":
-            return self.prompt_sets
-        note(f"{target.name} has SAM's own interface, which knows no prompt sets: none for it")
-        return None
+        if not self._is_plain(target, several=True):
+            return
+        has = f"{target.name} has SAM's own interface"
+        if self.prompt_sets is not None:
+            note(f"{has}, which knows no prompt sets: none for it")
+        if self.split_decoder:
+            note(f"{has}, which knows one decoder: it is not split")
 
 
 OPTIONS = (
@@ -141,6 +150,12 @@ OPTIONS = (
         "--calibration or scenes; 150 steps are a start. See distill.",
     ),
     click.option(
+        "--split-decoder",
+        is_flag=True,
+        help="Add prepare, run once per image, and decoder_prepared, for faster clicks without a "
+        "mask input.",
+    ),
+    click.option(
         "--no-fit",
         is_flag=True,
         help="Do not raise layers in precision where the recipe does not hold on these weights.",
@@ -198,6 +213,8 @@ def export_targets(
     from mobilesam_export.progress import note
 
     jobs = [options.job(target, several=len(targets) > 1) for target in targets]
+    for target in targets if len(targets) > 1 else ():
+        options.note_plain(target)
     for job in jobs:  # all of them before the first takes its time
         check(job)
     skipped = skipped or {}

@@ -15,7 +15,7 @@ from mobilesam_export.bundle import golden
 from mobilesam_export.bundle.manifest import Bundle
 from mobilesam_export.compare.comparison import Pairs
 from mobilesam_export.compare.decision import Decision, Rule, Verdict, decide
-from mobilesam_export.contract import Array
+from mobilesam_export.contract import SPLIT_FILES, Array
 from mobilesam_export.errors import BackendError, UsageError
 from mobilesam_export.session import Session
 
@@ -63,8 +63,15 @@ def opener(bundle: Bundle, graph: str, device: str, threads: int) -> Open:
 
 
 def component_inputs(bundle: Bundle, graph: str) -> dict[str, Array]:
-    """The inputs of a file: its own golden image and first prompt."""
-    return graph_inputs(golden.read(bundle.folder / "golden")[0], bundle.contract, graph)
+    """The inputs of a file: its own golden image and first prompt, prepared where it asks that."""
+    case = golden.read(bundle.folder / "golden")[0]
+    if graph not in SPLIT_FILES:
+        return graph_inputs(case, bundle.contract, graph)
+    picture = {"image_embeddings": case.embeddings}
+    if graph == "prepare":
+        return picture
+    given = graph_inputs(case, bundle.contract, "decoder") | bundle.session("prepare").run(picture)
+    return {spec.name: given[spec.name] for spec in bundle.contract.decoder_prepared.inputs}
 
 
 def compare_times(

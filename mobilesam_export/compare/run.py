@@ -31,6 +31,7 @@ from mobilesam_export.compare.pairs import (
     not_comparable,
     opener,
 )
+from mobilesam_export.contract import SPLIT_FILES
 from mobilesam_export.errors import MeasurementError, UsageError
 from mobilesam_export.progress import step
 from mobilesam_export.verification.status import Status
@@ -45,7 +46,7 @@ class CompareOptions:
     Attributes:
         base: a bundle, or a file of `benchmark --save`.
         candidate: a bundle.
-        components: files to time, of GRAPHS; empty for both.
+        components: files to time, of GRAPHS and SPLIT_FILES; empty for all that both bundles have.
         device: to time on; "" for the backend's first.
         threads: CPU threads of one run, 0 for the runtime's own choice.
         limits: NAME=NUMBER, each changing one of the default limits.
@@ -115,6 +116,7 @@ def run(options: CompareOptions) -> Comparison:
     with step("Checking the bundles' hashes"):
         candidate = open_bundle(options.candidate)
         base = open_base(options.base, candidate)
+    options = replace(options, components=_components(base, candidate, options))
     with step("Counting what is in the files"):
         gates = judge_figures(base.figures, bundle_figures(candidate), limits)
     with step("Comparing masks"):
@@ -205,7 +207,7 @@ def _masks(bundle: Bundle) -> Masks:
 
 def _times(base: Base, candidate: Bundle, options: CompareOptions, limit: float) -> Times:
     """Time both, component by component, until Ctrl-C ends it."""
-    components = options.components or GRAPHS
+    components = options.components
     devices = get_backend(candidate.backend).devices()
     device = options.device or next(iter(devices))
     reason = base.why_no_times or devices.get(device, f"no device {device!r}")
@@ -232,6 +234,22 @@ def _times(base: Base, candidate: Bundle, options: CompareOptions, limit: float)
             return replace(times, interrupted=True)
         seconds_left -= time.perf_counter() - start
     return times
+
+
+def _components(base: Base, candidate: Bundle, options: CompareOptions) -> tuple[str, ...]:
+    """The files to time.
+
+    Raises:
+        UsageError: one that was asked for is not in both.
+    """
+    split = candidate.contract.split and "prepare" in base.figures
+    for name in () if split else options.components:
+        if name in SPLIT_FILES:
+            raise UsageError(
+                f"--component is {name}, which base and candidate do not both have; export both "
+                "with --split-decoder"
+            )
+    return options.components or (GRAPHS + SPLIT_FILES if split else GRAPHS)
 
 
 def _interrupted(pairs: Pairs) -> Decision:

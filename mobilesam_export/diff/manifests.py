@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mobilesam_export.contract import GRAPH_FILES
 from mobilesam_export.diff.rules import ABSENT, Value, is_breaking, rule_of
-from mobilesam_export.target import GRAPHS
 
 # Compared by others: files by their content, and of the verification the figures.
 APART = ("files", "verification", "schema_version")
@@ -78,5 +78,5 @@ def _removed(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]
     """Graphs whose file or folder has another name."""
     left, right = ({name.partition("/")[0] for name in files} for files in (old, new))
     for name in sorted(left - right):
-        if name.partition(".")[0].removesuffix("_batch") in GRAPHS:
+        if name.partition(".")[0] in GRAPH_FILES:
             yield classed(f"files.removed.{name}", name, ABSENT)

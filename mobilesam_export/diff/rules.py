@@ -58,6 +58,10 @@ RULES = (
         Rule(f"contract.{name}", "contract", Breaks.UNLESS_NEW, "a further file, for more prompts")
         for name in ("prompt_sets", "decoder_batch")
     ),
+    *(
+        Rule(f"contract.{name}", "contract", Breaks.UNLESS_NEW, "a further file, for faster clicks")
+        for name in ("prepare", "decoder_prepared")
+    ),
     Rule("contract*", "contract", Breaks.ALWAYS, "apps compute by this"),
     Rule("backend", "runtime", Breaks.ALWAYS, "another runtime has to load the files"),
     Rule("recipe.runtime.minimum", "runtime", Breaks.IF_RAISED, "of what runs the files"),

@@ -16,10 +16,19 @@ from mobilesam_export.graphs import decoder_batch_one
 from mobilesam_export.graphs.decoder import SamDecoder, SlotDecoder
 from mobilesam_export.graphs.decoder_sets import SetsDecoder
 from mobilesam_export.graphs.encoder import Encoder
+from mobilesam_export.graphs.prepared import Prepare, PreparedDecoder
 from mobilesam_export.model import Sam
 from mobilesam_export.session import Session
 
-__all__ = ["Graph", "as_session", "batch_graph", "in_float16", "split_graphs"]
+__all__ = [
+    "Graph",
+    "as_session",
+    "batch_graph",
+    "further_graphs",
+    "in_float16",
+    "prepared_graphs",
+    "split_graphs",
+]
 
 # Sizes for tracing where an axis is dynamic: anything but 0 and 1 will do.
 EXAMPLE_AXES = {"height": 192, "width": 224, "num_points": 3}
@@ -88,6 +97,22 @@ def batch_graph(sam: Sam, contract: Contract) -> Graph | None:
         return None
     module = SetsDecoder(sam, contract.points, contract.sets)
     return Graph(contract.decoder_batch, module.eval().requires_grad_(False))
+
+
+def prepared_graphs(sam: Sam, contract: Contract) -> tuple[Graph, Graph]:
+    """`prepare` and `decoder_prepared`, in one form for every layout."""
+    prepare, decoder = Prepare(sam), PreparedDecoder(sam, contract.points)
+    return (
+        Graph(contract.prepare, prepare.eval().requires_grad_(False)),
+        Graph(contract.decoder_prepared, decoder.eval().requires_grad_(False)),
+    )
+
+
+def further_graphs(sam: Sam, contract: Contract) -> tuple[Graph, ...]:
+    """Those beside encoder and decoder that the contract has, in its order."""
+    batch = batch_graph(sam, contract)
+    prepared = prepared_graphs(sam, contract) if contract.split else ()
+    return (*prepared,) if batch is None else (batch, *prepared)
 
 
 def as_session(graph: Graph) -> Session:

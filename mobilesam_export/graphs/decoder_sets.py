@@ -62,8 +62,8 @@ class MaskPrompts(nn.Module):
         return torch.cat([x, ones], dim=3) * given
 
 
-class FirstMap(nn.Module):
-    """A linear layer on the first image, which is the embedding with the dense prompt of a set.
+class SharedMap(nn.Module):
+    """A linear layer on the first image, of sets without a mask: (1, 1, P, C) -> (1, 1, P, D).
 
     Args:
         sam: the model.
@@ -75,22 +75,47 @@ class FirstMap(nn.Module):
 
     def __init__(self, sam: Sam, layer: nn.Linear, pe: Tensor | None) -> None:
         super().__init__()
-        matrix, constant = _weight(layer), _no_mask(sam)
+        matrix, constant = _weight(layer), no_mask(sam)
         constant = constant if pe is None else constant + pe.double()
         self.shared = folding.linear(matrix)
-        self.added = folding.linear(matrix @ _dense_weight(sam))
         self.register_buffer("constant", (constant @ matrix.T + _bias(layer)).float()[None, None])
 
     def of_all(self, embedding: Tensor) -> Tensor:
-        """What is the same for all sets: (1, 1, P, C) -> (1, 1, P, D)."""
+        """What is the same for all sets."""
         return self.shared(embedding) + self.constant
 
+
+class FirstMap(SharedMap):
+    """The same layer on the embedding with the dense prompt of a set."""
+
+    def __init__(self, sam: Sam, layer: nn.Linear, pe: Tensor | None) -> None:
+        super().__init__(sam, layer, pe)
+        self.added = folding.linear(_weight(layer) @ _dense_weight(sam))
+
     def forward(self, shared: Tensor, dense: Tensor) -> Tensor:
-        """That and the dense prompts (1, G, P, 17) -> (1, G, P, D)."""
+        """What `of_all` made and the dense prompts (1, G, P, 17) -> (1, G, P, D)."""
         return shared + self.added(dense)
 
 
-def _no_mask(sam: Sam) -> Tensor:
+def positions(sam: Sam) -> Tensor:
+    """(P, C): the positional encoding of the image."""
+    return sam.prompt_encoder.image_pe().flatten(2)[0].T.detach()
+
+
+def blocks(sam: Sam) -> tuple[mask_decoder.TwoWayAttentionBlock, ...]:
+    """Both blocks of the model's transformer."""
+    layers = sam.mask_decoder.transformer.layers
+    return tuple(x for x in layers if isinstance(x, mask_decoder.TwoWayAttentionBlock))
+
+
+def first_layers(sam: Sam) -> tuple[tuple[nn.Linear, Tensor | None], ...]:
+    """Layers of keys, values and queries of the first image, and what is added to it first."""
+    first, pe = blocks(sam)[0], positions(sam)
+    reading, writing = first.cross_attn_token_to_image, first.cross_attn_image_to_token
+    return (reading.k_proj, pe), (reading.v_proj, None), (writing.q_proj, pe)
+
+
+def no_mask(sam: Sam) -> Tensor:
     """(1, C): the dense prompt of sets without a mask."""
     return _weight(sam.prompt_encoder.no_mask_embed)
 
@@ -98,7 +123,7 @@ def _no_mask(sam: Sam) -> Tensor:
 def _dense_weight(sam: Sam) -> Tensor:
     """(C, 17): what `MaskPrompts` gives -> the dense prompt, but for that of no mask."""
     last = sam.prompt_encoder.mask_downscaling[6]
-    return torch.cat([_weight(last).flatten(1), (_bias(last) - _no_mask(sam)[0])[:, None]], dim=1)
+    return torch.cat([_weight(last).flatten(1), (_bias(last) - no_mask(sam)[0])[:, None]], dim=1)
 
 
 class Masks(nn.Module):
@@ -138,43 +163,25 @@ class Masks(nn.Module):
         return x.reshape(sets, masks, side * 4, side * 4)
 
 
-class SetsDecoder(nn.Module):
-    """What the file `decoder_batch` computes: Q sets of N prompt slots, each as `SlotDecoder` does.
-
-    Returns:
-        `low_res_masks` (Q, 4, S/4, S/4) and `iou_predictions` (Q, 4), float32.
-    """
+class SetsTransformer(nn.Module):
+    """What decoders of Q sets of N prompt slots share: tokens, attention, and the last layers."""
 
     output_tokens: Tensor
     not_a_point: Tensor
     image_pe: Tensor
-    no_mask: Tensor
 
     def __init__(self, sam: Sam, points: int, sets: int) -> None:
         super().__init__()
         decoder, transformer = sam.mask_decoder, sam.mask_decoder.transformer
         self.sets, self.slots, self.side = sets, points, sam.image_size // 16
-        self.group = min(sets, max(1, GROUP_POSITIONS // self.side**2))
         tokens = OUTPUTS + points + 1
         outputs = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight]).detach()
         self.register_buffer("output_tokens", outputs.repeat(sets, 1, 1)[None])
         not_a_point = sam.prompt_encoder.not_a_point_embed.weight.detach()
         self.register_buffer("not_a_point", not_a_point.repeat(sets, 1, 1)[None])
-        pe = sam.prompt_encoder.image_pe().flatten(2)[0].T.detach()  # (P, C)
-        self.register_buffer("image_pe", pe.contiguous()[None, None])
+        self.register_buffer("image_pe", positions(sam).contiguous()[None, None])
         self.points = PointTokens(sam.prompt_encoder)
-        self.mask_prompts = MaskPrompts(sam.prompt_encoder)
-        first, second = transformer.layers
-        assert isinstance(first, mask_decoder.TwoWayAttentionBlock)
-        assert isinstance(second, mask_decoder.TwoWayAttentionBlock)
-        reading, writing = first.cross_attn_token_to_image, first.cross_attn_image_to_token
-        self.keys = FirstMap(sam, reading.k_proj, pe)
-        self.values = FirstMap(sam, reading.v_proj, None)
-        self.queries = FirstMap(sam, writing.q_proj, pe)
-        self.register_buffer("no_mask", _no_mask(sam).float()[None, None])
-        for size in {self.group, sets % self.group or self.group}:  # of groups, also of the last
-            rows = _dense_weight(sam).float().T.repeat(size, 1, 1)[None]
-            self.register_buffer(f"dense_rows{size}", rows)
+        first, second = blocks(sam)
         self.first = Block(first, tokens, projected=True)
         self.second = Block(second, tokens, projected=False)
         self.norm_first, self.norm_second = first.norm4, second.norm4
@@ -183,44 +190,7 @@ class SetsDecoder(nn.Module):
         self.masks = Masks(decoder, self.side)
         self.iou_head = decoder.iou_prediction_head
 
-    def forward(
-        self,
-        image_embeddings: Tensor,
-        point_coords: Tensor,
-        point_labels: Tensor,
-        mask_input: Tensor,
-        has_mask_input: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        dtype, side, sets = self.image_pe.dtype, self.side, self.sets
-        token_pe, hidden = self._tokens(point_coords, point_labels)
-        token_pe, hidden = token_pe.to(dtype), hidden.to(dtype)
-        mask_input = mask_input.to(dtype).reshape(1, sets * side * 4, side * 4)
-        given = has_mask_input.to(dtype).reshape(1, sets, 1, 1)
-        embedding = image_embeddings.to(dtype).reshape(1, 1, -1, side**2).permute(0, 1, 3, 2)
-        maps = (self.keys, self.values, self.queries)
-        shared = [part.of_all(embedding) for part in maps]
-        masks, ious = [], []
-        for start in range(0, sets, self.group):
-            end = min(sets, start + self.group)
-            dense = self.mask_prompts(
-                _part(mask_input, start * side * 4, end * side * 4), _part(given, start, end)
-            )
-            keys, values, queries = (
-                part(of_all, dense) for part, of_all in zip(maps, shared, strict=True)
-            )
-            rows = self.get_buffer(f"dense_rows{end - start}")
-            image, tokens = self._attend(
-                embedding + self.no_mask,
-                ImageMaps(keys, values, queries, (dense, rows)),
-                _part(token_pe, start, end),
-                _part(hidden, start, end),
-            )
-            masks.append(self.masks(image, tokens[:, :, 1:]))
-            ious.append(self.iou_head(row(tokens, 0)))
-        iou = _joined(ious, 1).reshape(sets, mask_decoder.MASK_TOKENS)
-        return _joined(masks, 0).to(torch.float32), iou.to(torch.float32)
-
-    def _attend(
+    def attend(
         self, image: Tensor, maps: ImageMaps, token_pe: Tensor, hidden: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The images (1, G, P, C) and output tokens of a group.
@@ -240,7 +210,7 @@ class SetsDecoder(nn.Module):
         final = self.final(tokens + token_pe, image + self.image_pe, image)
         return image, self.norm_final(tokens + final)
 
-    def _tokens(self, coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def tokens(self, coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens (1, Q, T, C), and what hides those of empty slots as keys, (1, Q, 1, T)."""
         sets, slots = self.sets, self.slots
         prompt, labeled = self.points(
@@ -256,6 +226,65 @@ class SetsDecoder(nn.Module):
         visible = torch.cat([outputs, filled, has_point * (1 - has_box)], dim=-1)
         tokens = torch.cat([self.output_tokens, prompt, self.not_a_point], dim=2)
         return tokens, (1 - visible) * MASKED
+
+
+class SetsDecoder(SetsTransformer):
+    """What the file `decoder_batch` computes: Q sets of N prompt slots, each as `SlotDecoder` does.
+
+    Returns:
+        `low_res_masks` (Q, 4, S/4, S/4) and `iou_predictions` (Q, 4), float32.
+    """
+
+    no_mask: Tensor
+
+    def __init__(self, sam: Sam, points: int, sets: int) -> None:
+        super().__init__(sam, points, sets)
+        self.group = min(sets, max(1, GROUP_POSITIONS // self.side**2))
+        self.mask_prompts = MaskPrompts(sam.prompt_encoder)
+        self.keys, self.values, self.queries = (
+            FirstMap(sam, layer, pe) for layer, pe in first_layers(sam)
+        )
+        self.register_buffer("no_mask", no_mask(sam).float()[None, None])
+        for size in {self.group, sets % self.group or self.group}:  # of groups, also of the last
+            rows = _dense_weight(sam).float().T.repeat(size, 1, 1)[None]
+            self.register_buffer(f"dense_rows{size}", rows)
+
+    def forward(
+        self,
+        image_embeddings: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        dtype, side, sets = self.image_pe.dtype, self.side, self.sets
+        token_pe, hidden = self.tokens(point_coords, point_labels)
+        token_pe, hidden = token_pe.to(dtype), hidden.to(dtype)
+        mask_input = mask_input.to(dtype).reshape(1, sets * side * 4, side * 4)
+        given = has_mask_input.to(dtype).reshape(1, sets, 1, 1)
+        embedding = image_embeddings.to(dtype).reshape(1, 1, -1, side**2).permute(0, 1, 3, 2)
+        maps = (self.keys, self.values, self.queries)
+        shared = [part.of_all(embedding) for part in maps]
+        masks, ious = [], []
+        for start in range(0, sets, self.group):
+            end = min(sets, start + self.group)
+            dense = self.mask_prompts(
+                _part(mask_input, start * side * 4, end * side * 4), _part(given, start, end)
+            )
+            keys, values, queries = (
+                part(of_all, dense) for part, of_all in zip(maps, shared, strict=True)
+            )
+            rows = self.get_buffer(f"dense_rows{end - start}")
+            image, tokens = self.attend(
+                embedding + self.no_mask,
+                ImageMaps(keys, values, queries, (dense, rows)),
+                _part(token_pe, start, end),
+                _part(hidden, start, end),
+            )
+            masks.append(self.masks(image, tokens[:, :, 1:]))
+            ious.append(self.iou_head(row(tokens, 0)))
+        iou = _joined(ious, 1).reshape(sets, mask_decoder.MASK_TOKENS)
+        return _joined(masks, 0).to(torch.float32), iou.to(torch.float32)
 
 
 def _part(x: Tensor, start: int, end: int) -> Tensor:

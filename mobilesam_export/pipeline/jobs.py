@@ -30,6 +30,7 @@ class Job:
         prompt_sets: Q of a further file, `decoder_batch`, 1 or more; None for no such file.
         recover: steps of training by which the encoder learns to bear the recipe, before anything
             is fitted; 0 for none.
+        split_decoder: whether `prepare` and `decoder_prepared` are added.
         keep_failed: whether files that fail verification are written as well, of a fit the best.
     """
 
@@ -44,6 +45,7 @@ class Job:
     fit: bool = True
     min_iou: float | None = None
     prompt_sets: int | None = None
+    split_decoder: bool = False
     keep_failed: bool = False
     recover: int = 0
 
@@ -82,8 +84,8 @@ def check(job: Job) -> Plan:
     with job.target.locating("recipe", name):
         settings = parsed_recipe(backend, job.target, recipe)
         _check_patterns(recipe, contract)
-        if contract.sets:
-            parsed_recipe(backend, job.target, recipe_of_batch(backend, recipe))
+        if contract.further:
+            parsed_recipe(backend, job.target, recipe_of_further(backend, recipe))
     readme.find_template(backend, job.target.graph)
     if job.recover:
         _check_recoverable(job, name, backend)
@@ -98,11 +100,12 @@ def _contract(job: Job) -> Contract:
     """
     if job.prompt_sets is not None and job.prompt_sets < 1:
         raise UsageError(f"--prompt-sets is {job.prompt_sets}; expected 1 or more")
-    return Contract(job.image_size, job.points, job.target.graph, job.prompt_sets or 0)
+    sets, split = job.prompt_sets or 0, job.split_decoder
+    return Contract(job.image_size, job.points, job.target.graph, sets, split)
 
 
-def recipe_of_batch(backend: Backend, recipe: Recipe) -> Recipe:
-    """The recipe of `decoder_batch`: it is not compressed."""
+def recipe_of_further(backend: Backend, recipe: Recipe) -> Recipe:
+    """The recipe of the files beside encoder and decoder: they are not compressed."""
     return recipe.uncompressed(*backend.uncompressed_types()) if recipe.compressed else recipe
 
 

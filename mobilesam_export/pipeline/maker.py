@@ -11,7 +11,7 @@ from mobilesam_export.bundle import readme
 from mobilesam_export.bundle.contents import file_metadata
 from mobilesam_export.errors import TargetError
 from mobilesam_export.files import remove
-from mobilesam_export.pipeline.jobs import Job, Plan, parsed_recipe, recipe_of_batch
+from mobilesam_export.pipeline.jobs import Job, Plan, parsed_recipe, recipe_of_further
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import step
 from mobilesam_export.proof.files import Files, verify_files
@@ -32,7 +32,7 @@ class Maker:
     plan: Plan
     checkpoint: "Checkpoint"
     graphs: "tuple[Graph, Graph]"
-    batch: "Graph | None"
+    further: "tuple[Graph, ...]"
     expected: tuple[cases.ImageCase, ...]
     calibrated: calibration.Calibration | None
     stage: Path
@@ -49,9 +49,10 @@ class Maker:
                 self._convert(graph, recipe)
                 self.converted[name] = exceptions
         backend = self.plan.backend
-        if self.batch is not None and self.batch.spec.name not in self.converted:
-            self._convert(self.batch, recipe_of_batch(backend, recipe))
-            self.converted[self.batch.spec.name] = {}
+        for graph in self.further:
+            if graph.spec.name not in self.converted:
+                self._convert(graph, recipe_of_further(backend, recipe))
+                self.converted[graph.spec.name] = {}
         if reason := backend.why_unavailable() if self.job.verify else "--no-verify was given":
             return verify.unverified(reason)
         files = Files(self.stage, backend, recipe, self.plan.contract)

@@ -55,7 +55,7 @@ def export(job: Job) -> Outcome:
     """
     from mobilesam_export.backends import reference
     from mobilesam_export.checkpoint.load import load_checkpoint
-    from mobilesam_export.graphs import batch_graph, ranges, split_graphs
+    from mobilesam_export.graphs import further_graphs, ranges, split_graphs
     from mobilesam_export.model import build_sam
 
     plan = check(job)
@@ -73,9 +73,9 @@ def export(job: Job) -> Outcome:
     exponents = ranges.choose_exponents(peaks)
     on_grid = bool(checkpoint.provenance.recovered_for)
     folded = ranges.fold_ranges(sam, exponents, on_grid=on_grid)
-    graphs, batch = split_graphs(folded, contract), batch_graph(folded, contract)
+    graphs, further = split_graphs(folded, contract), further_graphs(folded, contract)
     with staging.staging(plan.folder) as stage:
-        maker = Maker(job, plan, checkpoint, graphs, batch, expected, calibrated, stage)
+        maker = Maker(job, plan, checkpoint, graphs, further, expected, calibrated, stage)
         report, recipe, fit = maker.report(plan.recipe), plan.recipe, None
         recovery = _recovered(maker, exponents, report) if job.recover else None
         if recovery is not None:

@@ -1,6 +1,6 @@
 """An encoder and a decoder file, run and compared with PyTorch's answers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ from mobilesam_export.bundle.load import load_predictor
 from mobilesam_export.contract import Contract
 from mobilesam_export.progress import step
 from mobilesam_export.target import Recipe
-from mobilesam_export.verification import cases, sets, verify
+from mobilesam_export.verification import cases, prepared, sets, verify
 from mobilesam_export.verification.float16 import Float16
 
 if TYPE_CHECKING:  # torch is imported in functions: hashes are checked without it
@@ -45,10 +45,13 @@ def verify_files(
         float16 = _pessimistic(files, graphs, expected)
     with step("Verifying the files against PyTorch"):
         predictor = load_predictor(files.folder, files.backend, files.contract, batch=True)
-        report = verify.verify(predictor, expected, recipe.tolerance, float16)
-        if predictor.decoder_batch is None:
-            return report
-        return sets.judged(report, predictor, predictor.decoder_batch, expected, recipe)
+        plain = replace(predictor, prepare=None, decoder_prepared=None)
+        report = verify.verify(plain, expected, recipe.tolerance, float16)
+        if predictor.decoder_batch is not None:
+            report = sets.judged(report, plain, predictor.decoder_batch, expected, recipe)
+        if predictor.decoder_prepared is not None:
+            report = prepared.judged(report, predictor, expected, recipe)
+        return report
 
 
 def _pessimistic(

@@ -1,13 +1,13 @@
-"""What verification finds of `decoder_batch`; see `sets`."""
+"""What verification finds of `decoder_batch` and `decoder_prepared`; see `sets`, `prepared`."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class SetError:
-    """How the answer to one prompt among the sets of a call differs from the reference's.
+    """How the answer to one prompt differs from the reference's, on the reference's embedding.
 
-    The call is on the reference's embedding.
+    Of `decoder_batch`, the prompt is one among the sets of a call.
     """
 
     image: str

@@ -51,8 +51,8 @@ def judged(
                     failures.append(f"{case.name}: an empty set of decoder_batch is not finite")
                 for place, item in enumerate(part):
                     single = {name: value[place : place + 1] for name, value in outputs.items()}
-                    errors.append(_error(predictor, case, item, single))
-                    failures += _broken(errors[-1], recipe.tolerance, spread)
+                    errors.append(set_error(predictor, case, item, single))
+                    failures += broken_limits(errors[-1], "decoder_batch", recipe.tolerance, spread)
     status = Status.FAILED if failures else report.status
     failures = [*report.failures, *failures]
     return replace(report, status=status, failures=tuple(failures), sets=tuple(errors))
@@ -69,9 +69,10 @@ def _inputs(predictor: Predictor, case: ImageCase, part: Sequence[PromptCase]) -
     return prompts.batch_inputs(asked, image.embeddings, image.size, predictor.contract)
 
 
-def _error(
+def set_error(
     predictor: Predictor, case: ImageCase, item: PromptCase, outputs: dict[str, Array]
 ) -> SetError:
+    """How a further file's answer to one prompt differs from the reference's."""
     expected = item.answer
 
     def largest(name: str) -> float:
@@ -87,9 +88,9 @@ def _error(
     )
 
 
-def _broken(error: SetError, limits: Tolerance, spread: float) -> list[str]:
-    """Written so that NaN breaks every limit."""
-    where = f"{error.image}, {error.prompt} in decoder_batch"
+def broken_limits(error: SetError, file: str, limits: Tolerance, spread: float) -> list[str]:
+    """What an answer of a file breaks; written so that NaN breaks every limit."""
+    where = f"{error.image}, {error.prompt} in {file}"
     failures = [
         f"{where}: {what} {found:.2g} off, expected <= {most:.2g}"
         for what, found, most in (

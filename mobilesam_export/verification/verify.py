@@ -79,6 +79,7 @@ class Report:
         logits_spread: what errors of logits are judged in units of, see `cases.logits_spread`; 0
             where nothing was run.
         sets: of `decoder_batch`, by image and prompt.
+        prepared: of `decoder_prepared`, by image and prompt without a mask.
         largest_float16: name and value of the largest float16 activation that was seen.
         float16: the same graphs in pessimistic float16, where chips compute in float16.
         first_wrong: the first tensor that cannot be right in any network, if the files failed and
@@ -94,6 +95,7 @@ class Report:
     prompts: tuple[PromptError, ...] = ()
     logits_spread: float = 0.0
     sets: tuple[SetError, ...] = ()
+    prepared: tuple[SetError, ...] = ()
     largest_float16: tuple[str, float] = ("", 0.0)
     float16: Float16 | None = None
     first_wrong: str = ""
@@ -117,8 +119,9 @@ class Report:
             f"{changed} best masks changed{f', {ties} of them ties' if ties else ''}; "
             f"worst of {len(self.embeddings)} images, {len(self.prompts)} prompts"
         )
-        if self.sets:
-            figures += f"; decoder_batch {max(s.logits_max_abs_error for s in self.sets):.1e}"
+        for file, errors in (("decoder_batch", self.sets), ("decoder_prepared", self.prepared)):
+            if errors:
+                figures += f"; {file} {max(e.logits_max_abs_error for e in errors):.1e}"
         if self.float16 is not None:
             figures += f"; {self.float16.summary()}"
         if self.status is Status.PASSED:

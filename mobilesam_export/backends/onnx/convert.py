@@ -76,8 +76,8 @@ def _exported(graph: Graph, conversion: Conversion, opset: int) -> Any:
     contract, recipe = conversion.contract, conversion.recipe
     half = recipe.weights == "float16"
     module = in_float16(graph.module, recipe.keep_float32) if half else graph.module
-    outputs = ["image_embeddings"]
-    if graph.spec.role == "decoder":
+    outputs = [item.name for item in graph.spec.outputs]
+    if contract.dynamic and graph.spec.name == "decoder":  # the rest is added below
         outputs = ["low_res_masks", "iou_predictions"]
     try:
         with quiet():

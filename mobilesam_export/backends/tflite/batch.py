@@ -31,6 +31,7 @@ def lift(content: bytes) -> bytes:
     kinds = model_file.op_kinds(model)
     _bridge(model, graph, kinds)
     _keep_axes(model, graph, kinds)
+    _as_batch_products(model, graph, kinds)
     added = _liftable(model, graph, kinds)
     for index, extra in added.items():
         graph.tensors[index].shape = [1] * extra + [int(s) for s in graph.tensors[index].shape]
@@ -87,19 +88,51 @@ def _keep_axes(model: Any, graph: Any, kinds: dict[int, str]) -> None:
         graph.operators.insert(place, _reshape(model, graph, kinds, whole, made))
 
 
+def _as_batch_products(model: Any, graph: Any, kinds: dict[int, str]) -> None:
+    """Make products of two computed matrices BATCH_MATMULs again.
+
+    The converter turns those without a batch into FULLY_CONNECTED, whose filter has two axes.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    for operator in list(graph.operators):
+        if kinds[operator.opcodeIndex] != "FULLY_CONNECTED":
+            continue
+        left, right = (int(index) for index in operator.inputs[:2])
+        if model.buffers[graph.tensors[right].buffer].data is not None:
+            continue
+        turned = _copy(graph, right, b"/turned")
+        graph.tensors[turned].shape.reverse()
+        turn = schema.OperatorT()
+        turn.opcodeIndex = _code(model, kinds, "TRANSPOSE")
+        turn.inputs, turn.outputs = [right, _constant(model, graph, [1, 0])], [turned]
+        graph.operators.insert(graph.operators.index(operator), turn)
+        operator.opcodeIndex = _code(model, kinds, "BATCH_MATMUL")
+        operator.inputs = [left, turned]
+        operator.builtinOptionsType = schema.BuiltinOptions.BatchMatMulOptions
+        operator.builtinOptions = schema.BatchMatMulOptionsT()
+
+
+def _code(model: Any, kinds: dict[int, str], kind: str) -> int:
+    """Where the file lists a kind of op; it is added where it is not."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    known = [index for index, name in kinds.items() if name == kind]
+    if not known:
+        code = schema.OperatorCodeT()
+        code.builtinCode = code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, kind)
+        code.version = 1
+        model.operatorCodes.append(code)
+        known = [len(model.operatorCodes) - 1]
+        kinds[known[0]] = kind
+    return known[0]
+
+
 def _reshape(model: Any, graph: Any, kinds: dict[int, str], source: int, made: int) -> Any:
     from ai_edge_litert import schema_py_generated as schema
 
     operator = schema.OperatorT()
-    known = [index for index, kind in kinds.items() if kind == "RESHAPE"]
-    if not known:
-        code = schema.OperatorCodeT()
-        code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.RESHAPE
-        code.version = 1
-        model.operatorCodes.append(code)
-        known = [len(model.operatorCodes) - 1]
-        kinds[known[0]] = "RESHAPE"
-    operator.opcodeIndex = known[0]
+    operator.opcodeIndex = _code(model, kinds, "RESHAPE")
     shape = _constant(model, graph, [int(size) for size in graph.tensors[made].shape])
     operator.inputs, operator.outputs = [source, shape], [made]
     return operator
