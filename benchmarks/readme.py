@@ -40,6 +40,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "runtimes": tables.runtimes,
     "samexporter": tables.samexporter,
     "speed": speed_tables.speed,
+    "split-decoder": speed_tables.split_decoder,
     "starts": fitting_tables.starts,
     "targets": tables.targets,
     "tflite-decoder": partial(speed_tables.tflite, "decoder"),

@@ -85,6 +85,18 @@ def prompt_sets() -> str:
     return markdown((head, lines))
 
 
+def split_decoder() -> str:
+    """One line for each target and file: the naive decoder, ours, and its two parts."""
+    head = ["", "size", "median", "to naive, per round"]
+    lines = []
+    for target, found in read("split_decoder")["targets"].items():
+        for name, row in found["files"].items():
+            size = f"{found['bytes'][name] / 1e6:.1f} MB" if name in found["bytes"] else ""
+            median, ratio = f"{_ms(row['median_ms'])} ms", f"{row['ratio_to_naive']:.3f}"
+            lines.append([f"{target}, {name}", size, median, ratio])
+    return markdown((head, lines))
+
+
 def paper() -> str:
     """One line for each encoder of the run, then what the authors published."""
     result = read("paper_table")
