@@ -44,6 +44,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "parity": tables.parity,
     "prompt-sets": speed_tables.prompt_sets,
     "recipes": tables.recipes,
+    "recovery": recovery_tables.recovery,
     "recovery-rates": recovery_tables.rates,
     "runtimes": tables.runtimes,
     "samexporter": tables.samexporter,
