@@ -8,7 +8,14 @@ import re
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks import arithmetic_tables, baseline_tables, fitting_tables, speed_tables, tables
+from benchmarks import (
+    arithmetic_tables,
+    baseline_tables,
+    fitting_tables,
+    recovery_tables,
+    speed_tables,
+    tables,
+)
 
 READMES = tuple(
     tables.ROOT / name for name in ("README.md", "benchmarks/README.md", "targets/README.md")
@@ -37,6 +44,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "parity": tables.parity,
     "prompt-sets": speed_tables.prompt_sets,
     "recipes": tables.recipes,
+    "recovery": recovery_tables.recovery,
+    "recovery-rates": recovery_tables.rates,
     "runtimes": tables.runtimes,
     "samexporter": tables.samexporter,
     "speed": speed_tables.speed,

@@ -1,4 +1,4 @@
-"""Table of `results/recovery.json`."""
+"""Tables of `results/recovery.json` and `results/recovery_rates.json`."""
 
 from typing import Any
 
@@ -31,3 +31,23 @@ def _cells(row: dict[str, Any]) -> list[str]:
         ious = (found["mask_iou"][part] for found in (before, after))
         cells += [" → ".join(f"{iou:.4f}" for iou in ious), f"{row['won_back'][part]:.0%}"]
     return cells
+
+
+def rates() -> str:
+    """One line for each learning rate: encoders in simulation, before and after training."""
+    head = ["recipe", "weights", "size", "learning rate", "steps", "embedding, dB", "mask IoU"]
+    return markdown(([*head, "won back"], [_rate(row) for row in read("recovery_rates")["rows"]]))
+
+
+def _rate(row: dict[str, Any]) -> list[str]:
+    first, last = row["epochs"][0], row["epochs"][-1]
+    return [
+        f"`{row['recipe']}`",
+        row["weights"],
+        str(row["size"]),
+        f"{row['learning_rate']:.0e}".replace("e-0", "e-"),
+        f"{last['step']} of {row['steps']}",
+        f"{first['embedding_psnr_db']:.1f} → {last['embedding_psnr_db']:.1f}",
+        f"{first['iou_mean']:.4f} → {last['iou_mean']:.4f}",
+        f"{1 - (1 - last['iou_mean']) / (1 - first['iou_mean']):.0%}",
+    ]

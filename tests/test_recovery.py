@@ -29,7 +29,7 @@ from mobilesam_export.scenes import scene
 from mobilesam_export.target import load_target
 from tests.distillation_parts import ONE, SIZE
 
-PLAN = Plan(steps=12, learning_rate=3e-4, loss="mse")
+PLAN = Plan(steps=8, learning_rate=3e-4, loss="mse")
 
 
 @pytest.fixture(scope="module")
@@ -208,14 +208,15 @@ def trainers(tiny: Sam) -> Iterator[Trainer]:
 def test_training_lowers_the_loss_and_a_restored_run_has_the_same_losses(
     tiny: Sam, pixels: Tensor, trainers: Iterator[Trainer]
 ) -> None:
+    pixels = pixels[:1]
     with torch.no_grad():
         expected = tiny.image_encoder(normalized(pixels)).half()
     whole = next(trainers)
-    first = [whole.train_step(pixels, expected) for _ in range(6)]
+    first = [whole.train_step(pixels, expected) for _ in range(5)]
     resumed = next(trainers)
     resumed.restore(copy.deepcopy(whole.state()))
-    rest = [whole.train_step(pixels, expected) for _ in range(6)]
-    assert [resumed.train_step(pixels, expected) for _ in range(6)] == rest
+    rest = [whole.train_step(pixels, expected) for _ in range(3)]
+    assert [resumed.train_step(pixels, expected) for _ in range(3)] == rest
     assert rest[-1] < 0.9 * first[0]
 
 

@@ -6,9 +6,13 @@ from typing import Any
 
 import pytest
 
+from mobilesam_export.checkpoint.load import Checkpoint
+from mobilesam_export.checkpoint.provenance import Provenance
 from mobilesam_export.graphs import ranges
 from mobilesam_export.model import Sam
 from mobilesam_export.pipeline import recovery
+from mobilesam_export.pipeline.run import other_weights
+from mobilesam_export.target import load_target
 from mobilesam_export.verification.status import Status
 from mobilesam_export.verification.verify import PromptError, Report
 from tests.cli_runner import USAGE, refused
@@ -34,6 +38,16 @@ def test_what_cannot_be_recovered_is_one_line(
 def report(mask_iou: float, status: Status = Status.PASSED) -> Report:
     prompt = PromptError("image", "click", 0.0, 0.0, 0.0, mask_iou, best_mask_changed=False)
     return Report(status, prompts=(prompt,))
+
+
+def test_weights_recovered_for_another_recipe_are_named() -> None:
+    provenance = Provenance(
+        "s.safetensors", "", "0" * 64, "", trained=True, recovered_for="onnx:w4"
+    )
+    checkpoint, recipes = Checkpoint({}, provenance), load_target("onnx").recipes
+    assert other_weights(recipes["w4"], "onnx:w4", checkpoint) == ()
+    (text,) = other_weights(recipes["w8"], "onnx:w8", checkpoint)
+    assert text.startswith("these weights were recovered for onnx:w4; onnx:w8 may do better")
 
 
 class Files:

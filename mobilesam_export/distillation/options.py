@@ -10,12 +10,11 @@ LOSSES = ("mse", "huber", "cosine", "mse+cosine")
 # Both public trainers of MobileSAM (MobileSAM-pytorch, MobileSAM-Distill-Pipeline) run 8.
 DEFAULT_EPOCHS = 8
 LEARNING_RATE = 3e-4
-# By the weights of a recipe whose damage is recovered. Of the demo weights, batch 2, mean mask IoU
-# over the kinds of prompts that held-out images are asked with:
-#   onnx w4, 512, 40 scenes        0.9877 before; after 800 steps with 1e-4 0.981, with 3e-5 0.992,
-#                                  with 1e-5 0.9945; after 150 of 300 with 6e-6 and 3e-6 0.9947
-#   coreml w8a8, 256, 20 scenes    0.9863 before; after 100 steps with 1e-6 0.9875 (with 1e-5 and
-#                                  512 after 400 of 800: 0.9855, from 0.9862)
+# By the weights of a recipe whose damage is recovered. Batch 2, demo weights; mean mask IoU over
+# the kinds of prompts on held-out scenes (benchmarks/results/recovery_rates.json):
+#   onnx w4, 512        0.9877 before; after 800 steps with 1e-4 0.981, with 3e-5 0.992, with 1e-5
+#                       0.9946; after 150 of 300 steps with 6e-6 and with 3e-6 0.9944
+#   coreml w8a8, 256    0.9864 before; after 100 steps with 1e-6 0.9877, with 1e-5 0.9858
 RECOVERY_RATES = {"int4": 3e-6, "int8": 1e-6}
 LEAST = {"batch": 1, "held_out": 1, "mask_steps": 0, "views": 0, "seed": 0}
 

@@ -63,7 +63,8 @@ def export(job: Job) -> Outcome:
     with step(f"Loading the checkpoint ({job.checkpoint})"):
         checkpoint = load_checkpoint(job.checkpoint)
         sam = build_sam(checkpoint.state_dict, job.image_size)
-    for text in (*checkpoint.notes, *_other_weights(plan.recipe, checkpoint)):
+    label = f"{job.target.name}:{plan.recipe_name}"
+    for text in (*checkpoint.notes, *other_weights(plan.recipe, label, checkpoint)):
         note(text)
     asked = reference.load(sam, contract)
     with ranges.observed(sam) as peaks:
@@ -128,8 +129,15 @@ def _can_be_fitted(plan: Plan) -> bool:
     return plan.recipe.compressed and not plan.contract.dynamic
 
 
-def _other_weights(recipe: Recipe, checkpoint: "Checkpoint") -> tuple[str, ...]:
-    weights = checkpoint.provenance.weights_sha256
+def other_weights(recipe: Recipe, label: str, checkpoint: "Checkpoint") -> tuple[str, ...]:
+    """Notes on weights or a recipe that were made for others; `label`: TARGET:RECIPE."""
+    provenance = checkpoint.provenance
+    weights = provenance.weights_sha256
+    if provenance.recovered_for not in ("", label):
+        return (
+            f"these weights were recovered for {provenance.recovered_for}; {label} may do better "
+            "with those that they came from",
+        )
     if recipe.fitted_to in ("", weights):
         return ()
     return (
