@@ -87,27 +87,32 @@ def fold_ranges(sam: Sam, exponents: Exponents, *, on_grid: bool = False) -> Sam
         on_grid: whether the encoder's weights lie on a recipe's grid (`distill --student
             TARGET:RECIPE`), where powers of two leave them and equalising would not.
     """
-    folded = equalised(sam, on_grid=on_grid)
+    folded = copy.deepcopy(sam)
     scales = {name: 2.0**exponent for name, exponent in exponents.items()}
     _fold_encoder(folded.image_encoder, scales)
     _fold_decoder(folded, scales)
+    _equalise_attention(folded, encoder=not on_grid)
     return folded
 
 
-def equalised(sam: Sam, *, on_grid: bool = False) -> Sam:
+def equalised(sam: Sam) -> Sam:
     """A copy that computes the same, with channels of attention that are equally large.
 
     Args:
         sam: the model; it stays as it is.
-        on_grid: whether the encoder is left as it is, see `fold_ranges`.
     """
     balanced = copy.deepcopy(sam)
-    for module in balanced.modules():
-        if isinstance(module, tiny_vit.Attention) and not on_grid:
+    _equalise_attention(balanced)
+    return balanced
+
+
+def _equalise_attention(sam: Sam, *, encoder: bool = True) -> None:
+    """In place; `encoder`: not only the decoder's."""
+    for module in sam.modules():
+        if isinstance(module, tiny_vit.Attention) and encoder:
             _equalise_windows(module)
         elif isinstance(module, mask_decoder.Attention):
             _equalise(module.q_proj, module.k_proj, module.v_proj, module.out_proj)
-    return balanced
 
 
 def places(norms: Iterable[str]) -> dict[str, list[str]]:
