@@ -105,15 +105,15 @@ def main(target_name: str) -> None:
         sessions = {
             g.spec.name: backend.load(paths[g.spec.name], g.spec, threads=THREADS) for g in graphs
         }
-        picture = {"image_embeddings": inputs["image_embeddings"]}
-        made = sessions["prepare"].run(picture)
+        image = {"image_embeddings": inputs["image_embeddings"]}
+        made = sessions["prepare"].run(image)
         asked = {**made, **{n: inputs[n] for n in ("point_coords", "point_labels")}}
         alone = naive(target_name, sam, inputs, Path(folder))
         runs: dict[str, Callable[[], object]] = {
             "naive": alone,
             "decoder": lambda: sessions["decoder"].run(inputs),
             "decoder_prepared": lambda: sessions["decoder_prepared"].run(asked),
-            "prepare": lambda: sessions["prepare"].run(picture),
+            "prepare": lambda: sessions["prepare"].run(image),
         }
         plain = sessions["decoder"].run(inputs)["low_res_masks"]
         prepared = sessions["decoder_prepared"].run(asked)["low_res_masks"]

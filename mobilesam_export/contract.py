@@ -64,7 +64,7 @@ class Contract:
         points: N, the number of prompt slots; ignored where `form.prompt` is "sam".
         form: the export form.
         sets: Q, the prompt sets of the file `decoder_batch`; 0 if there is no such file.
-        split: whether there are the files `prepare`, run once per picture, and `decoder_prepared`,
+        split: whether there are the files `prepare`, run once per image, and `decoder_prepared`,
             which answers prompts without a mask from what that made.
     """
 
@@ -143,7 +143,7 @@ class Contract:
 
     @property
     def prepare(self) -> GraphSpec:
-        """What the decoder computes of the picture only, once per picture."""
+        """What the decoder computes of the image alone, once per image."""
         return GraphSpec("prepare", (self._embeddings(),), self._prepared())
 
     @property

@@ -101,7 +101,7 @@ def counting(predictor: Predictor) -> tuple[Predictor, list[str]]:
     ), calls
 
 
-def test_the_picture_is_prepared_once_for_all_its_clicks(predictor: Predictor) -> None:
+def test_the_image_is_prepared_once_for_all_its_clicks(predictor: Predictor) -> None:
     counted, calls = counting(predictor)
     image = counted.with_prepared(embedded())
     for _ in range(2):
@@ -150,7 +150,7 @@ def test_both_files_are_verified_in_the_contract_and_on_four_axes(bundle: Path) 
             assert [(t.name, t.shape) for t in tensors] == [(s.name, s.shape) for s in specs]
         assert found.largest_rank is None or len(found.largest_rank.shape or ()) <= 4
     assert [path.name in (bundle / "SHA256SUMS").read_text() for path in bundle.glob("*.onnx")]
-    assert "once per picture" in (bundle / "README.md").read_text()
+    assert "once per image: what" in (bundle / "README.md").read_text()
 
 
 def test_segment_finds_the_same_mask_with_it(

@@ -68,7 +68,7 @@ def file_metadata(
         "encoder": "image encoder: run once per image",
         "decoder": "prompt encoder and mask decoder: run once per prompt",
         "decoder_batch": "prompt encoder and mask decoder for several prompts about one image",
-        "prepare": "what the decoder computes of the picture only: run once per image",
+        "prepare": "what the decoder computes of the image alone: run once per image",
         "decoder_prepared": "decoder for prompts without a mask, on what `prepare` made",
     }[spec.name]
     return {

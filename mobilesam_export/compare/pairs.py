@@ -67,10 +67,10 @@ def component_inputs(bundle: Bundle, graph: str) -> dict[str, Array]:
     case = golden.read(bundle.folder / "golden")[0]
     if graph not in SPLIT_FILES:
         return graph_inputs(case, bundle.contract, graph)
-    picture = {"image_embeddings": case.embeddings}
+    embedded = {"image_embeddings": case.embeddings}
     if graph == "prepare":
-        return picture
-    given = graph_inputs(case, bundle.contract, "decoder") | bundle.session("prepare").run(picture)
+        return embedded
+    given = graph_inputs(case, bundle.contract, "decoder") | bundle.session("prepare").run(embedded)
     return {spec.name: given[spec.name] for spec in bundle.contract.decoder_prepared.inputs}
 
 

@@ -1,6 +1,6 @@
-"""The decoder cut in two: what depends on the picture only, and what depends on the prompt.
+"""The decoder cut in two: what depends on the image alone, and what depends on the prompt.
 
-`prepare` runs once per picture. The first image that the decoder attends to is the embedding with
+`prepare` runs once per image. The first image that the decoder attends to is the embedding with
 the dense part of the prompt, which is a constant where no mask is given: that image, its keys and
 values for the tokens and its queries to the tokens are the same for all such prompts. Everything
 behind them has met a token. Shapes as in `decoder_sets`, with Q = 1.
