@@ -115,5 +115,5 @@ def print_summary(result: "DistillResult") -> None:
     click.echo(f"{result.options.out}: {len(result.log.losses)} steps; on held-out images:")
     click.echo(columns(as_table(epochs_table([epochs[0], epochs[-1]]))))
     size, (target, _, recipe) = result.options.image_size, result.options.student.rpartition(":")
-    how = f"{target} -r {recipe}" if target else "onnx"
-    click.echo(f"next: mobilesam-export {how} -c {result.options.out} --image-size {size}")
+    command = f"mobilesam-export {target} -r {recipe}" if target else "mobilesam-export onnx"
+    click.echo(f"next: {command} -c {result.options.out} --image-size {size}")
