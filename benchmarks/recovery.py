@@ -13,8 +13,6 @@ the float32 decoder, which is what is trained, and both files together. Rows go 
 """
 
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,7 +24,7 @@ import click
 import numpy as np
 from safetensors.torch import save_file
 
-from benchmarks.arithmetic import demo_weights
+from benchmarks import arithmetic
 from benchmarks.recipes import KINDS, Run, ask, reference_answers
 from benchmarks.tables import RESULTS, ROOT, replace_row
 from mobilesam_export import metrics
@@ -76,7 +74,7 @@ def measured(key: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     folder = FOLDER / "-".join(str(value).replace(":", "-") for value in key.values())
     folder.mkdir(parents=True, exist_ok=True)
     given = folder / "given.safetensors"
-    made = WEIGHTS[key["weights"]](demo_weights())
+    made = WEIGHTS[key["weights"]](arithmetic.demo_weights())
     save_file({name: value.contiguous() for name, value in made.items()}, given)
     student = options["student"] or folder / "student.safetensors"
     seconds = None if options["student"] else trained(key, given, student)
@@ -99,24 +97,16 @@ def measured(key: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
 def trained(key: dict[str, Any], given: Path, student: Path) -> float:
     """Train, or go on; seconds of training."""
     arguments = ["--teacher", given, "--student", key["recipe"], "--image-size", key["size"]]
-    arguments += ["--steps", key["steps"], "--batch", BATCH, "-o", student, "--json"]
-    return float(asked("distill", f"scenes:{IMAGES}", *arguments)["seconds"])
+    arguments += ["--steps", key["steps"], "--batch", BATCH, "-o", student]
+    return float(arithmetic.ask("distill", f"scenes:{IMAGES}", *arguments)["seconds"])
 
 
 def exported(key: dict[str, Any], checkpoint: Path, bundle: Path) -> Path:
     """A bundle by the recipe as it stands."""
     target, _, recipe = key["recipe"].partition(":")
     options = ["-r", recipe, "--image-size", key["size"], "--no-verify", "-o", bundle]
-    asked(target, "-c", checkpoint, *options, "--json")
+    arithmetic.ask(target, "-c", checkpoint, *options)
     return bundle
-
-
-def asked(*arguments: object) -> dict[str, Any]:
-    """What the program prints."""
-    command = [sys.executable, "-m", "mobilesam_export", *map(str, arguments)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
 
 
 def figures(run: Run, bundle: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,20 @@ from mobilesam_export.verification.status import Status
 OK, ERROR, USAGE, FAILED = 0, 1, 2, 3
 COLORS = {Status.PASSED: "green", Status.FAILED: "red", Status.UNVERIFIED: "yellow"}
 BUNDLE = click.argument("bundle", type=click.Path(path_type=Path))
+IMAGES = (
+    click.option(
+        "--images", type=click.Path(path_type=Path), help="A folder of images to evaluate on."
+    ),
+    click.option(
+        "--annotations",
+        type=click.Path(path_type=Path),
+        help="COCO instances for them. [default: PyTorch's own masks stand for them]",
+    ),
+    click.option(
+        "--scenes", default=20, show_default=True, help="Held-out scenes, if no --images."
+    ),
+    click.option("--limit", type=click.IntRange(1), help="Only so many images."),
+)
 RAY = click.option(
     "--ray", metavar="ADDRESS", help="Divide the work over workers of Ray: a cluster's, or local."
 )
@@ -21,6 +35,13 @@ WORKERS = click.option(
     "--workers", default=2, show_default=True, type=click.IntRange(1), help="Processes of --ray."
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+def image_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the options that say which images bundles are evaluated on."""
+    for option in reversed(IMAGES):
+        command = option(command)
+    return command
 
 
 def styled(text: str, status: Status) -> str:

@@ -11,6 +11,7 @@ from mobilesam_export.commands.common import (
     RAY,
     WORKERS,
     check_outputs,
+    image_options,
     print_json,
     print_notes,
 )
@@ -24,14 +25,7 @@ WIDTH = 160  # characters of the table where there is no terminal
 
 @click.command("evaluate")
 @click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--images", type=click.Path(path_type=Path), help="A folder of images.")
-@click.option(
-    "--annotations",
-    type=click.Path(path_type=Path),
-    help="COCO instances for them. [default: PyTorch's own masks stand for them]",
-)
-@click.option("--scenes", default=20, show_default=True, help="Held-out scenes, if no --images.")
-@click.option("--limit", type=click.IntRange(1), help="Only so many images.")
+@image_options
 @click.option("-c", "--checkpoint", help="What the bundles were made of. [default: what they name]")
 @click.option("--pytorch", is_flag=True, help="Evaluate the float32 PyTorch model beside them.")
 @click.option(

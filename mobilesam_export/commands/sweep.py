@@ -5,7 +5,15 @@ from typing import Any
 
 import click
 
-from mobilesam_export.commands.common import FAILED, JSON, OK, RAY, WORKERS, print_json
+from mobilesam_export.commands.common import (
+    FAILED,
+    JSON,
+    OK,
+    RAY,
+    WORKERS,
+    image_options,
+    print_json,
+)
 
 PATH = click.Path(path_type=Path)
 
@@ -31,14 +39,7 @@ PATH = click.Path(path_type=Path)
     show_default=True,
     help="Side of the square input; give it again for more.",
 )
-@click.option("--images", type=PATH, help="A folder of images to evaluate on.")
-@click.option(
-    "--annotations",
-    type=PATH,
-    help="COCO instances for them. [default: PyTorch's own masks stand for them]",
-)
-@click.option("--scenes", default=20, show_default=True, help="Held-out scenes, if no --images.")
-@click.option("--limit", type=click.IntRange(1), help="Only so many images.")
+@image_options
 @click.option("--no-fit", is_flag=True, help="Do not fit recipes that do not hold.")
 @RAY
 @WORKERS

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mobilesam_export.errors import UsageError
+from mobilesam_export.evaluation.run import EvaluateOptions
 from mobilesam_export.files import file_sha256
 from mobilesam_export.target import load_target
 
@@ -71,8 +72,7 @@ class SweepOptions:
     workers: int = 2
 
     def __post_init__(self) -> None:
-        if self.annotations and not self.images:
-            raise UsageError("--annotations needs --images, the folder of their images")
+        self.evaluation(self.out)  # refuses what `evaluate` would refuse
         names = [weights_name(source) for source in self.checkpoints]
         for name in names:
             if names.count(name) > 1:
@@ -91,6 +91,17 @@ class SweepOptions:
             for target, recipe in _recipes(self.targets)
         )
         return list(found)
+
+    def evaluation(self, bundle: Path, checkpoint: str | None = None) -> EvaluateOptions:
+        """How a bundle, exported from this checkpoint, is evaluated."""
+        return EvaluateOptions(
+            bundles=(bundle,),
+            images=self.images,
+            annotations=self.annotations,
+            scenes=self.scenes,
+            limit=self.limit,
+            checkpoint=checkpoint,
+        )
 
     def asked(self, point: Point) -> Mapping[str, object]:
         """What the figures of a point depend on."""

@@ -8,7 +8,6 @@ from typing import Any
 
 from mobilesam_export import cluster, packages
 from mobilesam_export.errors import MeasurementError, MobileSamExportError
-from mobilesam_export.evaluation.run import EvaluateOptions
 from mobilesam_export.evaluation.run import run as evaluate
 from mobilesam_export.files import make_folder, read_json, write_json
 from mobilesam_export.pipeline import Job, check, export
@@ -71,11 +70,15 @@ def _job(options: SweepOptions, point: Point) -> Job:
         target=load_target(point.target),
         recipe=point.recipe,
         checkpoint=point.weights,
-        out=options.out / point.name,
+        out=_bundle(options, point),
         image_size=point.image_size,
         fit=options.fit,
         keep_failed=True,
     )
+
+
+def _bundle(options: SweepOptions, point: Point) -> Path:
+    return options.out / point.name
 
 
 def _path(options: SweepOptions, point: Point) -> Path:
@@ -113,16 +116,7 @@ def _measure(item: tuple[SweepOptions, Point]) -> Row:
     }
     try:
         outcome = export(_job(options, point))
-        evaluation = evaluate(
-            EvaluateOptions(
-                bundles=(options.out / point.name,),
-                images=options.images,
-                annotations=options.annotations,
-                scenes=options.scenes,
-                limit=options.limit,
-                checkpoint=point.weights,
-            )
-        ).evaluation
+        evaluation = evaluate(options.evaluation(_bundle(options, point), point.weights)).evaluation
     except MobileSamExportError as exc:
         return {**row, "problem": str(exc)}
     (score,) = evaluation.scores.values()
