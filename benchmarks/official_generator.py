@@ -144,7 +144,7 @@ def main(checkout: Path, bundle: Path, scenes: int, threads: int, **values: floa
         "hierarchical": ours(batch, replace(settings, hierarchical=True)),
     }
     about = {"prompt_sets": opened.contract.sets, "threads": threads}
-    dataset = held_out_scenes(scenes, opened.contract.image_size)
+    dataset = held_out_scenes(scenes, opened.contract.size)
     kept = json.loads(RESULT.read_text())["scenes"] if RESULT.exists() else {}
     for name in dataset.names:
         if name in kept:

@@ -19,6 +19,7 @@ from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.backends.onnx import backend as onnx
 from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.contract import Array, Contract
+from mobilesam_export.contract.frame import square
 from mobilesam_export.graphs import Graph, split_graphs
 from mobilesam_export.model import build_sam
 from mobilesam_export.predictor import Predictor
@@ -74,7 +75,7 @@ def compare(encoding: Predictor, decoding: Predictor) -> Figures:
             outputs = decoding.decode(replace(golden.prompt, mask_input=mask_input), image)
             low_res, iou = outputs["low_res_masks"], outputs["iou_predictions"][0]
             previous = low_res[:, golden.token : golden.token + 1]
-            mask = prompts.upscale(low_res[0, golden.token], image.size, 1024) > 0
+            mask = prompts.upscale(low_res[0, golden.token], image.size, square(1024)) > 0
             rows.append(
                 (
                     error,

@@ -30,6 +30,7 @@ from mobilesam_export.backends.tflite.xnnpack import find_partitions
 from mobilesam_export.benchmark.machine import this_machine
 from mobilesam_export.checkpoint.load import load_checkpoint
 from mobilesam_export.contract import Array, Contract
+from mobilesam_export.contract.frame import square
 from mobilesam_export.model import build_sam
 from mobilesam_export.quiet import quiet_descriptors
 from mobilesam_export.scenes import scene
@@ -69,7 +70,7 @@ class File:
 def naive_inputs(ours: Inputs, graph: str, side: int) -> dict[str, Array]:
     """The same question in the form in which the naive graphs take it."""
     if graph == "encoder":
-        return {"image": reference.normalize(ours["image"], side).numpy()}
+        return {"image": reference.normalize(ours["image"], square(side)).numpy()}
     # Our slots are full of clicks: PyTorch then adds one "not a point".
     coords, labels = ours["point_coords"], ours["point_labels"]
     more = {

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from benchmarks.training import losses, prompting
 from benchmarks.training.prompting import Prompts
 from mobilesam_export.checkpoint.load import load_checkpoint
+from mobilesam_export.contract.frame import PATCH, square
 from mobilesam_export.model import PIXEL_MEAN, PIXEL_STD, Sam
 from mobilesam_export.scenes import TRAINING_SEEDS, masked_scene
 
@@ -128,8 +129,8 @@ def _prepared(sam: Sam) -> Sam:
 
 def _set_side(sam: Sam, side: int) -> None:
     """Weights do not depend on the image size; only positions do."""
-    sam.image_size = sam.prompt_encoder.image_size = side
-    sam.prompt_encoder.embedding_side = side // 16
+    sam.size = square(side)
+    sam.prompt_encoder.image_size, sam.prompt_encoder.map_size = side, sam.size.over(PATCH)
 
 
 def _learning_rate(stage: Stage, step: int) -> float:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from mobilesam_export import prompts
 from mobilesam_export.contract import Array
+from mobilesam_export.contract.frame import Frame
 from mobilesam_export.errors import ImageError
 from mobilesam_export.images import SUFFIXES, LoadedImage, read_image
 from mobilesam_export.predictor import Predictor
@@ -94,8 +95,8 @@ def collect(folder: Path | None, predictor: Predictor) -> Calibration:
     Raises:
         ImageError: fewer than MIN_IMAGES are left, or differ from each other.
     """
-    side = predictor.contract.image_size
-    images = _generated(side) if folder is None else _read(folder)
+    size = predictor.contract.size
+    images = _generated(size) if folder is None else _read(folder)
     random = np.random.default_rng(SEED)
     encoder_samples: list[Mapping[str, Array]] = []
     decoder_samples: list[Mapping[str, Array]] = []
@@ -117,9 +118,10 @@ def collect(folder: Path | None, predictor: Predictor) -> Calibration:
     )
 
 
-def _generated(side: int) -> Iterator[ImageArray]:
-    """Landscape, portrait and square scenes, which are padded on the way in in each way."""
-    shapes = [(side * 3 // 4, side), (side, side * 2 // 3), (side, side)]
+def _generated(size: Frame) -> Iterator[ImageArray]:
+    """Wider, higher and exactly as the input: images are padded on the way in in each way."""
+    height, width = size.shape
+    shapes = [(height * 3 // 4, width), (height, width * 2 // 3), (height, width)]
     for number in range(GENERATED):
         yield scene(SEED + number, *shapes[number % len(shapes)])
 

@@ -1,7 +1,7 @@
 """An encoder and a decoder that answer prompts, as SAM's predictor does: image and prompt -> mask.
 
 The only place that encodes an image, decodes a prompt and chooses the mask, whatever runs the two
-files. S is the side of the square input, as in `contract`.
+files. The input is H x W, as in `contract`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ class EmbeddedImage:
     """An image that the encoder has seen; all its prompts are answered from this.
 
     Attributes:
-        embeddings: (1, 256, S/16, S/16) float32.
+        embeddings: (1, 256, H/16, W/16) float32.
         size: (height, width) of the image in pixels.
         prepared: what the file `prepare` made of it, by name; None where it was not asked.
     """
@@ -54,7 +54,7 @@ class Answer:
 
     @property
     def low_res_mask(self) -> Array:
-        """(1, 1, S/4, S/4) float32 logits of the chosen mask: a next prompt's `mask_input`."""
+        """(1, 1, H/4, W/4) float32 logits of the chosen mask: a next prompt's `mask_input`."""
         chosen = self.outputs["low_res_masks"][:, self.index : self.index + 1]
         return np.ascontiguousarray(chosen)
 
@@ -171,10 +171,10 @@ class Predictor:
         self, outputs: Mapping[str, Array], index: int, size: tuple[int, int]
     ) -> NDArray[np.bool_]:
         """One of the decoder's masks at the image's size, (height, width)."""
-        low_res, side = outputs["low_res_masks"][0, index], self.contract.image_size
+        low_res, frame = outputs["low_res_masks"][0, index], self.contract.size
         if self.decoder.mask:
-            return self.decoder.mask(low_res, size, side)
-        return np.asarray(prompts.upscale(low_res, size, side) > 0)
+            return self.decoder.mask(low_res, size, frame)
+        return np.asarray(prompts.upscale(low_res, size, frame) > 0)
 
 
 def chosen_index(prompt: Prompt, iou_predictions: Array) -> int:

@@ -1,7 +1,7 @@
 """Images and prompts to graph inputs, and mask logits to an image's size, as SAM does it.
 
-Coordinates are x, y in pixels of the image, from its top-left corner. S is the side of the
-square input.
+Coordinates are x, y in pixels of the image, from its top-left corner. The input is
+H x W, a square but for rectangles.
 """
 
 from collections.abc import Sequence
@@ -21,6 +21,7 @@ from mobilesam_export.contract import (
     Array,
     Contract,
 )
+from mobilesam_export.contract.frame import Frame
 from mobilesam_export.errors import UsageError
 from mobilesam_export.images import ImageArray as ImageArray
 from mobilesam_export.images import load_image as load_image
@@ -35,7 +36,7 @@ class Prompt:
     Attributes:
         points: x, y and whether it is foreground, of each click.
         box: x0, y0, x1, y1.
-        mask_input: (1, 1, S/4, S/4) float32 logits of an earlier prediction.
+        mask_input: (1, 1, H/4, W/4) float32 logits of an earlier prediction.
     """
 
     points: tuple[tuple[float, float, bool], ...] = ()
@@ -59,25 +60,28 @@ def height_and_width(image: ImageArray) -> tuple[int, int]:
     return height, width
 
 
-def resized_size(height: int, width: int, side: int) -> tuple[int, int]:
-    """Height and width after the longest side is resized to `side`, rounded half up, at least 1."""
-    scale = side / max(height, width)
+def resized_size(height: int, width: int, room: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of an image as large as there is room, rounded half up, at least 1.
+
+    `room`: (height, width), of a square input both S.
+    """
+    scale = min(room[0] / height, room[1] / width)
     return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
 
 def encoder_inputs(image: ImageArray, contract: Contract) -> dict[str, Array]:
     """The encoder's input for an image: resized by Pillow's antialiased bilinear filter."""
-    side = contract.image_size
-    height, width = resized_size(*height_and_width(image), side)
+    size = contract.size
+    height, width = resized_size(*height_and_width(image), size.shape)
     scaled = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
     resized = np.asarray(scaled)
     if contract.form.image_input == "sam":
         return {"input_image": resized.astype(np.float32)}
-    square = np.empty((1, side, side, 3), np.uint8)
-    square[:] = FILL
-    square[0, :height, :width] = resized
+    pixels = np.empty((1, size.height, size.width, 3), np.uint8)
+    pixels[:] = FILL
+    pixels[0, :height, :width] = resized
     dtype = contract.encoder.inputs[0].dtype
-    return {"image": square.astype(dtype)}
+    return {"image": pixels.astype(dtype)}
 
 
 def decoder_inputs(
@@ -90,20 +94,19 @@ def decoder_inputs(
     """
     check_prompt(prompt, size, contract)
     prompt = clipped(prompt, size)
-    side = contract.image_size
     slots = _labeled_points(prompt)
-    height, width = resized_size(*size, side)
+    height, width = resized_size(*size, contract.size.shape)
     scale = np.array([width / size[1], height / size[0], 1])
     filled = np.array(slots, np.float64).reshape(-1, 3) * scale
     # SAM's own decoder is told to pad a prompt without a box; ours has empty slots.
     missing = int(prompt.box is None) if contract.dynamic else contract.points - len(filled)
     filled = np.concatenate([filled, np.tile([0, 0, EMPTY], (missing, 1))]).astype(np.float32)
-    mask = prompt.mask_input
+    mask, blank = prompt.mask_input, np.zeros((1, 1, *contract.size.over(4)), np.float32)
     inputs: dict[str, Array] = {
         "image_embeddings": embeddings,
         "point_coords": np.ascontiguousarray(filled[None, :, :2]),
         "point_labels": np.ascontiguousarray(filled[None, :, 2]),
-        "mask_input": np.zeros((1, 1, side // 4, side // 4), np.float32) if mask is None else mask,
+        "mask_input": blank if mask is None else mask,
         "has_mask_input": np.array([mask is not None], np.float32),
     }
     if contract.dynamic:
@@ -173,10 +176,9 @@ def check_prompt(prompt: Prompt, size: tuple[int, int], contract: Contract) -> N
                 f"box {x0:g},{y0:g},{x1:g},{y1:g} is empty; "
                 "expected X0,Y0,X1,Y1 with X0 < X1 and Y0 < Y1"
             )
-    side = contract.image_size // 4
-    mask = prompt.mask_input
-    if mask is not None and mask.shape != (1, 1, side, side):
-        raise UsageError(f"mask_input is {mask.shape}; expected the logits (1, 1, {side}, {side})")
+    mask, logits = prompt.mask_input, (1, 1, *contract.size.over(4))
+    if mask is not None and mask.shape != logits:
+        raise UsageError(f"mask_input is {mask.shape}; expected the logits {logits}")
     if not contract.dynamic and prompt.slots > contract.points:
         raise UsageError(
             f"the prompt takes {prompt.slots} slots (a box takes two) and this decoder has "
@@ -184,10 +186,10 @@ def check_prompt(prompt: Prompt, size: tuple[int, int], contract: Contract) -> N
         )
 
 
-def upscale(low_res_mask: Array, size: tuple[int, int], side: int) -> NDArray[np.float32]:
-    """(S/4, S/4) logits -> (height, width) logits, bilinear by way of S x S, padding cropped."""
-    height, width = resized_size(*size, side)
-    full = _resized(np.asarray(low_res_mask, np.float32), (side, side), (height, width))
+def upscale(low_res_mask: Array, size: tuple[int, int], frame: Frame) -> NDArray[np.float32]:
+    """(H/4, W/4) logits -> (height, width) logits, bilinear by way of H x W, padding cropped."""
+    height, width = resized_size(*size, frame.shape)
+    full = _resized(np.asarray(low_res_mask, np.float32), frame.shape, (height, width))
     return full if (height, width) == size else bilinear(full, size)
 
 

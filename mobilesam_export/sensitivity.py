@@ -100,7 +100,7 @@ def measure_bundle(folder: Path, checkpoint: str | None = None) -> Sensitivity:
     if (recipe.weights, recipe.activations) == ("float32", "float32"):
         raise UsageError("a float32 bundle rounds nothing; give one of another recipe")
     checked = load_matching_checkpoint(opened.provenance, checkpoint)
-    sam = build_sam(checked.state_dict, contract.image_size)
+    sam = build_sam(checked.state_dict, contract.size)
     with step("Asking PyTorch for the expected answers"):
         expected = verification_cases.reference_cases(reference.load(sam, contract))
     with step("Rounding one group of layers after the other"):

@@ -28,6 +28,7 @@ from mobilesam_export.benchmark.subject import graph_inputs
 from mobilesam_export.benchmark.timing import Schedule
 from mobilesam_export.bundle.manifest import open_bundle
 from mobilesam_export.contract import Array, plain_contract
+from mobilesam_export.contract.frame import Frame, square
 from mobilesam_export.errors import BackendError, UsageError
 from mobilesam_export.graphs import split_graphs
 from mobilesam_export.metrics import psnr_db
@@ -185,16 +186,16 @@ def test_a_mask_of_the_device_is_the_host_s(sam: Sam) -> None:
     session = _Runner(split_graphs(sam, CONTRACT)[1], PytorchMode("eager", "float32", "cpu"))
     logits = np.random.default_rng(0).standard_normal((SIZE // 4, SIZE // 4)).astype(np.float32)
     for size in ((SIZE, SIZE), (190, SIZE), (97, 311)):
-        expected = prompts.upscale(logits, size, SIZE) > 0
-        assert np.mean(session.mask(logits, size, SIZE) != expected) < 1e-4
+        expected = prompts.upscale(logits, size, square(SIZE)) > 0
+        assert np.mean(session.mask(logits, size, square(SIZE)) != expected) < 1e-4
 
 
 def test_a_predictor_takes_the_mask_of_its_device(sam: Sam, case: ImageCase) -> None:
     mode = PytorchMode("eager", "float32", "cpu")
     encoder, decoder = (open_graph(sam, CONTRACT, name, mode) for name in ("encoder", "decoder"))
 
-    def mask(low_res: Array, size: tuple[int, int], side: int) -> NDArray[np.bool_]:
-        return np.full(size, fill_value=low_res.shape == (side // 4, side // 4))
+    def mask(low_res: Array, size: tuple[int, int], frame: Frame) -> NDArray[np.bool_]:
+        return np.full(size, fill_value=low_res.shape == frame.over(4))
 
     predictor = Predictor(encoder, replace(decoder, mask=mask), CONTRACT)
     answer = predictor.predict(case.prompts[0].prompt, case.embedded)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from mobilesam_export.contract.frame import square
 from mobilesam_export.errors import ImageError, UsageError
 from mobilesam_export.evaluation import dataset
 from mobilesam_export.scenes import scene
@@ -141,7 +142,7 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
 
 def test_held_out_scenes_are_never_those_of_training() -> None:
     with pytest.raises(UsageError, match="expected 1 to 999999"):
-        dataset.held_out_scenes(1_000_000, 256)
+        dataset.held_out_scenes(1_000_000, square(256))
 
 
 def listed(*images: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from benchmarks.train_demo import normalized
 from mobilesam_export.backends import reference
 from mobilesam_export.checkpoint.load import load_checkpoint
 from mobilesam_export.contract import Contract
+from mobilesam_export.contract.frame import square
 from mobilesam_export.evaluation.dataset import held_out_scenes
 from mobilesam_export.evaluation.scores import Candidate, Evaluation, Score, evaluate_images
 from mobilesam_export.model import build_sam
@@ -53,7 +54,7 @@ def scores(side: int, scenes: int) -> dict[str, float]:
     contract = Contract(side, 6, load_target("onnx").graph)
     sam = build_sam(load_checkpoint("demo").state_dict, side)
     one = Candidate("demo", "", reference.load(sam, contract), 0)
-    dataset = held_out_scenes(scenes, side)
+    dataset = held_out_scenes(scenes, square(side))
     evaluation = Evaluation({"demo": Score()})
     for record in evaluate_images([one], None, dataset, dataset.names):
         evaluation.add(record)
@@ -73,7 +74,7 @@ def test_a_slice_of_the_table_at_512_is_what_was_measured() -> None:
 
 def test_the_model_prefers_the_object_to_what_is_around_it() -> None:
     """No figure of a table: inside a box the logits are higher on the object than beside it."""
-    dataset = held_out_scenes(2, 256)
+    dataset = held_out_scenes(2, square(256))
     sam = build_sam(load_checkpoint("demo").state_dict, 256)
     for name in dataset.names:
         sample = dataset.read(name)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from mobilesam_export.cluster import LOCAL
 from mobilesam_export.contract import Array, Contract
+from mobilesam_export.contract.frame import square
 from mobilesam_export.errors import UsageError
 from mobilesam_export.evaluation.dataset import Dataset, held_out_scenes
 from mobilesam_export.evaluation.log import EvaluationLog
@@ -36,7 +37,7 @@ from mobilesam_export.target import load_target
 from tests.cli_runner import ERROR, USAGE, refused, warm
 
 CONTRACT = Contract(256, 6, load_target("onnx").graph)
-SCENES = held_out_scenes(3, 256)
+SCENES = held_out_scenes(3, square(256))
 RECORD = {"image": "one", "problems": [], "candidates": {}}
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mobilesam_export.backends import reference
 from mobilesam_export.contract import Contract
+from mobilesam_export.contract.frame import square
 from mobilesam_export.errors import TargetError
 from mobilesam_export.graphs import as_session, split_graphs
 from mobilesam_export.graphs.decoder import SamDecoder, SlotDecoder
@@ -43,7 +44,7 @@ def model(size: int) -> Sam:
 
 @cache
 def expected_embeddings(size: int) -> Tensor:
-    return model(size).encode(reference.normalize(random_image(size).numpy(), size))
+    return model(size).encode(reference.normalize(random_image(size).numpy(), square(size)))
 
 
 def embeddings() -> Tensor:
@@ -144,7 +145,7 @@ def test_layers_have_the_same_names_in_every_layout(name: str) -> None:
 @pytest.mark.parametrize(("height", "width"), [(256, 170), (97, 256), (256, 256), (1, 256)])
 def test_sam_pixels_are_normalized_and_then_padded_with_zeros(height: int, width: int) -> None:
     image = random_image(SIZE)[0, :height, :width].float()
-    expected = model(SIZE).encode(reference.normalize(image.numpy(), SIZE))
+    expected = model(SIZE).encode(reference.normalize(image.numpy(), square(SIZE)))
     found = encoder(SIZE, "channel-last", "sam")(image)
     assert (found - expected).abs().max() <= TOLERANCE
 

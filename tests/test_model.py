@@ -10,6 +10,7 @@ from benchmarks import golden_vectors
 from mobilesam_export import prompts
 from mobilesam_export.backends import reference
 from mobilesam_export.contract import Contract
+from mobilesam_export.contract.frame import square
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.model.tiny_vit import attention_offsets
 from mobilesam_export.target import load_target
@@ -28,7 +29,7 @@ def test_embedding_equals_the_official_one(mobilesam: dict[str, torch.Tensor]) -
     golden = golden_vectors.load()[0]
     contract = Contract(1024, 6, load_target("onnx-sam").graph)
     (image,) = prompts.encoder_inputs(golden.image, contract).values()
-    normalized = reference.normalize(image, 1024)
+    normalized = reference.normalize(image, square(1024))
     assert (normalized[0, :, ::32, ::32] - torch.from_numpy(golden.input_sub)).abs().max() <= 1e-6
     embedding = sam.encode(normalized)[0, ::8, ::4, ::4]
     assert (embedding - torch.from_numpy(golden.embedding_sub)).abs().max() <= 1e-4

@@ -13,6 +13,7 @@ from mobilesam_export.backends.onnx import backend as backend
 from mobilesam_export.backends.onnx import observe
 from mobilesam_export.bundle.manifest import open_bundle
 from mobilesam_export.contract import Contract
+from mobilesam_export.contract.frame import square
 from mobilesam_export.errors import BackendError, TargetError
 from mobilesam_export.scenes import scene
 from mobilesam_export.target import load_target
@@ -126,7 +127,7 @@ def test_sam_decoder_upscales_as_the_host_does(
     embeddings = random.normal(size=(1, 256, 16, 16)).astype(np.float32)
     prompt = prompts.Prompt(((width / 2, height / 2, True),))
     outputs = decoder.run(prompts.decoder_inputs(prompt, embeddings, (height, width), contract))
-    expected = prompts.upscale(outputs["low_res_masks"][0, 0], (height, width), 256)
+    expected = prompts.upscale(outputs["low_res_masks"][0, 0], (height, width), square(256))
     assert outputs["masks"].shape == (1, 1, height, width)
     assert np.abs(outputs["masks"][0, 0] - expected).max() <= 1e-3
 

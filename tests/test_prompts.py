@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mobilesam_export import prompts
 from mobilesam_export.contract import FILL, Contract
+from mobilesam_export.contract.frame import square
 from mobilesam_export.errors import UsageError
 from mobilesam_export.prompts import Prompt
 from mobilesam_export.target import load_target
@@ -30,12 +31,12 @@ EMBEDDINGS = np.zeros((1, 256, 16, 16), np.float32)
     ],
 )
 def test_longest_side_is_resized(height: int, width: int, expected: tuple[int, int]) -> None:
-    assert prompts.resized_size(height, width, 1024) == expected
+    assert prompts.resized_size(height, width, (1024, 1024)) == expected
 
 
 @given(st.integers(1, 4000), st.integers(1, 4000), st.sampled_from([256, 320, 1024]))
 def test_resized_images_fit_and_touch_the_square(height: int, width: int, side: int) -> None:
-    resized = prompts.resized_size(height, width, side)
+    resized = prompts.resized_size(height, width, (side, side))
     assert max(resized) == side
     assert min(resized) >= 1
 
@@ -97,11 +98,11 @@ def test_a_mask_prompt_is_passed_and_announced() -> None:
 def test_logits_are_upscaled_before_padding_is_cut_off() -> None:
     logits = np.full((64, 64), -1, np.float32)
     logits[:32, :16] = 1  # the top-left quarter of a 512 x 512 image's left half
-    mask = prompts.upscale(logits, (512, 512), 256) > 0
+    mask = prompts.upscale(logits, (512, 512), square(256)) > 0
     assert mask.shape == (512, 512)
     assert mask[:250, :120].all()
     assert not mask[260:].any()
-    portrait = prompts.upscale(logits, (512, 256), 256) > 0  # only the left half is image
+    portrait = prompts.upscale(logits, (512, 256), square(256)) > 0  # only the left half is image
     assert portrait.shape == (512, 256)
     assert portrait[:250, :120].all()
     assert not portrait[:, 136:].any()

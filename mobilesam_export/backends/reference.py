@@ -11,6 +11,7 @@ import torch
 
 from mobilesam_export import prompts
 from mobilesam_export.contract import BACKGROUND, FOREGROUND, Array, Contract
+from mobilesam_export.contract.frame import Frame
 from mobilesam_export.model import PIXEL_MEAN, PIXEL_STD, Sam
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.session import Session
@@ -22,7 +23,7 @@ def load(sam: Sam, contract: Contract) -> Predictor:
 
     def encode(inputs: dict[str, Array]) -> dict[str, Array]:
         (pixels,) = inputs.values()
-        return {"image_embeddings": sam.encode(normalize(pixels, sam.image_size)).numpy()}
+        return {"image_embeddings": sam.encode(normalize(pixels, sam.size)).numpy()}
 
     def decode(inputs: dict[str, Array]) -> dict[str, Array]:
         masks, iou = sam.decode(**_prompt(inputs))
@@ -32,9 +33,9 @@ def load(sam: Sam, contract: Contract) -> Predictor:
     return Predictor(Session(encode, runtime), Session(decode, runtime), contract)
 
 
-def normalize(pixels: Array, side: int) -> torch.Tensor:
-    """(H, W, 3) or (1, S, S, 3) RGB 0..255 -> (1, 3, S, S), normalised and then zero-padded."""
-    image = np.zeros((side, side, 3), np.float32)
+def normalize(pixels: Array, size: Frame) -> torch.Tensor:
+    """RGB 0..255 up to the size (H, W, 3) -> (1, 3, H, W), normalised and then zero-padded."""
+    image = np.zeros((*size.shape, 3), np.float32)
     rgb: Array = pixels.reshape(pixels.shape[-3:]).astype(np.float32)
     mean, std = np.array(PIXEL_MEAN, np.float32), np.array(PIXEL_STD, np.float32)
     image[: rgb.shape[0], : rgb.shape[1]] = (rgb - mean) / std
@@ -66,7 +67,7 @@ def _sam_outputs(
     index = 1 + int(np.argmax(iou[0, 1:])) if few else 0
     low_res = outputs["low_res_masks"][:, index : index + 1]
     height, width = (int(side) for side in inputs["orig_im_size"])
-    full = prompts.upscale(low_res[0, 0], (height, width), contract.image_size)
+    full = prompts.upscale(low_res[0, 0], (height, width), contract.size)
     return {
         "masks": full[None, None],
         "iou_predictions": iou[:, index : index + 1],

@@ -93,7 +93,7 @@ def bundle_masks(predictor: Predictor) -> dict[str, NDArray[np.bool_]]:
     masks, contract = {}, predictor.contract
     for name, scene in verification_scenes(contract.image_size).items():
         image = predictor.embed(scene.image)
-        height, width = prompts.resized_size(*image.size, contract.image_size // 4)
+        height, width = prompts.resized_size(*image.size, contract.size.over(4))
         largest = max(scene.masks, key=np.count_nonzero)
         for label, prompt in object_prompts(largest, contract.max_points).items():
             answer = predictor.predict(prompt, image)

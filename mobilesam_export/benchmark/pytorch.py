@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from mobilesam_export import prompts
 from mobilesam_export.contract import Array, Contract
+from mobilesam_export.contract.frame import Frame
 from mobilesam_export.errors import BackendError, first_line
 from mobilesam_export.graphs import Graph, split_graphs
 from mobilesam_export.graphs.decoder import PointTokens
@@ -169,11 +170,11 @@ class _Runner:
         }
 
     @torch.no_grad()
-    def mask(self, low_res: Array, size: tuple[int, int], side: int) -> NDArray[np.bool_]:
+    def mask(self, low_res: Array, size: tuple[int, int], frame: Frame) -> NDArray[np.bool_]:
         """See `Session.mask`."""
         logits = torch.tensor(low_res, device=self.device)[None, None]
-        height, width = prompts.resized_size(*size, side)
-        full = F.interpolate(logits, (side, side), mode="bilinear")[..., :height, :width]
+        height, width = prompts.resized_size(*size, frame.shape)
+        full = F.interpolate(logits, frame.shape, mode="bilinear")[..., :height, :width]
         if (height, width) != size:
             full = F.interpolate(full, size, mode="bilinear")
         mask: NDArray[np.bool_] = (full[0, 0] > 0).cpu().numpy()

@@ -17,6 +17,7 @@ from mobilesam_export.bundle.procedure import limits, procedure
 from mobilesam_export.bundle.staging import MANIFEST, PROJECT
 from mobilesam_export.checkpoint.provenance import Provenance
 from mobilesam_export.contract import Contract
+from mobilesam_export.contract.frame import Frame
 from mobilesam_export.errors import BackendError, BundleError, TargetError, UsageError
 from mobilesam_export.files import file_sha256, write_text
 from mobilesam_export.predictor import Predictor
@@ -133,6 +134,7 @@ def _as_dict(contents: Contents) -> dict[str, Any]:
         "recipe": {"name": contents.recipe_name, **asdict(contents.recipe)},
         "contract": {
             "image_size": contract.image_size,
+            **_rectangle(contract),
             "points": None if contract.dynamic else contract.points,
             "form": asdict(contract.form),
             "encoder": asdict(contract.encoder),
@@ -151,6 +153,11 @@ def _as_dict(contents: Contents) -> dict[str, Any]:
         "versions": dict(contents.versions),
         "verification": contents.report.as_dict(),
     }
+
+
+def _rectangle(contract: Contract) -> dict[str, Any]:
+    """Of inputs that are no square."""
+    return {"rectangle": asdict(contract.frame)} if contract.frame else {}
 
 
 def _further(contract: Contract) -> dict[str, Any]:
@@ -232,6 +239,7 @@ def _from_dict(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
             GraphForm(**contract["form"]),
             contract.get("prompt_sets", 0),
             split="prepare" in contract,
+            frame=Frame(**contract["rectangle"]) if "rectangle" in contract else None,
         ),
         convert=dict(manifest["convert"]),
         provenance=Provenance(**manifest["checkpoint"]),

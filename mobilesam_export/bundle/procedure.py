@@ -14,6 +14,7 @@ from mobilesam_export.contract import (
     TOP_LEFT,
     Contract,
 )
+from mobilesam_export.contract.frame import Frame
 from mobilesam_export.target import Tolerance
 
 # Of the encoder's input, on the scale 0..255: a filter of the same kind in another arithmetic
@@ -62,22 +63,30 @@ def procedure(contract: Contract) -> dict[str, Any]:
 
 def _preprocess(contract: Contract) -> dict[str, Any]:
     """Steps from an image file to the encoder's input, in this order."""
-    side = contract.image_size
+    size = contract.size
     padded = contract.form.image_input != "sam"
+    pad = {"to": list(size.shape), "image": "top-left", "value": list(FILL)}
     return {
         "exif_orientation": "apply",
         "color": "RGB",
         "range": [0, 255],
         "resize": {
-            "longest_side": side,
+            **_resized_to(size),
             "filter": "bilinear",
             "antialias": True,
             "rounding": "half-up",
             "least": 1,
         },
-        "pad": {"to": [side, side], "image": "top-left", "value": list(FILL)} if padded else None,
+        "pad": pad if padded else None,
         "normalize": "in the encoder",
     }
+
+
+def _resized_to(size: Frame) -> dict[str, Any]:
+    """The longest side of a square, and of a rectangle the [height, width] that it has to fit."""
+    if size.is_square:
+        return {"longest_side": size.side}
+    return {"fit": list(size.shape)}
 
 
 def _postprocess(contract: Contract) -> dict[str, Any]:
@@ -85,12 +94,12 @@ def _postprocess(contract: Contract) -> dict[str, Any]:
     threshold = {"step": "threshold", "foreground": "above", "value": 0}
     if contract.dynamic:
         return {"tensor": "masks", "steps": [threshold]}
-    side = contract.image_size
+    to = list(contract.size.shape)
     resize = {"step": "resize", "filter": "bilinear", "antialias": False, "pixel_centers": 0.5}
     return {
         "tensor": "low_res_masks",
         "steps": [
-            {**resize, "to": [side, side]},
+            {**resize, "to": to},
             {"step": "crop", "to": "resized image", "corner": "top-left"},
             {**resize, "to": "image"},
             threshold,

@@ -41,6 +41,7 @@ from mobilesam_export.checkpoint.weight_sets import (
     left_over,
     notes_on,
 )
+from mobilesam_export.contract.frame import Frame
 from mobilesam_export.errors import CheckpointError, UsageError
 from mobilesam_export.model import Sam, build_sam, expected_entries
 from mobilesam_export.model.architecture import (
@@ -123,13 +124,13 @@ def load_matching_checkpoint(provenance: Provenance, source: str | None) -> Chec
     return checkpoint
 
 
-def load_matching_model(provenance: Provenance, source: str | None, image_size: int) -> Sam:
+def load_matching_model(provenance: Provenance, source: str | None, image_size: int | Frame) -> Sam:
     """The model that a bundle was exported from; arguments and errors of the above.
 
     Args:
         provenance: the bundle's.
         source: where its weights are now, or None to take what the provenance names.
-        image_size: S of the bundle.
+        image_size: S of the bundle, or its input's part of the square.
     """
     return build_sam(load_matching_checkpoint(provenance, source).state_dict, image_size)
 

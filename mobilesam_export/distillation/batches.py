@@ -50,7 +50,7 @@ def square(
         ImageError: its file cannot be read any more.
     """
     pixels = view(image.read(), image.content, number)
-    size = prompts.resized_size(*prompts.height_and_width(pixels), contract.image_size)
+    size = prompts.resized_size(*prompts.height_and_width(pixels), contract.size.shape)
     return torch.from_numpy(prompts.encoder_inputs(pixels, contract)["image"][0]), size
 
 

@@ -61,14 +61,14 @@ def open_held_out(
     for image in images:
         pixels = square(image, WHOLE, contract)[0][None]
         expected = embedder.embed(pixels.to(device), (key_of(image, WHOLE),))
-        shown = _resized(image.read(), contract.image_size)
+        shown = _resized(image.read(), contract)
         found.append(HeldOutImage(image.name, shown, pixels, expected.float().cpu()))
     return tuple(found)
 
 
-def _resized(image: ImageArray, side: int) -> ImageArray:
+def _resized(image: ImageArray, contract: Contract) -> ImageArray:
     """As the encoder gets it, so that masks are not larger than the model sees."""
-    height, width = resized_size(*height_and_width(image), side)
+    height, width = resized_size(*height_and_width(image), contract.size.shape)
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 

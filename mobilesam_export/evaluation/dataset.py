@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mobilesam_export.contract.frame import Frame
 from mobilesam_export.errors import ImageError, UsageError, one_line
 from mobilesam_export.evaluation.coco_file import CocoImage, read_coco
 from mobilesam_export.evaluation.coco_masks import (
@@ -90,22 +91,22 @@ def _content(path: Path | None) -> str | None:
         return None
 
 
-def held_out_scenes(count: int, side: int) -> Dataset:
-    """`count` square scenes whose seeds the demo weights were never trained on.
+def held_out_scenes(count: int, size: Frame) -> Dataset:
+    """`count` scenes whose seeds the demo weights were never trained on.
 
     Args:
         count: 1 or more.
-        side: of each, in pixels.
+        size: of each, in pixels.
     """
     if not 1 <= count < TRAINING_SEEDS:
         raise UsageError(f"{count} scenes; expected 1 to {TRAINING_SEEDS - 1}")
 
     def read(name: str) -> Sample:
-        scene = masked_scene(int(name.removeprefix("scene-")), side, side)
+        scene = masked_scene(int(name.removeprefix("scene-")), *size.shape)
         return Sample(scene.image, scene.masks)
 
     names = tuple(f"scene-{seed}" for seed in range(count))
-    return Dataset(f"{count} held-out scenes of {side} x {side}", names, read)
+    return Dataset(f"{count} held-out scenes of {size.width} x {size.height}", names, read)
 
 
 def image_folder(folder: Path) -> Dataset:

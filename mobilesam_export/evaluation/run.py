@@ -146,7 +146,7 @@ def _open(options: EvaluateOptions) -> EvaluationResult:
 
 def _dataset(options: EvaluateOptions, bundle: Bundle) -> Dataset:
     if not options.images:
-        return dataset.held_out_scenes(options.scenes, bundle.contract.image_size)
+        return dataset.held_out_scenes(options.scenes, bundle.contract.size)
     if options.annotations:
         return dataset.coco(options.images, options.annotations)
     return dataset.image_folder(options.images)

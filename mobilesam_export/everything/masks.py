@@ -164,7 +164,7 @@ def _found(
     low_res: Array, predicted_iou: float, size: tuple[int, int], contract: Contract
 ) -> Found | None:
     """A mask at the image's size; None if it is empty."""
-    logits = prompts.upscale(low_res, size, contract.image_size)
+    logits = prompts.upscale(low_res, size, contract.size)
     mask = np.asarray(logits > 0)
     if not mask.any():
         return None

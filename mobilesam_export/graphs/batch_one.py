@@ -43,18 +43,21 @@ class Block(TokensBlock):
         )
 
     def _attend(self, x: Tensor) -> Tensor:
-        x = self._partition(x, self.windows, self.side)
-        x = x.reshape(1, self.windows**2, self.tokens, self.width)
+        (rows, columns), height = self.windows, self.size[0]
+        x = self._partition(x, rows, height)
+        x = x.reshape(1, rows * columns, self.tokens, self.width)
         y = torch.cat([head(x) for head in self.attention], dim=-1)
-        return self._crop_and_project(y, self.windows, self.side)
+        return self._crop_and_project(y, rows, height)
 
 
 class Stage(nn.Module):
     """(1, C, H, W) -> (1, C, H, W)."""
 
-    def __init__(self, stage: tiny_vit.Stage, side: int, stride: int, form: GraphForm) -> None:
+    def __init__(
+        self, stage: tiny_vit.Stage, size: tuple[int, int], stride: int, form: GraphForm
+    ) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*(Block(block, side, form.gelu) for block in stage.blocks))  # type: ignore[arg-type]
+        self.blocks = nn.Sequential(*(Block(block, size, form.gelu) for block in stage.blocks))  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.blocks(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

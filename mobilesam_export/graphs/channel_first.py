@@ -26,10 +26,10 @@ class Block(WindowBlock):
     """(1, C, H, W) -> same."""
 
     def __init__(
-        self, block: tiny_vit.TinyViTBlock, side: int, stride: int, form: GraphForm
+        self, block: tiny_vit.TinyViTBlock, size: tuple[int, int], stride: int, form: GraphForm
     ) -> None:
         attention = folding.fold_attention(block.attn)
-        super().__init__(block, attention, side, form.gelu)
+        super().__init__(block, attention, size, form.gelu)
         self.attention = form.attention
         self.groups = self.heads if form.attention == "per-head" else -(-self.heads // MOST_HEADS)
         for index, bias in enumerate(attention.bias.float().chunk(self.groups)):
@@ -92,25 +92,29 @@ class Block(WindowBlock):
         return torch.cat(results, dim=1)
 
     def _partition(self, x: Tensor) -> Tensor:  # (1, 3C, H, W) -> (..., windows, tokens)
-        extra = self.padded - self.side
-        x = F.pad(x, (0, extra, 0, extra)) if extra else x
-        x = x.reshape(3 * self.width * self.windows, self.window, self.windows, self.window)
+        below, right = self.padded[0] - self.size[0], self.padded[1] - self.size[1]
+        x = F.pad(x, (0, right, 0, below)) if right or below else x
+        rows, columns = self.windows
+        x = x.reshape(3 * self.width * rows, self.window, columns, self.window)
         x = x.permute(0, 2, 1, 3)
         groups = 1 if self.attention == "per-head" else 3 * self.heads
-        return x.reshape(groups, 3 * self.width // groups, self.windows**2, self.tokens)
+        return x.reshape(groups, 3 * self.width // groups, rows * columns, self.tokens)
 
     def _reverse(self, x: Tensor) -> Tensor:  # (heads, d, windows, tokens) -> (1, C, H, W)
-        x = x.reshape(self.width * self.windows, self.windows, self.window, self.window)
-        x = x.permute(0, 2, 1, 3).reshape(1, self.width, self.padded, self.padded)
-        return x[:, :, : self.side, : self.side]
+        rows, columns = self.windows
+        x = x.reshape(self.width * rows, columns, self.window, self.window)
+        x = x.permute(0, 2, 1, 3).reshape(1, self.width, *self.padded)
+        return x[:, :, : self.size[0], : self.size[1]]
 
 
 class Stage(nn.Module):
     """(1, C, H, W) -> same."""
 
-    def __init__(self, stage: tiny_vit.Stage, side: int, stride: int, form: GraphForm) -> None:
+    def __init__(
+        self, stage: tiny_vit.Stage, size: tuple[int, int], stride: int, form: GraphForm
+    ) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*(Block(b, side, stride, form) for b in stage.blocks))  # type: ignore[arg-type]
+        self.blocks = nn.Sequential(*(Block(b, size, stride, form) for b in stage.blocks))  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.blocks(x)

@@ -16,9 +16,9 @@ from mobilesam_export.target import GraphForm
 class TokensBlock(WindowBlock):
     """(1, H, W, C) -> same: all of a block but how its windows attend, which is a subclass's."""
 
-    def __init__(self, block: tiny_vit.TinyViTBlock, side: int, gelu: str) -> None:
+    def __init__(self, block: tiny_vit.TinyViTBlock, size: tuple[int, int], gelu: str) -> None:
         attention = folding.fold_attention(block.attn)
-        super().__init__(block, attention, side, gelu)
+        super().__init__(block, attention, size, gelu)
         self._add_attention(attention)
         self.proj = folding.linear(attention.proj, attention.proj_bias)
         self.fc1 = folding.linear(*folding.fold_norm(block.mlp.norm, block.mlp.fc1))
@@ -42,16 +42,17 @@ class TokensBlock(WindowBlock):
         Zeros stand for what is missing on the right and below. Merging the last two axes makes this
         one transpose of a rank-4 tensor.
         """
-        pad_right, pad_bottom = self.padded - self.side, count * self.window - height
-        x = F.pad(x, (0, 0, 0, pad_right, 0, pad_bottom)) if pad_right else x
-        x = x.reshape(count, self.window, self.windows, self.window * self.width)
+        pad_right, pad_bottom = self.padded[1] - self.size[1], count * self.window - height
+        if pad_right or pad_bottom:
+            x = F.pad(x, (0, 0, 0, pad_right, 0, pad_bottom))
+        x = x.reshape(count, self.window, self.windows[1], self.window * self.width)
         return x.permute(0, 2, 1, 3)
 
     def _crop_and_project(self, x: Tensor, count: int, height: int) -> Tensor:
         """Windows of tokens -> (1, height, W, C), the way back."""
-        x = x.reshape(count, self.windows, self.window, self.window * self.width)
-        x = x.permute(0, 2, 1, 3).reshape(1, count * self.window, self.padded, self.width)
-        return self.proj(x[:, :height, : self.side])
+        x = x.reshape(count, self.windows[1], self.window, self.window * self.width)
+        x = x.permute(0, 2, 1, 3).reshape(1, count * self.window, self.padded[1], self.width)
+        return self.proj(x[:, :height, : self.size[1]])
 
 
 class Block(TokensBlock):
@@ -66,10 +67,11 @@ class Block(TokensBlock):
         self.v = folding.linear(attention.v)
 
     def _attend(self, x: Tensor) -> Tensor:
-        count = self.windows**2
-        x = self._partition(x, self.windows, self.side).reshape(count, self.tokens, self.width)
+        (rows, columns), height = self.windows, self.size[0]
+        count = rows * columns
+        x = self._partition(x, rows, height).reshape(count, self.tokens, self.width)
         y = self._attention(self.q(x), self.k(x), self.v(x), count)
-        return self._crop_and_project(y, self.windows, self.side)
+        return self._crop_and_project(y, rows, height)
 
     def _attention(self, q: Tensor, k: Tensor, v: Tensor, count: int) -> Tensor:
         """Each (count, tokens, C), and so is the result."""
@@ -84,9 +86,11 @@ class Block(TokensBlock):
 class Stage(nn.Module):
     """(1, C, H, W) -> (1, C, H, W) through channel-last blocks."""
 
-    def __init__(self, stage: tiny_vit.Stage, side: int, stride: int, form: GraphForm) -> None:
+    def __init__(
+        self, stage: tiny_vit.Stage, size: tuple[int, int], stride: int, form: GraphForm
+    ) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*(Block(block, side, form.gelu) for block in stage.blocks))  # type: ignore[arg-type]
+        self.blocks = nn.Sequential(*(Block(block, size, form.gelu) for block in stage.blocks))  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.blocks(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

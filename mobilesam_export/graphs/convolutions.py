@@ -63,7 +63,7 @@ class Bottleneck(nn.Module):
 
 
 class ConvStage(nn.Module):
-    """The first stage, (1, C, S/4, S/4) -> same."""
+    """The first stage, (1, C, H/4, W/4) -> same."""
 
     def __init__(self, stage: tiny_vit.Stage, form: GraphForm) -> None:
         super().__init__()
@@ -110,12 +110,14 @@ def first_merging(merging: tiny_vit.PatchMerging, form: GraphForm) -> nn.Module:
     return PatchMerging(merging, form.gelu, unchanged)
 
 
-def head(side: int, form: GraphForm) -> Callable[[Tensor, nn.Module, nn.Module, nn.Module], Tensor]:
+def head(
+    height: int, form: GraphForm
+) -> Callable[[Tensor, nn.Module, nn.Module, nn.Module], Tensor]:
     """The function that runs stem, first stage and first merging: here on whole maps."""
     return run_whole
 
 
 def run_whole(x: Tensor, stem: nn.Module, stage: nn.Module, merging: nn.Module) -> Tensor:
-    """(1, 3, S, S) -> (1, C, S/8, S/8)."""
+    """(1, 3, H, W) -> (1, C, H/8, W/8)."""
     result: Tensor = merging(stage(stem(x)))
     return result

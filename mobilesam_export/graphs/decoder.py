@@ -1,6 +1,6 @@
 """Prompt encoder and mask decoder as one graph without any indexing.
 
-Shapes: N prompt slots, T = 5 + N (+ 1) tokens, P = (S/16)**2 positions, C = 256, 8 heads.
+Shapes: N prompt slots, T = 5 + N (+ 1) tokens, P = H/16 W/16 positions, C = 256, 8 heads.
 """
 
 import math
@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mobilesam_export.contract.frame import PATCH
 from mobilesam_export.graphs.norms import export_norms
 from mobilesam_export.model import Sam, mask_decoder, prompt_encoder
 
@@ -50,7 +51,7 @@ class PointTokens(nn.Module):
 
 
 class MaskPrompt(nn.Module):
-    """The dense part of a prompt: (1, 1, S/4, S/4) and (1) -> (1, C, S/16, S/16)."""
+    """The dense part of a prompt: (1, 1, H/4, W/4) and (1) -> (1, C, H/16, W/16)."""
 
     no_mask: Tensor
 
@@ -156,17 +157,16 @@ class MaskTransformer(nn.Module):
     def __init__(self, sam: Sam, tokens: int) -> None:
         super().__init__()
         decoder, transformer = sam.mask_decoder, sam.mask_decoder.transformer
-        self.side = sam.image_size // 16
-        keys = self.side**2
+        self.map_size, self.positions = sam.size.over(PATCH), sam.size.positions
         pe = sam.prompt_encoder.image_pe().flatten(2).transpose(1, 2)  # (1, P, C)
         self.register_buffer("image_pe", pe.contiguous())
         outputs = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         self.register_buffer("output_tokens", outputs.detach()[None])  # (1, 5, C)
         self.blocks = nn.ModuleList(
-            TwoWayBlock(layer, tokens, keys)  # type: ignore[arg-type]
+            TwoWayBlock(layer, tokens, self.positions)  # type: ignore[arg-type]
             for layer in transformer.layers
         )
-        self.final = Attention(transformer.final_attn_token_to_image, tokens, keys)
+        self.final = Attention(transformer.final_attn_token_to_image, tokens, self.positions)
         self.norm_final = transformer.norm_final_attn
         self.upscaling = export_norms(decoder.output_upscaling)
         self.hyper_networks = self._hyper_networks(decoder)
@@ -180,14 +180,14 @@ class MaskTransformer(nn.Module):
         mask = None if mask is None else mask.to(dtype)
         token_pe = torch.cat([self.output_tokens, prompt], dim=1)
         width = token_pe.shape[-1]
-        image = (image_embeddings + dense).reshape(1, width, self.side**2).permute(0, 2, 1)
+        image = (image_embeddings + dense).reshape(1, width, self.positions).permute(0, 2, 1)
         tokens = token_pe
         for block in self.blocks:
             tokens, image = block(tokens, image, token_pe, self.image_pe, mask)
         final = self.final(tokens + token_pe, image + self.image_pe, image)
         tokens = self.norm_final(tokens + final)
-        image = image.permute(0, 2, 1).reshape(1, width, self.side, self.side)
-        upscaled = self.upscaling(image).permute(0, 2, 3, 1)  # (1, S/4, S/4, 32)
+        image = image.permute(0, 2, 1).reshape(1, width, *self.map_size)
+        upscaled = self.upscaling(image).permute(0, 2, 3, 1)  # (1, H/4, W/4, 32)
         masks = self.masks(upscaled, tokens[:, 1:5])
         iou = self.iou_head(tokens[:, :1]).reshape(1, mask_decoder.MASK_TOKENS)
         return masks.permute(0, 3, 1, 2).to(torch.float32), iou.to(torch.float32)
@@ -196,9 +196,9 @@ class MaskTransformer(nn.Module):
         return HyperNetworks(decoder)
 
     def masks(self, upscaled: Tensor, tokens: Tensor) -> Tensor:
-        """(1, S/4, S/4, 32) and the mask tokens (1, 4, C) -> (1, S/4, S/4, 4)."""
+        """(1, H/4, W/4, 32) and the mask tokens (1, 4, C) -> (1, H/4, W/4, 4)."""
         kernels = self.hyper_networks(tokens.permute(1, 0, 2))  # (4, 1, 32)
-        # Four axes on purpose: flattened, the map would be one axis of (S/4)**2 = 65,536.
+        # Four axes on purpose: flattened, the map would be one axis of H/4 W/4, 65,536.
         return upscaled @ kernels.permute(1, 2, 0)[None]
 
 

@@ -14,9 +14,9 @@ class Upsampling(nn.Module):
     convolutions, whose channels are the two columns. (1, C, H, W) -> (1, C', 2H, 2W).
     """
 
-    def __init__(self, conv: nn.ConvTranspose2d, side: int) -> None:
+    def __init__(self, conv: nn.ConvTranspose2d, size: tuple[int, int]) -> None:
         super().__init__()
-        self.side, self.width = side, conv.out_channels
+        self.size, self.width = size, conv.out_channels
         weight = conv.weight.detach().double()  # (C, C', rows, columns)
         bias = None if conv.bias is None else conv.bias.detach().double().repeat(2)
         self.rows = nn.ModuleList(
@@ -25,13 +25,13 @@ class Upsampling(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        side = self.side
+        height, width = self.size
         rows = [
-            row(x).permute(0, 2, 3, 1).reshape(1, side, 1, 2 * side * self.width)
+            row(x).permute(0, 2, 3, 1).reshape(1, height, 1, 2 * width * self.width)
             for row in self.rows
         ]
         y = torch.cat(rows, dim=2)
-        return y.reshape(1, 2 * side, 2 * side, self.width).permute(0, 3, 1, 2)
+        return y.reshape(1, 2 * height, 2 * width, self.width).permute(0, 3, 1, 2)
 
 
 class HyperNetworks(nn.Module):
@@ -52,17 +52,17 @@ class MaskTransformer(decoder.MaskTransformer):
         super().__init__(sam, tokens)
         if upsampling == "pointwise":
             layers = list(self.upscaling)
-            for place, side in ((0, self.side), (3, 2 * self.side)):
+            for place, stride in ((0, 16), (3, 8)):
                 conv = layers[place]
                 assert isinstance(conv, nn.ConvTranspose2d)
-                layers[place] = Upsampling(conv, side)
+                layers[place] = Upsampling(conv, sam.size.over(stride))
             self.upscaling = nn.Sequential(*layers)
 
     def _hyper_networks(self, model: mask_decoder.MaskDecoder) -> nn.Module:
         return HyperNetworks(model)
 
     def masks(self, upscaled: Tensor, tokens: Tensor) -> Tensor:
-        """(1, S/4, S/4, 32) and (1, 4, C) -> (1, S/4, S/4, 4), by channel-wise products."""
+        """(1, H/4, W/4, 32) and (1, 4, C) -> (1, H/4, W/4, 4), by channel-wise products."""
         kernels = [kernel.reshape(1, 1, 1, -1) for kernel in self.hyper_networks(tokens)]
         return torch.cat([(upscaled * kernel).sum(-1, keepdim=True) for kernel in kernels], dim=-1)
 

@@ -7,14 +7,16 @@ the image is (1, Q, P, C).
 Convolutions of kernel 2 and stride 2 meet no pixel twice: they are products on maps that keep the
 pixels of one position beside each other, and only the finished logits are put in order.
 
-Shapes as in `decoder`; Q prompt sets, G of them in a group, D = C / 2 channels of the attention
-between both sides.
+Shapes as in `decoder`; Q sets, G of them in a group, D = C / 2 channels between both sides.
 """
+
+import itertools
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mobilesam_export.contract.frame import PATCH, Frame
 from mobilesam_export.graphs import folding
 from mobilesam_export.graphs.attention_sets import Block, ImageMaps, Reading
 from mobilesam_export.graphs.decoder import MASKED, PointTokens
@@ -34,7 +36,7 @@ def row(tokens: Tensor, index: int) -> Tensor:
 
 
 class MaskPrompts(nn.Module):
-    """Masks (1, G S/4, S/4) of G sets, and whether each is given (1, G, 1, 1) -> (1, G, P, 17).
+    """Masks (1, G H/4, W/4) of G sets, and whether each is given (1, G, 1, 1) -> (1, G, P, 17).
 
     These are the dense prompts before their last layer. The seventeenth channel is 1 where a mask
     is given, and all are 0 where none is.
@@ -42,7 +44,7 @@ class MaskPrompts(nn.Module):
 
     def __init__(self, encoder: prompt_encoder.PromptEncoder) -> None:
         super().__init__()
-        self.side = encoder.embedding_side
+        self.map_size = encoder.map_size
         first, second = encoder.mask_downscaling[0], encoder.mask_downscaling[3]
         self.norm1 = _last_axis_norm(encoder.mask_downscaling[1])
         self.norm2 = _last_axis_norm(encoder.mask_downscaling[4])
@@ -51,14 +53,14 @@ class MaskPrompts(nn.Module):
         self.second = folding.linear(_weight(second).permute(0, 2, 3, 1).flatten(1), _bias(second))
 
     def forward(self, masks: Tensor, given: Tensor) -> Tensor:
-        sets, side = given.shape[1], self.side
+        sets, (rows, columns) = given.shape[1], self.map_size
         # Rows y a c and columns x b d of a position's 2 x 2 pixels of 2 x 2 -> (y x, a b c d).
-        x = masks.reshape(sets * side * 2, 2, side * 2, 2).permute(0, 2, 1, 3)
-        x = x.reshape(sets * side, 2, side, 8).permute(0, 2, 1, 3)
-        x = self.first(x.reshape(1, sets * side, side * 4, 4))
-        x = F.gelu(self.norm1(x)).reshape(1, sets, side**2, MASK_WIDTH)
+        x = masks.reshape(sets * rows * 2, 2, columns * 2, 2).permute(0, 2, 1, 3)
+        x = x.reshape(sets * rows, 2, columns, 8).permute(0, 2, 1, 3)
+        x = self.first(x.reshape(1, sets * rows, columns * 4, 4))
+        x = F.gelu(self.norm1(x)).reshape(1, sets, rows * columns, MASK_WIDTH)
         x = F.gelu(self.norm2(self.second(x)))
-        ones = torch.ones(1, sets, side**2, 1, dtype=x.dtype)
+        ones = torch.ones(1, sets, rows * columns, 1, dtype=x.dtype)
         return torch.cat([x, ones], dim=3) * given
 
 
@@ -127,25 +129,25 @@ def _dense_weight(sam: Sam) -> Tensor:
 
 
 class Masks(nn.Module):
-    """Images (1, G, P, C) and mask tokens (1, G, 4, C) -> masks (G, 4, S/4, S/4)."""
+    """Images (1, G, P, C) and mask tokens (1, G, 4, C) -> masks (G, 4, H/4, W/4)."""
 
-    def __init__(self, decoder: mask_decoder.MaskDecoder, side: int) -> None:
+    def __init__(self, decoder: mask_decoder.MaskDecoder, size: Frame) -> None:
         super().__init__()
-        self.side = side
+        self.map_size, self.pixels = size.over(PATCH), 16 * size.positions
         first, norm, _, second, _ = decoder.output_upscaling
         self.norm = _last_axis_norm(norm)
         self.first, self.second = _upsampling(first), _upsampling(second)
         self.mlps = decoder.output_hypernetworks_mlps
-        # So that no axis is longer than hardware allows.
-        self.pieces = max(1, 16 * side**2 // LONGEST_AXIS)
+        least = -(-self.pixels // LONGEST_AXIS)  # so that no axis is longer than hardware allows
+        self.pieces = next(n for n in itertools.count(least) if self.pixels % n == 0)
 
     def forward(self, image: Tensor, tokens: Tensor) -> Tensor:
-        sets, side = image.shape[1], self.side
-        x = self.first(image.reshape(1, sets * side, side, image.shape[-1]))
-        x = F.gelu(self.norm(x.reshape(1, sets * side, side * 4, x.shape[-1] // 4)))
+        sets, (rows, columns) = image.shape[1], self.map_size
+        x = self.first(image.reshape(1, sets * rows, columns, image.shape[-1]))
+        x = F.gelu(self.norm(x.reshape(1, sets * rows, columns * 4, x.shape[-1] // 4)))
         x = F.gelu(self.second(x))
         pieces = sets * self.pieces
-        x = x.reshape(1, pieces, 16 * side**2 // self.pieces, x.shape[-1] // 4)
+        x = x.reshape(1, pieces, self.pixels // self.pieces, x.shape[-1] // 4)
         kernels = [mlp(row(tokens, i)) for i, mlp in enumerate(self.mlps)]  # (1, G, 32) each
         kernel = torch.cat(kernels * self.pieces, dim=2)
         kernel = kernel.reshape(1, pieces, len(kernels), x.shape[-1])
@@ -154,13 +156,13 @@ class Masks(nn.Module):
 
     def _in_order(self, x: Tensor, sets: int) -> Tensor:
         """Pixels by position (y x) and place in it (a b c d) -> rows y a c, columns x b d."""
-        side, masks = self.side, x.shape[-1]
+        (rows, columns), masks = self.map_size, x.shape[-1]
         x = x.permute(0, 1, 3, 2)
         if self.pieces > 1:
             x = x.reshape(sets, self.pieces, masks, -1).permute(0, 2, 1, 3)
-        x = x.reshape(sets * masks * side, side, 2, 8).permute(0, 2, 1, 3)
-        x = x.reshape(sets * masks * side * 2, side * 2, 2, 2).permute(0, 2, 1, 3)
-        return x.reshape(sets, masks, side * 4, side * 4)
+        x = x.reshape(sets * masks * rows, columns, 2, 8).permute(0, 2, 1, 3)
+        x = x.reshape(sets * masks * rows * 2, columns * 2, 2, 2).permute(0, 2, 1, 3)
+        return x.reshape(sets, masks, rows * 4, columns * 4)
 
 
 class SetsTransformer(nn.Module):
@@ -173,7 +175,7 @@ class SetsTransformer(nn.Module):
     def __init__(self, sam: Sam, points: int, sets: int) -> None:
         super().__init__()
         decoder, transformer = sam.mask_decoder, sam.mask_decoder.transformer
-        self.sets, self.slots, self.side = sets, points, sam.image_size // 16
+        self.sets, self.slots = sets, points
         tokens = OUTPUTS + points + 1
         outputs = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight]).detach()
         self.register_buffer("output_tokens", outputs.repeat(sets, 1, 1)[None])
@@ -187,7 +189,7 @@ class SetsTransformer(nn.Module):
         self.norm_first, self.norm_second = first.norm4, second.norm4
         self.final = Reading(transformer.final_attn_token_to_image, OUTPUTS, projected=False)
         self.norm_final = transformer.norm_final_attn
-        self.masks = Masks(decoder, self.side)
+        self.masks = Masks(decoder, sam.size)
         self.iou_head = decoder.iou_prediction_head
 
     def attend(
@@ -232,22 +234,22 @@ class SetsDecoder(SetsTransformer):
     """What the file `decoder_batch` computes: Q sets of N prompt slots, each as `SlotDecoder` does.
 
     Returns:
-        `low_res_masks` (Q, 4, S/4, S/4) and `iou_predictions` (Q, 4), float32.
+        `low_res_masks` (Q, 4, H/4, W/4) and `iou_predictions` (Q, 4), float32.
     """
 
     no_mask: Tensor
 
     def __init__(self, sam: Sam, points: int, sets: int) -> None:
         super().__init__(sam, points, sets)
-        self.group = min(sets, max(1, GROUP_POSITIONS // self.side**2))
+        self.group = min(sets, max(1, GROUP_POSITIONS // sam.size.positions))
         self.mask_prompts = MaskPrompts(sam.prompt_encoder)
         self.keys, self.values, self.queries = (
             FirstMap(sam, layer, pe) for layer, pe in first_layers(sam)
         )
         self.register_buffer("no_mask", no_mask(sam).float()[None, None])
+        dense_rows = _dense_weight(sam).float().T
         for size in {self.group, sets % self.group or self.group}:  # of groups, also of the last
-            rows = _dense_weight(sam).float().T.repeat(size, 1, 1)[None]
-            self.register_buffer(f"dense_rows{size}", rows)
+            self.register_buffer(f"dense_rows{size}", dense_rows.repeat(size, 1, 1)[None])
 
     def forward(
         self,
@@ -257,27 +259,27 @@ class SetsDecoder(SetsTransformer):
         mask_input: Tensor,
         has_mask_input: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        dtype, side, sets = self.image_pe.dtype, self.side, self.sets
+        dtype, sets, (rows, columns) = self.image_pe.dtype, self.sets, self.mask_prompts.map_size
         token_pe, hidden = self.tokens(point_coords, point_labels)
         token_pe, hidden = token_pe.to(dtype), hidden.to(dtype)
-        mask_input = mask_input.to(dtype).reshape(1, sets * side * 4, side * 4)
+        mask_input = mask_input.to(dtype).reshape(1, sets * rows * 4, columns * 4)
         given = has_mask_input.to(dtype).reshape(1, sets, 1, 1)
-        embedding = image_embeddings.to(dtype).reshape(1, 1, -1, side**2).permute(0, 1, 3, 2)
+        embedding = image_embeddings.to(dtype).reshape(1, 1, -1, rows * columns).permute(0, 1, 3, 2)
         maps = (self.keys, self.values, self.queries)
         shared = [part.of_all(embedding) for part in maps]
         masks, ious = [], []
         for start in range(0, sets, self.group):
             end = min(sets, start + self.group)
             dense = self.mask_prompts(
-                _part(mask_input, start * side * 4, end * side * 4), _part(given, start, end)
+                _part(mask_input, start * rows * 4, end * rows * 4), _part(given, start, end)
             )
             keys, values, queries = (
                 part(of_all, dense) for part, of_all in zip(maps, shared, strict=True)
             )
-            rows = self.get_buffer(f"dense_rows{end - start}")
+            dense_rows = self.get_buffer(f"dense_rows{end - start}")
             image, tokens = self.attend(
                 embedding + self.no_mask,
-                ImageMaps(keys, values, queries, (dense, rows)),
+                ImageMaps(keys, values, queries, (dense, dense_rows)),
                 _part(token_pe, start, end),
                 _part(hidden, start, end),
             )

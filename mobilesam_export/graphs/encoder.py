@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mobilesam_export.contract.frame import PATCH
 from mobilesam_export.graphs.convolutions import PatchMerging
 from mobilesam_export.graphs.layouts import LAYOUTS, Layout
 from mobilesam_export.model import PIXEL_MEAN, Sam, tiny_vit
@@ -11,7 +12,7 @@ from mobilesam_export.target import GraphForm
 
 
 class PixelsInput(nn.Module):
-    """(1, S, S, 3) uint8 or float32 RGB 0..255 -> (1, 3, S, S) float32, centred."""
+    """(1, H, W, 3) uint8 or float32 RGB 0..255 -> (1, 3, H, W) float32, centred."""
 
     mean: Tensor
 
@@ -24,7 +25,7 @@ class PixelsInput(nn.Module):
 
 
 class ImageInput(nn.Module):
-    """(1, 3, S, S) RGB 0..255, as Core ML gives an image -> the same, centred.
+    """(1, 3, H, W) RGB 0..255, as Core ML gives an image -> the same, centred.
 
     Core ML could subtract the mean itself (the bias of an ImageType), but coremltools writes that
     in float32, which keeps it off the Neural Engine. Whole numbers up to 255 are exact in float16.
@@ -67,38 +68,52 @@ class Encoder(nn.Module):
 
     Args:
         sam: the model; its attention biases are read now, so load the checkpoint before.
-        form: see `target.GraphForm`. For image_input = "image" the module takes (1, 3, S, S)
+        form: see `target.GraphForm`. For image_input = "image" the module takes (1, 3, H, W)
             float32 RGB 0..255, which is what Core ML's ImageType gives it.
     """
 
     def __init__(self, sam: Sam, form: GraphForm) -> None:
         super().__init__()
         layout = LAYOUTS["tiled" if form.row_tiles else form.layout]
-        vit, side = sam.image_encoder, sam.image_size
+        vit, computed = sam.image_encoder, sam.size.computed
         stages = [stage for stage in vit.layers if isinstance(stage, tiny_vit.Stage)]
         down1, down2, down3 = (stage.downsample for stage in stages[:3])
         assert down1 is not None
         assert down2 is not None
         assert down3 is not None
+        sizes = [(computed[0] // stride, computed[1] // stride) for stride in tiny_vit.STRIDES]
         strides = tiny_vit.STRIDES
-        self.pixels = _pixels_input(form.image_input, side)
-        self.run_head = layout.head(side, form)
+        self.size = sam.size
+        self.pixels = _pixels_input(form.image_input, sam.image_size)
+        self.run_head = layout.head(computed[0], form)
         self.stem = layout.stem(vit.patch_embed, form)
         self.stage1 = layout.first_stage(stages[0], form)
         self.down1 = layout.first_merging(down1, form)
-        self.stage2 = layout.stage(stages[1], side // strides[1], strides[1], form)
+        self.stage2 = layout.stage(stages[1], sizes[1], strides[1], form)
         self.down2 = PatchMerging(down2, form.gelu, layout.pointwise)
-        self.stage3 = layout.stage(stages[2], side // strides[2], strides[2], form)
+        self.stage3 = layout.stage(stages[2], sizes[2], strides[2], form)
         self.down3 = PatchMerging(down3, form.gelu, layout.pointwise)
-        self.stage4 = layout.stage(stages[3], side // strides[3], strides[3], form)
+        self.stage4 = layout.stage(stages[3], sizes[3], strides[3], form)
         self.neck = _neck(vit.neck, layout)
 
     def forward(self, image: Tensor) -> Tensor:
         x = self.pixels(image).to(self.neck[0].weight.dtype)
-        x = self.run_head(x, self.stem, self.stage1, self.down1)
+        x = self.run_head(self._with_margin(x), self.stem, self.stage1, self.down1)
         x = self.down2(self.stage2(x))
         x = self.down3(self.stage3(x))
-        return self.neck(self.stage4(x)).to(torch.float32)
+        return self._without_margin(self.neck(self.stage4(x))).to(torch.float32)
+
+    def _with_margin(self, x: Tensor) -> Tensor:
+        """(1, 3, H, W) with zeros, the model's own padding, below or to the right."""
+        if not self.size.margin:
+            return x
+        height, width = self.size.computed
+        return F.pad(x, (0, width - self.size.width, 0, height - self.size.height))
+
+    def _without_margin(self, x: Tensor) -> Tensor:
+        """(1, 256, H/16, W/16) of an embedding with what was computed of the margin."""
+        rows, columns = self.size.over(PATCH)
+        return x[:, :, :rows, :columns] if self.size.margin else x
 
 
 def _pixels_input(image_input: str, side: int) -> nn.Module:

@@ -17,7 +17,7 @@ from mobilesam_export.model import tiny_vit
 from mobilesam_export.target import GraphForm
 
 # Runs stem, first stage and first merging, on the whole map or tile by tile:
-# (1, 3, S, S) -> (1, C, S/8, S/8).
+# (1, 3, H, W) -> (1, C, H/8, W/8).
 Head = Callable[[Tensor, nn.Module, nn.Module, nn.Module], Tensor]
 
 
@@ -26,17 +26,17 @@ class Layout:
     """The implementations of the encoder's parts; all maps between them are (1, C, H, W).
 
     Attributes:
-        stage: a stage of transformer blocks, by its part of the model, side of the map in tokens,
-            stride and form.
+        stage: a stage of transformer blocks, by its part of the model, (height, width) of the map
+            in tokens, stride and form.
         norm: a LayerNorm of the neck.
         pointwise: a 1x1 convolution between transformer stages and in the neck.
-        head: how the three parts before the transformer stages are run, by S and form.
+        head: how the three parts before the transformer stages are run, by H and form.
         stem: the first of them,
         first_stage: the second,
         first_merging: and the third.
     """
 
-    stage: Callable[[tiny_vit.Stage, int, int, GraphForm], nn.Module]
+    stage: Callable[[tiny_vit.Stage, tuple[int, int], int, GraphForm], nn.Module]
     norm: Callable[[tiny_vit.LayerNorm2d], nn.Module] = norms.LayerNorm2d
     pointwise: Callable[[nn.Conv2d], nn.Module] = convolutions.unchanged
     head: Callable[[int, GraphForm], Head] = convolutions.head

@@ -33,7 +33,7 @@ def skeletons(contract: Contract) -> tuple[Graph, Graph]:
     Half a second. (On torch's meta device it takes 2.5 s, as that imports torch's compiler.)
     """
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        return split_graphs(Sam(contract.image_size), contract)
+        return split_graphs(Sam(contract.size), contract)
 
 
 def check_patterns(recipe: Recipe, contract: Contract) -> None:

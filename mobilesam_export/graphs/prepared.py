@@ -21,7 +21,7 @@ from mobilesam_export.model import Sam, mask_decoder
 
 
 class Prepare(nn.Module):
-    """What the file `prepare` computes: embedding (1, C, S/16, S/16) -> prepared tensors.
+    """What the file `prepare` computes: embedding (1, C, H/16, W/16) -> prepared tensors.
 
     Returns:
         The first image (1, 1, P, C), its keys, values and queries (1, 1, P, D), float32.
@@ -31,7 +31,7 @@ class Prepare(nn.Module):
 
     def __init__(self, sam: Sam) -> None:
         super().__init__()
-        self.positions = (sam.image_size // 16) ** 2
+        self.positions = sam.size.positions
         self.register_buffer("no_mask", no_mask(sam).float()[None, None])
         self.keys, self.values, self.queries = (
             SharedMap(sam, layer, pe) for layer, pe in first_layers(sam)
@@ -48,7 +48,7 @@ class PreparedDecoder(SetsTransformer):
     """What the file `decoder_prepared` computes: N slots without a mask, as `SlotDecoder` does.
 
     Returns:
-        `low_res_masks` (1, 4, S/4, S/4) and `iou_predictions` (1, 4), float32.
+        `low_res_masks` (1, 4, H/4, W/4) and `iou_predictions` (1, 4), float32.
     """
 
     def __init__(self, sam: Sam, points: int) -> None:

@@ -126,16 +126,16 @@ class Head:
     """Runs stem, first stage and first merging tile by tile.
 
     Args:
-        side: S.
+        height: of what is computed, in pixels.
         form: with `row_tiles`, the number of tiles.
     """
 
-    def __init__(self, side: int, form: GraphForm) -> None:
-        self.height = side // tiny_vit.STRIDES[1]
+    def __init__(self, height: int, form: GraphForm) -> None:
+        self.height = height // tiny_vit.STRIDES[1]
         self.results = split_rows(self.height, form.row_tiles)
 
     def __call__(self, x: Tensor, stem: nn.Module, stage: nn.Module, merging: nn.Module) -> Tensor:
-        """(1, 3, S, S) -> (1, C, S/8, S/8)."""
+        """(1, 3, H, W) -> (1, C, H/8, W/8)."""
         assert isinstance(stem, nn.Sequential)
         assert isinstance(stage, ConvStage)
         layers = [*stem, *stage.blocks, merging]
@@ -166,12 +166,13 @@ def _input_rows(rows: Rows, height: int, strides: Sequence[int]) -> list[Rows]:
 class Block(channel_last.Block):
     """A transformer block, (1, H, W, C) -> same, by rows of windows and of tokens."""
 
-    def __init__(self, block: tiny_vit.TinyViTBlock, side: int, gelu: str) -> None:
-        super().__init__(block, side, gelu)
-        weights = self.windows**2 * self.heads * self.tokens**2
-        hidden_elements = side**2 * self.fc1.out_features
-        self.window_rows = split_rows(self.windows, min(-(-weights // MOST_WEIGHTS), self.windows))
-        self.token_rows = split_rows(side, -(-hidden_elements // MOST_EXPANDED))
+    def __init__(self, block: tiny_vit.TinyViTBlock, size: tuple[int, int], gelu: str) -> None:
+        super().__init__(block, size, gelu)
+        (height, width), (rows, columns) = size, self.windows
+        weights = rows * columns * self.heads * self.tokens**2
+        hidden_elements = height * width * self.fc1.out_features
+        self.window_rows = split_rows(rows, min(-(-weights // MOST_WEIGHTS), rows))
+        self.token_rows = split_rows(height, -(-hidden_elements // MOST_EXPANDED))
 
     def forward(self, x: Tensor) -> Tensor:
         x = concat_rows([self._attended(x, rows) for rows in self.window_rows])
@@ -189,25 +190,28 @@ class Block(channel_last.Block):
         They are padded after their projection, where less is to compute: keys and values of padded
         tokens are zero and stay zero, and padded queries are cut off again.
         """
-        first, last = rows.start * self.window, min(rows.end * self.window, self.side)
+        first, last = rows.start * self.window, min(rows.end * self.window, self.size[0])
         count, height = rows.end - rows.start, last - first
         x = x[:, first:last]
         y = F.layer_norm(x, (self.width,), eps=self.attention_eps)
-        shape = (count * self.windows, self.tokens, self.width)
+        windows = count * self.windows[1]
+        shape = (windows, self.tokens, self.width)
         q, k, v = (
             self._partition(layer(y), count, height).reshape(shape)
             for layer in (self.q, self.k, self.v)
         )
-        y = self._attention(q, k, v, count * self.windows)
+        y = self._attention(q, k, v, windows)
         return x + self._crop_and_project(y, count, height)
 
 
 class Stage(nn.Module):
     """(1, C, H, W) -> (1, C, H, W) through blocks in tiles."""
 
-    def __init__(self, stage: tiny_vit.Stage, side: int, stride: int, form: GraphForm) -> None:
+    def __init__(
+        self, stage: tiny_vit.Stage, size: tuple[int, int], stride: int, form: GraphForm
+    ) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*(Block(block, side, form.gelu) for block in stage.blocks))  # type: ignore[arg-type]
+        self.blocks = nn.Sequential(*(Block(block, size, form.gelu) for block in stage.blocks))  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.blocks(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

@@ -16,7 +16,7 @@ HIDDEN_PER_PIXEL = 4
 
 
 def chunk_count(form: GraphForm, width: int, stride: int) -> int:
-    """Into how many chunks the expanded channels of a map (width, S / stride, S / stride) go."""
+    """Into how many chunks the expanded channels of a map (width, H / stride, W / stride) go."""
     if not form.mlp_chunks:
         return 1
     return -(-width * tiny_vit.MLP_RATIO // (HIDDEN_PER_PIXEL * stride**2))
@@ -41,10 +41,10 @@ class WindowBlock(nn.Module):
     Sizes are plain numbers, fixed here, so that no graph reads a shape.
 
     Attributes:
-        side: of the square map, in tokens.
+        size: (height, width) of the map, in tokens.
         window: side of a window.
-        windows: in a row.
-        padded: side of the map when it is padded to whole windows.
+        windows: how many there are in (a column, a row).
+        padded: (height, width) of the map when it is padded to whole windows.
         tokens: in a window.
         width: channels, C.
         heads: of the attention.
@@ -57,13 +57,13 @@ class WindowBlock(nn.Module):
         self,
         block: tiny_vit.TinyViTBlock,
         attention: folding.AttentionWeights,
-        side: int,
+        size: tuple[int, int],
         gelu: str,
     ) -> None:
         super().__init__()
-        self.side, self.window, self.gelu = side, block.window, gelu
-        self.windows = -(-side // block.window)
-        self.padded = self.windows * block.window
+        self.size, self.window, self.gelu = size, block.window, gelu
+        self.windows = -(-size[0] // block.window), -(-size[1] // block.window)
+        self.padded = self.windows[0] * block.window, self.windows[1] * block.window
         self.tokens = block.window**2
         self.attention_eps, self.mlp_eps = block.attn.norm.eps, block.mlp.norm.eps
         self.heads, self.width = block.attn.heads, attention.q.shape[0]

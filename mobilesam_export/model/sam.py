@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from functools import cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mobilesam_export.contract.frame import PATCH, Frame, square
 from mobilesam_export.model.architecture import MOBILESAM, Architecture, architecture_of
 from mobilesam_export.model.mask_decoder import MaskDecoder
 from mobilesam_export.model.prompt_encoder import PromptEncoder
@@ -17,22 +19,41 @@ PIXEL_STD = (58.395, 57.12, 57.375)
 
 
 class Sam(nn.Module):
-    """MobileSAM for square inputs of side `image_size`, or a student of it.
+    """MobileSAM, or a student of it.
 
     Parameter names are those of the official checkpoint, so that it loads strictly. Weights
     do not depend on the image size.
+
+    Args:
+        image_size: S of a square input, or the part H x W of the model's square that the input is.
+        architecture: of the encoder.
     """
 
-    def __init__(self, image_size: int = 1024, architecture: Architecture = MOBILESAM) -> None:
+    def __init__(
+        self, image_size: int | Frame = 1024, architecture: Architecture = MOBILESAM
+    ) -> None:
         super().__init__()
-        self.image_size = image_size
+        self.size = image_size if isinstance(image_size, Frame) else square(image_size)
         self.image_encoder = TinyViT(architecture)
-        self.prompt_encoder = PromptEncoder(image_size)
+        self.prompt_encoder = PromptEncoder(self.size)
         self.mask_decoder = MaskDecoder()
 
+    @property
+    def image_size(self) -> int:
+        """S, the side of the model's square."""
+        return self.size.side
+
     def encode(self, image: Tensor) -> Tensor:
-        """(1, 3, S, S) float32, normalised RGB -> (1, 256, S/16, S/16) float32."""
-        return self.image_encoder(image)
+        """(1, 3, H, W) float32, normalised RGB -> (1, 256, H/16, W/16) float32.
+
+        The margin of a rectangle, zeros as the square's padding is, is computed and dropped.
+        """
+        if not self.size.margin:
+            return self.image_encoder(image)
+        height, width = self.size.computed
+        padded = F.pad(image, (0, width - self.size.width, 0, height - self.size.height))
+        rows, columns = self.size.over(PATCH)
+        return self.image_encoder(padded)[:, :, :rows, :columns].contiguous()
 
     def decode(
         self,
@@ -42,21 +63,21 @@ class Sam(nn.Module):
         box: Tensor | None = None,
         mask_input: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """B prompts of one kind on one image -> logits (B, 4, S/4, S/4), predicted IoU (B, 4).
+        """B prompts of one kind on one image -> logits (B, 4, H/4, W/4), predicted IoU (B, 4).
 
         Args:
-            image_embeddings: (1, 256, S/16, S/16) float32, from `encode`.
-            point_coords: (B, N, 2) float32, x and y in pixels of the S x S input.
+            image_embeddings: (1, 256, H/16, W/16) float32, from `encode`.
+            point_coords: (B, N, 2) float32, x and y in pixels of the input.
             point_labels: (B, N), 1 foreground, 0 background.
             box: (B, 4) float32, x0, y0, x1, y1 in the same pixels.
-            mask_input: (B, 1, S/4, S/4) float32 logits, e.g. of an earlier prediction.
+            mask_input: (B, 1, H/4, W/4) float32 logits, e.g. of an earlier prediction.
         """
         sparse, dense = self.prompt_encoder(point_coords, point_labels, box, mask_input)
         image_pe = self.prompt_encoder.image_pe()
         return self.mask_decoder(image_embeddings, image_pe, sparse, dense)
 
 
-def build_sam(state_dict: Mapping[str, Tensor], image_size: int = 1024) -> Sam:
+def build_sam(state_dict: Mapping[str, Tensor], image_size: int | Frame = 1024) -> Sam:
     """Build the model from a checkpoint's state dict, strictly, ready for inference.
 
     Its architecture is that of the weights.

@@ -7,6 +7,7 @@ from mobilesam_export import calibration
 from mobilesam_export.backends import Backend, Settings, get_backend
 from mobilesam_export.bundle import readme, staging
 from mobilesam_export.contract import Contract
+from mobilesam_export.contract.frame import frame_of
 from mobilesam_export.errors import BackendError, UsageError
 from mobilesam_export.target import Recipe, Target
 
@@ -20,7 +21,9 @@ class Job:
         recipe: its name, or None for the target's default.
         checkpoint: see `checkpoint.SOURCES`.
         out: the bundle's folder, or None for build/<target>-<recipe>.
-        image_size: side of the square input in pixels, a multiple of 64 from 256 up.
+        image_size: side of the square input in pixels, a multiple of 64 from 256 up, or
+            "WIDTHxHEIGHT" of a rectangle.
+        margin: of a rectangle, see `Frame`; None for the default.
         points: prompt slots of the decoder, 2 or more.
         verify: whether to run the files and compare.
         calibration: a folder of images for static recipes, or None for generated scenes.
@@ -38,7 +41,7 @@ class Job:
     recipe: str | None = None
     checkpoint: str = "official"
     out: Path | None = None
-    image_size: int = 1024
+    image_size: int | str = 1024
     points: int = 6
     verify: bool = True
     calibration: Path | None = None
@@ -48,6 +51,7 @@ class Job:
     split_decoder: bool = False
     keep_failed: bool = False
     recover: int = 0
+    margin: int | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ def check(job: Job) -> Plan:
             parsed_recipe(backend, job.target, recipe_of_further(backend, recipe))
     readme.find_template(backend, job.target.graph)
     if job.recover:
-        _check_recoverable(job, name, backend)
+        _check_recoverable(job, name, backend, contract)
     return Plan(name, recipe, contract, backend, settings, folder)
 
 
@@ -100,8 +104,9 @@ def _contract(job: Job) -> Contract:
     """
     if job.prompt_sets is not None and job.prompt_sets < 1:
         raise UsageError(f"--prompt-sets is {job.prompt_sets}; expected 1 or more")
-    sets, split = job.prompt_sets or 0, job.split_decoder
-    return Contract(job.image_size, job.points, job.target.graph, sets, split)
+    size, sets = frame_of(job.image_size, job.margin), job.prompt_sets or 0
+    frame = None if size.is_square else size
+    return Contract(size.side, job.points, job.target.graph, sets, job.split_decoder, frame)
 
 
 def recipe_of_further(backend: Backend, recipe: Recipe) -> Recipe:
@@ -127,14 +132,16 @@ def _held_to(recipe: Recipe, min_iou: float, *, runs: bool) -> Recipe:
     return replace(recipe, tolerance=replace(recipe.tolerance, mean_mask_iou=min_iou))
 
 
-def _check_recoverable(job: Job, name: str, backend: Backend) -> None:
+def _check_recoverable(job: Job, name: str, backend: Backend, contract: Contract) -> None:
     from mobilesam_export.distillation.recovery import damage_of
 
     if not job.verify:
         raise UsageError("--recover is judged by running the files; leave --no-verify out")
     if reason := backend.why_unavailable():
         raise BackendError(f"--recover is judged by running the files, but {reason}")
-    damage_of(job.target, name, job.image_size)
+    if not contract.size.is_square:
+        raise UsageError("--recover trains on squares; leave it out with a rectangle")
+    damage_of(job.target, name, contract.image_size)
 
 
 def _check_patterns(recipe: Recipe, contract: Contract) -> None:

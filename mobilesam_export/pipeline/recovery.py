@@ -72,7 +72,7 @@ def trained(job: Job, plan: Plan) -> tuple["Checkpoint", str]:
     from mobilesam_export.checkpoint.load import load_checkpoint
     from mobilesam_export.distillation.options import DistillOptions
 
-    damage = damage_of(job.target, plan.recipe_name, job.image_size)
+    damage = damage_of(job.target, plan.recipe_name, plan.contract.image_size)
     scenes = f"scenes:{min(MOST_SCENES, BATCH * job.recover)}"
     images = scenes if job.calibration is None else str(job.calibration)
     out = recovery_folder(plan.folder) / "encoder.safetensors"
@@ -81,7 +81,7 @@ def trained(job: Job, plan: Plan) -> tuple["Checkpoint", str]:
         out,
         teacher=job.checkpoint,
         student=str(damage),
-        image_size=job.image_size,
+        image_size=plan.contract.image_size,
         steps=job.recover,
         batch=BATCH,
     )
@@ -107,7 +107,7 @@ def recovered(maker: Maker, exponents: ranges.Exponents, report: Report) -> Reco
     """
     job, plan = maker.job, maker.plan
     checkpoint, images = trained(job, plan)
-    sam = build_sam(checkpoint.state_dict, job.image_size)
+    sam = build_sam(checkpoint.state_dict, plan.contract.size)
     folded = ranges.fold_ranges(sam, exponents, on_grid=True)
     plain = maker.graphs[0]
     made = maker.with_encoder(split_graphs(folded, plan.contract)[0], plan.recipe)

@@ -62,7 +62,7 @@ def export(job: Job) -> Outcome:
     contract = plan.contract
     with step(f"Loading the checkpoint ({job.checkpoint})"):
         checkpoint = load_checkpoint(job.checkpoint)
-        sam = build_sam(checkpoint.state_dict, job.image_size)
+        sam = build_sam(checkpoint.state_dict, contract.size)
     label = f"{job.target.name}:{plan.recipe_name}"
     for text in (*checkpoint.notes, *other_weights(plan.recipe, label, checkpoint)):
         note(text)

@@ -38,7 +38,7 @@ def serve_preview(
         with step("Loading the bundle"):
             bundle = opened.predictor()
         with step("Loading the checkpoint for PyTorch"):
-            sam = load_matching_model(opened.provenance, checkpoint, opened.contract.image_size)
+            sam = load_matching_model(opened.provenance, checkpoint, opened.contract.size)
             # Of the bundle's contract, so that both choose the mask by the same rule.
             pytorch = reference.load(sam, opened.contract)
         pair = Pair(bundle, pytorch)

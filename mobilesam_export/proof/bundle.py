@@ -93,7 +93,7 @@ def _expected_answers(
     from mobilesam_export.checkpoint.load import load_matching_model
 
     with step("Asking PyTorch for the expected answers"):
-        sam = load_matching_model(opened.provenance, checkpoint, opened.contract.image_size)
+        sam = load_matching_model(opened.provenance, checkpoint, opened.contract.size)
         return sam, cases.reference_cases(reference.load(sam, opened.contract))
 
 

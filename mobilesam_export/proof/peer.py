@@ -14,7 +14,6 @@ from mobilesam_export import packages
 from mobilesam_export.backends import Conversion, get_backend
 from mobilesam_export.bundle.load import load_predictor
 from mobilesam_export.bundle.manifest import Bundle, open_bundle
-from mobilesam_export.contract import Contract
 from mobilesam_export.errors import BackendError, UsageError
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import step
@@ -51,7 +50,7 @@ def compare_with_peer(folder: Path, checkpoint: str | None = None) -> verify.Rep
     from mobilesam_export.checkpoint.load import load_matching_model
     from mobilesam_export.graphs import ranges
 
-    sam = load_matching_model(opened.provenance, checkpoint, opened.contract.image_size)
+    sam = load_matching_model(opened.provenance, checkpoint, opened.contract.size)
     on_grid = bool(opened.provenance.recovered_for)
     folded = ranges.fold_ranges(sam, opened.exponents, on_grid=on_grid)
     with tempfile.TemporaryDirectory() as scratch:
@@ -100,7 +99,7 @@ def _converted(sam: "Sam", opened: Bundle, target: Target, folder: Path) -> Pred
 
     backend, recipe = get_backend(target.backend), target.recipes[opened.recipe_name]
     form = replace(opened.contract.form, image_input=target.graph.image_input)
-    contract = Contract(opened.contract.image_size, opened.contract.points, form)
+    contract = replace(opened.contract, form=form, sets=0, split=False)
     settings = backend.parse_recipe(recipe, form, target.options(recipe))
     for graph in split_graphs(sam, contract):
         path = folder / f"{graph.spec.name}{backend.suffix}"

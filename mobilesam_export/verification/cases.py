@@ -66,7 +66,11 @@ class ImageCase:
 
 
 def verification_scenes(image_size: int) -> dict[str, Scene]:
-    """A landscape and a portrait scene; both must be resized and padded on the way in."""
+    """A landscape and a portrait scene; both must be resized and padded on the way in.
+
+    Args:
+        image_size: longest side of the input in pixels.
+    """
     small, large = image_size * 3 // 5, image_size * 4 // 5
     return {"landscape": masked_scene(1, small, large), PORTRAIT: masked_scene(2, large, small)}
 

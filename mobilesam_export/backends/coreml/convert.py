@@ -73,12 +73,11 @@ def _converted(graph: Graph, conversion: Conversion, settings: CoremlSettings) -
 def _inputs(spec: GraphSpec, contract: Contract) -> list[Any]:
     import coremltools as ct
 
-    side = contract.image_size
     if spec.name == "encoder":
         return [
             ct.ImageType(
                 name="image",
-                shape=(1, 3, side, side),
+                shape=(1, 3, *contract.size.shape),
                 color_layout=ct.colorlayout.RGB,
             )
         ]

@@ -128,8 +128,8 @@ def _content(builder: Builder, spec: TensorSpec, contract: Contract) -> int:
     if spec.name != "image":
         properties = _table(builder, 0, {})
         return _table(builder, 3, {0: ("Uint8", FEATURE), 1: ("UOffsetTRelative", properties)})
-    side = contract.image_size
-    size = _table(builder, 2, {0: ("Uint32", side), 1: ("Uint32", side)})
+    width, height = contract.size.width, contract.size.height
+    size = _table(builder, 2, {0: ("Uint32", width), 1: ("Uint32", height)})
     properties = _table(builder, 2, {0: ("Int8", RGB), 1: ("UOffsetTRelative", size)})
     return _table(builder, 3, {0: ("Uint8", IMAGE), 1: ("UOffsetTRelative", properties)})
 

@@ -1,6 +1,7 @@
 """The graph contract: names, shapes, types and meaning of every tensor. numpy only, no torch.
 
-S is the side of the square input, N the number of prompt slots, Q that of prompt sets.
+S is the side of the model's square, H and W are the sides of the input (both S, but for
+rectangles), N is the number of prompt slots, Q that of prompt sets.
 """
 
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from mobilesam_export.contract.frame import PATCH, Frame, square
 from mobilesam_export.errors import UsageError
 from mobilesam_export.target import GraphForm
 
@@ -15,8 +17,6 @@ Array = NDArray[Any]
 
 # Bytes nearest to the model's zero (the means 123.675, 116.28, 103.53): what padding looks like.
 FILL = (124, 116, 104)
-# The windows of TinyViT need 64; the rest is what a machine of today can export.
-MIN_SIDE, MAX_SIDE = 256, 4096
 MIN_POINTS, MAX_POINTS = 2, 1024
 # Prompt sets of one call, and positions of the embedding in all of them together: at 1024 each set
 # takes 30 MB of activations.
@@ -66,6 +66,7 @@ class Contract:
         sets: Q, the prompt sets of the file `decoder_batch`; 0 if there is no such file.
         split: whether there are the files `prepare`, run once per image, and `decoder_prepared`,
             which answers prompts without a mask from what that made.
+        frame: of a rectangle, whose longer side is S; None for all of the square.
     """
 
     image_size: int
@@ -73,6 +74,7 @@ class Contract:
     form: GraphForm
     sets: int = 0
     split: bool = False
+    frame: Frame | None = None
 
     def __post_init__(self) -> None:
         """Refuse sizes that no graph can have.
@@ -80,16 +82,18 @@ class Contract:
         Raises:
             UsageError: they are out of range.
         """
-        if self.image_size % 64 or not MIN_SIDE <= self.image_size <= MAX_SIDE:
-            raise UsageError(
-                f"image size is {self.image_size}; "
-                f"expected a multiple of 64 from {MIN_SIDE} to {MAX_SIDE}"
-            )
+        if self.size.side != self.image_size:
+            raise ValueError(f"{self.size} lies in no square of {self.image_size}")
         if not (self.dynamic or MIN_POINTS <= self.points <= MAX_POINTS):
             raise UsageError(
                 f"points is {self.points}; expected {MIN_POINTS} (a box takes two) to {MAX_POINTS}"
             )
-        most = min(MAX_SETS, MAX_SET_POSITIONS // (self.image_size // 16) ** 2)
+        if self.dynamic and not self.size.is_square:
+            raise UsageError(
+                f"image size is {self.size}, but clients of SAM's own interface know squares only; "
+                "use another target, such as onnx"
+            )
+        most = min(MAX_SETS, MAX_SET_POSITIONS // self.size.positions)
         if self.sets and self.dynamic:
             raise UsageError(
                 "there are no prompt sets with SAM's own interface, whose clients know one prompt "
@@ -102,8 +106,13 @@ class Contract:
             )
         if not 0 <= self.sets <= most:
             raise UsageError(
-                f"prompt sets is {self.sets}; expected 1 to {most} at image size {self.image_size}"
+                f"prompt sets is {self.sets}; expected 1 to {most} at image size {self.size}"
             )
+
+    @property
+    def size(self) -> Frame:
+        """Of the input, H x W; where S alone is given, that is the whole square."""
+        return self.frame or square(self.image_size)
 
     @property
     def dynamic(self) -> bool:
@@ -153,7 +162,7 @@ class Contract:
         return GraphSpec("decoder_prepared", (*self._prepared(), *asked), self.decoder.outputs)
 
     def _prepared(self) -> tuple[TensorSpec, ...]:
-        positions = (self.image_size // 16) ** 2
+        positions = self.size.positions
         kinds = (
             ("image", 256, "the embedding without a mask prompt, position by position"),
             ("keys", 128, "of the image, for the first look of the tokens at it"),
@@ -166,7 +175,7 @@ class Contract:
         )
 
     def _decoder(self, name: str, sets: int) -> GraphSpec:
-        side = self.image_size // 4
+        height, width = self.size.over(4)
         count: int | str = "num_points" if self.dynamic else self.points
         empty = '-1 "not a point"' if self.dynamic else "-1 an empty slot"
         inputs = [
@@ -175,7 +184,7 @@ class Contract:
                 "point_coords",
                 (sets, count, 2),
                 "float32",
-                f"x then y, in pixels of the {self.image_size} x {self.image_size} input",
+                f"x then y, in pixels of the {self.size.width} x {self.size.height} input",
             ),
             TensorSpec(
                 "point_labels",
@@ -186,37 +195,33 @@ class Contract:
             ),
             TensorSpec(
                 "mask_input",
-                (sets, 1, side, side),
+                (sets, 1, height, width),
                 "float32",
                 "mask logits of an earlier prediction, or zeros",
             ),
             TensorSpec("has_mask_input", (sets,), "float32", "1 if mask_input is used, else 0"),
         ]
-        return GraphSpec(name, tuple(inputs + self._sizes()), tuple(self._masks(side, sets)))
+        return GraphSpec(name, tuple(inputs + self._sizes()), tuple(self._masks(sets)))
 
     def _image(self) -> TensorSpec:
-        side = self.image_size
+        size = self.size
         if self.form.image_input == "sam":
             return TensorSpec(
                 "input_image",
                 ("height", "width", 3),
                 "float32",
-                f"RGB 0..255, longest side resized to {side}, not padded",
+                f"RGB 0..255, longest side resized to {size.side}, not padded",
             )
         dtype = "float32" if self.form.image_input == "float32" else "uint8"
-        meaning = (
-            f"RGB 0..255, longest side resized to {side}, placed top left, "
-            f"the rest filled with {FILL}"
-        )
+        meaning = f"RGB 0..255, {_resized_to(size)}, placed top left, the rest filled with {FILL}"
         if self.form.image_input == "image":
             meaning += "; an image input of Core ML: pass a CVPixelBuffer"
-        return TensorSpec("image", (1, side, side, 3), dtype, meaning)
+        return TensorSpec("image", (1, *size.shape, 3), dtype, meaning)
 
     def _embeddings(self) -> TensorSpec:
-        side = self.image_size // 16
         return TensorSpec(
             "image_embeddings",
-            (1, 256, side, side),
+            (1, 256, *self.size.over(PATCH)),
             "float32",
             "what the encoder found; compute it once per image",
         )
@@ -226,11 +231,11 @@ class Contract:
             return []
         return [TensorSpec("orig_im_size", (2,), "float32", "height, width of the image")]
 
-    def _masks(self, side: int, sets: int) -> list[TensorSpec]:
+    def _masks(self, sets: int) -> list[TensorSpec]:
         count = 1 if self.dynamic else 4
         low_res = TensorSpec(
             "low_res_masks",
-            (sets, count, side, side),
+            (sets, count, *self.size.over(4)),
             "float32",
             "mask logits, foreground above 0"
             + ("" if self.dynamic else "; 0 the single-mask answer, 1..3 the multi-mask ones"),
@@ -248,10 +253,16 @@ class Contract:
 
 
 def plain_contract(image_size: int, points: int) -> Contract:
-    """The contract in which PyTorch answers beside bundles of any form.
+    """The contract in which PyTorch answers beside bundles of any form: on the square, as trained.
 
     Args:
-        image_size: of the bundles.
+        image_size: S of the bundles.
         points: of their decoders; 0, as of decoders that take any number, for the default.
     """
     return Contract(image_size, points or DEFAULT_POINTS, PLAIN_FORM)
+
+
+def _resized_to(size: Frame) -> str:
+    if size.is_square:
+        return f"longest side resized to {size.side}"
+    return f"resized to the largest size that {size.width} x {size.height} holds"
