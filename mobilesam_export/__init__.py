@@ -52,7 +52,8 @@ def export(  # noqa: PLR0913 the options of the command line, each by its name
     recipe: str | None = None,
     checkpoint: "str | Path" = "official",
     out: "str | Path | None" = None,
-    image_size: int = 1024,
+    image_size: "int | str" = 1024,
+    margin: int | None = None,
     points: int = 6,
     calibration: "str | Path | None" = None,
     verify: bool = True,
@@ -71,7 +72,10 @@ def export(  # noqa: PLR0913 the options of the command line, each by its name
         checkpoint: "official", "demo", "seeded[:STUDENT][:SALT]", or the path of a .pt, .pth or
             .safetensors file.
         out: folder of the bundle, or None for build/TARGET-RECIPE. A bundle there is replaced.
-        image_size: side of the square input in pixels, a multiple of 64 from 256 to 4096.
+        image_size: side of the square input in pixels, a multiple of 64 from 256 to 4096; or
+            "WIDTHxHEIGHT", such as "1024x768", for images of one shape.
+        margin: of such a rectangle, how many pixels of the square's padding the encoder computes
+            all the same, a multiple of 16; None for 96.
         points: prompt slots of the decoder, 2 or more; a box takes two.
         calibration: folder of images for static recipes, or None for generated scenes.
         verify: whether to run the files and compare them with PyTorch.
@@ -106,6 +110,7 @@ def export(  # noqa: PLR0913 the options of the command line, each by its name
         checkpoint=str(checkpoint),
         out=None if out is None else Path(out),
         image_size=image_size,
+        margin=margin,
         points=points,
         verify=verify,
         calibration=None if calibration is None else Path(calibration),

@@ -26,6 +26,7 @@ from mobilesam_export.errors import UsageError
 from mobilesam_export.images import ImageArray as ImageArray
 from mobilesam_export.images import load_image as load_image
 
+MUCH = 0.95  # of a rectangle; an image of its shape fills all but a row or two
 BOX_OVERSHOOT = 1  # pixels outside the image: inclusive corners and rounding of other tools
 
 
@@ -67,6 +68,19 @@ def resized_size(height: int, width: int, room: tuple[int, int]) -> tuple[int, i
     """
     scale = min(room[0] / height, room[1] / width)
     return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+
+def note_on_shape(image: ImageArray, contract: Contract) -> str:
+    """What must be known where an image leaves much of a rectangle empty; "" where it does not."""
+    size = contract.size
+    height, width = height_and_width(image)
+    rows, columns = resized_size(height, width, size.shape)
+    if size.is_square or rows * columns >= MUCH * size.height * size.width:
+        return ""
+    return (
+        f"the image is {width} x {height} and this bundle is for the shape of {size.width} x "
+        f"{size.height}: the model sees it at {columns} x {rows}, so small things may be lost"
+    )
 
 
 def encoder_inputs(image: ImageArray, contract: Contract) -> dict[str, Array]:

@@ -28,7 +28,7 @@ PROGRESS = re.compile(
     r"(Loading the (checkpoint \(.*\)|bundle)|Encoding the image"
     r"|Converting the (encoder|decoder|decoder_batch|prepare|decoder_prepared)"
     r"|Asking PyTorch for the expected answers|Verifying the files against PyTorch"
-    r"|Computing them in pessimistic float16"
+    r"|Computing them in pessimistic float16|Comparing the rectangle with the square"
     r"|Checking the bundle(s' hashes|'s hashes)|Collecting calibration samples|Comparing masks"
     r"|Timing .*|Counting .*|Loading (.* on .*|the checkpoint for PyTorch))"
 )

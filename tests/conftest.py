@@ -33,6 +33,7 @@ STUDENT = "seeded:tiny"
 SALT = 3  # of weights with which the default recipe of every target holds
 WEIGHTS = f"{STUDENT}:{SALT}"
 DEFAULT = ("-c", WEIGHTS, "--image-size", str(SIZE))  # of most exports, after the target
+RECTANGLE = ("-c", WEIGHTS, "--image-size", "320x256")  # width x height, its margin 64
 ALL = "all"  # folder below `shared` in which tests/test_all.py exports every target
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -155,6 +156,12 @@ def made_by_all(shared: Path, arguments: tuple[str, ...]) -> Path | None:
 def onnx_bundle(export: Callable[..., Path]) -> Path:
     """An `onnx` float32 bundle of seeded weights at SIZE."""
     return export("onnx", *DEFAULT)
+
+
+@pytest.fixture(scope="session")
+def rectangle_bundle(export: Callable[..., Path]) -> Path:
+    """An `onnx` float32 bundle of a rectangle."""
+    return export("onnx", *RECTANGLE)
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,20 @@
 """Inputs that are no squares: what the model makes of them, and that every form computes that."""
 
+import json
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from mobilesam_export import prompts
 from mobilesam_export.backends import reference
+from mobilesam_export.bundle.manifest import read_manifest
 from mobilesam_export.contract import Contract
 from mobilesam_export.contract.frame import Frame, frame_of, square
 from mobilesam_export.errors import UsageError
@@ -21,6 +25,8 @@ from mobilesam_export.prompts import Prompt
 from mobilesam_export.scenes import masked_scene, scene
 from mobilesam_export.target import GraphForm, builtin_targets, load_target
 from mobilesam_export.verification.cases import object_prompts
+from mobilesam_export.verification.square import agreement
+from tests.cli_runner import warm
 from tests.conftest import mobilesam_state_dict
 
 LANDSCAPE, PORTRAIT = Frame(256, 320, 32), Frame(320, 256, 32)
@@ -135,3 +141,42 @@ def test_an_image_of_any_shape_fits(height: int, width: int) -> None:
         assert 1 <= rows <= frame.height
         assert 1 <= columns <= frame.width
         assert rows == frame.height or columns == frame.width
+
+
+def test_verification_says_how_near_the_rectangle_is_to_the_square(rectangle_bundle: Path) -> None:
+    done = warm(rectangle_bundle.parent, ["verify", rectangle_bundle])
+    assert done.code == 0, done.stderr
+    found = read_manifest(rectangle_bundle)["verification"]["square"]
+    assert found["objects"] > 10
+    assert 0 < found["worst"] < min(found["click"], found["box"]) <= 1
+    assert f"against the square mask IoU by click {found['click']:.3f}" in done.stdout
+
+
+def test_the_agreement_of_the_same_masks_is_good() -> None:
+    contract = contract_of(LANDSCAPE, load_target("onnx").graph)
+    same = reference.load(model(LANDSCAPE), contract)
+    found = agreement(same, same, [masked_scene(0, *LANDSCAPE.shape)])
+    assert (found.click, found.box, found.worst, found.good) == (1, 1, 1, True)
+
+
+def test_an_image_of_another_shape_is_segmented_and_that_is_said(
+    rectangle_bundle: Path, tmp_path: Path
+) -> None:
+    for name, shape in (("landscape", (256, 320)), ("portrait", (320, 256))):
+        path = tmp_path / f"{name}.png"
+        Image.fromarray(scene(7, *shape)).save(path)
+        out = tmp_path / f"{name}-mask.png"
+        done = warm(tmp_path, ["segment", rectangle_bundle, path, "--point", "100,100", "-o", out])
+        assert done.code == 0, done.stderr
+        with Image.open(out) as mask:
+            assert mask.size == shape[::-1]
+        said = "this bundle is for the shape of 320 x 256: the model sees it at 205 x 256"
+        assert (said in done.stderr) == (name == "portrait")
+
+
+def test_files_are_evaluated_on_scenes_of_their_shape(rectangle_bundle: Path) -> None:
+    options = ["--scenes", "1", "--pytorch", "--json"]
+    done = warm(rectangle_bundle.parent, ["evaluate", rectangle_bundle, *options])
+    assert done.code == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["dataset"] == "1 held-out scenes of 320 x 256"

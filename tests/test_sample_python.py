@@ -17,7 +17,7 @@ from PIL import Image
 
 from mobilesam_export import Prompt, open_bundle
 from mobilesam_export.scenes import scene
-from tests.conftest import DEFAULT
+from tests.conftest import DEFAULT, RECTANGLE
 
 PACKAGES = ("numpy", "pillow", "onnxruntime", "ai-edge-litert")
 PROMPTS = ("click", "clicks", "box", "box-click", "click-mask")
@@ -50,8 +50,10 @@ def run(
     )
 
 
-@pytest.fixture(params=["onnx", "onnx-sam", "tflite:float32", "tflite", "tflite-gpu"])
+@pytest.fixture(params=["onnx", "onnx-sam", "tflite:float32", "tflite", "tflite-gpu", "rectangle"])
 def bundle(request: pytest.FixtureRequest, export: Callable[..., Path]) -> Path:
+    if request.param == "rectangle":
+        return export("onnx", *RECTANGLE)
     target, _, recipe = request.param.partition(":")
     return export(target, *DEFAULT, *(("-r", recipe) if recipe else ()))
 

@@ -12,21 +12,21 @@ from mobilesam_export.contract import Contract
 from mobilesam_export.errors import BackendError
 from mobilesam_export.target import builtin_targets, load_target
 
-VALUES = {"side": "1024", "slots": "6"}
+VALUES = {"width": "1024", "slots": "6"}
 
 
 def test_placeholders_are_filled() -> None:
-    assert samples.fill("let side = {{side}}, n = {{slots}}", VALUES) == "let side = 1024, n = 6"
+    assert samples.fill("let width = {{width}}, n = {{slots}}", VALUES) == "let width = 1024, n = 6"
 
 
-@pytest.mark.parametrize("text", ["{ {side} }", "{{ side }}", "f({})", "${side}"])
+@pytest.mark.parametrize("text", ["{ {width} }", "{{ width }}", "f({})", "${width}"])
 def test_other_braces_stay(text: str) -> None:
     assert samples.fill(text, VALUES) == text
 
 
 def test_an_unknown_placeholder_is_named() -> None:
-    with pytest.raises(BackendError, match=r"\{\{sides\}\}; known: side, slots"):
-        samples.fill("{{sides}}", VALUES)
+    with pytest.raises(BackendError, match=r"\{\{widths\}\}; known: slots, width"):
+        samples.fill("{{widths}}", VALUES)
 
 
 def test_folders_are_copied_whole_and_binary_files_as_they_are(tmp_path: Path) -> None:
@@ -34,11 +34,11 @@ def test_folders_are_copied_whole_and_binary_files_as_they_are(tmp_path: Path) -
     (source / "a" / "b").mkdir(parents=True)
     (source / "__pycache__").mkdir()
     (source / "__pycache__" / "x.pyc").write_bytes(b"x")
-    (source / "a" / "b" / "Code.kt").write_text("val side = {{side}} // é")
-    (source / "icon.png").write_bytes(b"\xff{{side}}")
+    (source / "a" / "b" / "Code.kt").write_text("val width = {{width}} // é")
+    (source / "icon.png").write_bytes(b"\xff{{width}}")
     samples._copy(source, target, VALUES)
-    assert (target / "a" / "b" / "Code.kt").read_text() == "val side = 1024 // é"
-    assert (target / "icon.png").read_bytes() == b"\xff{{side}}"
+    assert (target / "a" / "b" / "Code.kt").read_text() == "val width = 1024 // é"
+    assert (target / "icon.png").read_bytes() == b"\xff{{width}}"
     assert not (target / "__pycache__").exists()
 
 

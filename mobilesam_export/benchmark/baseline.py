@@ -41,7 +41,7 @@ class Baseline:
 
     target: str
     recipe: str
-    image_size: int
+    image_size: int | str
     points: int
     weights_sha256: str
     figures: Mapping[str, Figures]
@@ -77,7 +77,7 @@ def baseline(bundle: Bundle, reports: Mapping[str, GraphReport]) -> Baseline:
     return Baseline(
         target=bundle.target,
         recipe=bundle.recipe_name,
-        image_size=bundle.contract.image_size,
+        image_size=bundle.contract.size.option,
         points=bundle.contract.points,
         weights_sha256=bundle.provenance.weights_sha256,
         figures={graph: file_figures(report) for graph, report in reports.items()},

@@ -17,6 +17,7 @@ from mobilesam_export.bundle.contents import Contents
 from mobilesam_export.bundle.procedure import limits
 from mobilesam_export.checkpoint.provenance import Provenance
 from mobilesam_export.contract import GRAPH_FILES, Contract, GraphSpec
+from mobilesam_export.contract.frame import Frame
 from mobilesam_export.errors import BackendError
 from mobilesam_export.inspection.memory import find_peak
 from mobilesam_export.target import GraphForm
@@ -85,7 +86,9 @@ def readme(contents: Contents, graphs: Sequence[GraphFile]) -> str:
         "recipe": contents.recipe_name,
         "version": contents.versions["mobilesam-export"],
         "side": str(contract.image_size),
-        "quarter": str(contract.image_size // 4),
+        "width": str(contract.size.width),
+        "height": str(contract.size.height),
+        "scaling": _scaling(contract.size),
         "points": str(contract.points),
         "files": _files(graphs),
         "encoder": _table(contract.encoder),
@@ -109,6 +112,22 @@ def readme(contents: Contents, graphs: Sequence[GraphFile]) -> str:
         text = template(f"{place.replace('_', '-')}-{form.prompt}.md")
         values[place] = Template(text).substitute(values).rstrip()
     return Template(template("README.md")).substitute(values)
+
+
+def _scaling(size: Frame) -> str:
+    """The first step of an app, on lines of Markdown that go on with three spaces."""
+    if size.is_square:
+        return (
+            f"Scale the image so that its longest side is {size.side} pixels (width and\n"
+            f"   height times `{size.side} / max(width, height)`, rounded half up), with an "
+            "antialiasing bilinear\n   filter."
+        )
+    return (
+        f"Scale the image so that it just fits into {size.width} x {size.height} pixels (width\n"
+        f"   and height times `min({size.width} / width, {size.height} / height)`, rounded half up)"
+        ", with an\n   antialiasing bilinear filter. Files of this shape are for images of it; "
+        f"others are scaled down\n   to fit."
+    )
 
 
 def artifact_sizes(folder: Path) -> dict[str, int]:

@@ -34,7 +34,8 @@ class ExportOptions:
     checkpoint: str
     recipe: str | None
     out: Path | None
-    image_size: int
+    image_size: str
+    margin: int | None
     points: int
     calibration: Path | None
     min_iou: float | None
@@ -63,6 +64,7 @@ class ExportOptions:
             checkpoint=self.checkpoint,
             out=out,
             image_size=self.image_size,
+            margin=self.margin,
             points=self.points,
             verify=not self.no_verify,
             calibration=self.calibration,
@@ -114,9 +116,18 @@ OPTIONS = (
     ),
     click.option(
         "--image-size",
-        default=1024,
+        default="1024",
         show_default=True,
-        help="Side of the square input: a multiple of 64 from 256 to 4096.",
+        metavar="N|WxH",
+        help="Side of the square input, or width and height for images of one shape: multiples of "
+        "64 from 256 to 4096.",
+    ),
+    click.option(
+        "--margin",
+        type=int,
+        metavar="PIXELS",
+        help="With WxH: how much of the square's padding the encoder computes all the same. More "
+        "is nearer to the square and slower. [default: 96]",
     ),
     click.option(
         "--points",

@@ -148,9 +148,10 @@ def _parse(values: dict[str, Any]) -> SegmentOptions:
 
 def _print_notes(opened: "Bundle", loaded: "LoadedImage", path: Path, damage: list[str]) -> None:
     """What must be known of the bundle, the image and the weights."""
-    from mobilesam_export import images
+    from mobilesam_export import images, prompts
 
-    notes = [*damage, *loaded.notes]
+    shape = prompts.note_on_shape(loaded.pixels, opened.contract)
+    notes = [*damage, *loaded.notes, *filter(None, [shape])]
     if images.is_single_color(loaded.pixels):
         notes.append(f"image {path} is of a single color; there is nothing to find")
     print_notes(*notes)

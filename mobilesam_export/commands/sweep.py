@@ -34,10 +34,10 @@ PATH = click.Path(path_type=Path)
     "--image-size",
     "image_sizes",
     multiple=True,
-    type=int,
-    default=(1024,),
+    default=("1024",),
     show_default=True,
-    help="Side of the square input; give it again for more.",
+    metavar="N|WxH",
+    help="Side of the square input, or width and height; give it again for more.",
 )
 @image_options
 @click.option("--no-fit", is_flag=True, help="Do not fit recipes that do not hold.")

@@ -47,7 +47,7 @@ def check_comparable(base: Bundle, candidate: Bundle) -> None:
     """
     for name, base_value, candidate_value in (
         ("target", base.target, candidate.target),
-        ("image size", base.contract.image_size, candidate.contract.image_size),
+        ("image size", base.contract.size.option, candidate.contract.size.option),
         ("number of points", base.contract.points, candidate.contract.points),
     ):
         if base_value != candidate_value:

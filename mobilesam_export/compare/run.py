@@ -173,7 +173,7 @@ def open_base(path: Path, candidate: Bundle) -> Base:
 
 def _stored(path: Path, candidate: Bundle) -> Base:
     stored = read_baselines(path)
-    key = (candidate.target, candidate.contract.image_size, candidate.contract.points)
+    key = (candidate.target, candidate.contract.size.option, candidate.contract.points)
     baselines = {
         name: item
         for name, item in stored.baselines.items()
@@ -184,7 +184,7 @@ def _stored(path: Path, candidate: Bundle) -> Base:
     if len(baselines) != 1:
         raise MeasurementError(
             f"{path} has {len(baselines)} bundles to compare with a {candidate.target} bundle of "
-            f"image size {candidate.contract.image_size}; expected exactly one"
+            f"image size {candidate.contract.size}; expected exactly one"
         )
     ((name, item),) = baselines.items()
     same_machine = stored.fingerprint == this_machine().fingerprint

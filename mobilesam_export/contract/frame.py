@@ -14,9 +14,9 @@ from mobilesam_export.errors import UsageError
 # The windows of TinyViT need 64; the rest is what a machine of today can export.
 STEP, MIN_SIDE, MAX_SIDE = 64, 256, 4096
 PATCH = 16  # pixels of the input per position of the embedding
-# Of a rectangle with its longest side at 1024, in pixels; it grows with that. From masks of the
-# demo weights with margins of 0 to 160: benchmarks/README.md, "Rectangles".
-MARGIN, MARGIN_SIDE = 96, 1024
+# Pixels of a rectangle's margin, from masks of the demo weights with margins of 0 to 128:
+# benchmarks/README.md, "Rectangles".
+MARGIN = 96
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,11 @@ class Frame:
         return self.height == self.width
 
     @property
+    def option(self) -> int | str:
+        """What `--image-size` takes, and JSON says: S, or "1024x768"."""
+        return self.side if self.is_square else str(self)
+
+    @property
     def shape(self) -> tuple[int, int]:
         """(height, width) of the input."""
         return self.height, self.width
@@ -100,7 +105,7 @@ def frame_of(image_size: int | str, margin: int | None = None) -> Frame:
 
     Args:
         image_size: S, or "WIDTHxHEIGHT".
-        margin: in pixels; None for 96 of 1024, as much as there is room for.
+        margin: in pixels; None for 96, or as much as there is room for.
 
     Raises:
         UsageError: that is no size, the margin is out of range, or a square has none.
@@ -114,8 +119,7 @@ def frame_of(image_size: int | str, margin: int | None = None) -> Frame:
         )
     width, height = int(found[1]), int(found[2] or found[1])
     if width != height and margin is None:
-        room = abs(width - height)
-        margin = min(room, MARGIN * max(width, height) // MARGIN_SIDE // PATCH * PATCH)
+        margin = min(MARGIN, abs(width - height))
     elif width == height and margin:
         raise UsageError(f"a square of {width} has no margin; leave --margin out")
     return Frame(height, width, margin or 0)

@@ -11,6 +11,7 @@ from mobilesam_export.bundle.write import write_contents
 from mobilesam_export.pipeline.jobs import Job, Plan, check
 from mobilesam_export.pipeline.maker import Maker
 from mobilesam_export.progress import note, step
+from mobilesam_export.proof.square import beside_square
 from mobilesam_export.target import Recipe, Target
 from mobilesam_export.target.fitted import fitted_toml
 from mobilesam_export.verification import cases, verify
@@ -84,6 +85,7 @@ def export(job: Job) -> Outcome:
         if report.status is Status.FAILED and job.fit and _can_be_fitted(plan):
             fit = maker.fit(report, asked)
             report, recipe = fit.last.report, fit.recipe
+        report = beside_square(report, sam, contract)
         contents = Contents(
             target=replace(job.target, recipes={**job.target.recipes, plan.recipe_name: recipe}),
             recipe_name=plan.recipe_name,

@@ -12,6 +12,7 @@ from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import note, step
 from mobilesam_export.proof import arm
 from mobilesam_export.proof.files import Files, verify_files
+from mobilesam_export.proof.square import beside_square
 from mobilesam_export.target import Tolerance
 from mobilesam_export.verification import cases, verify
 
@@ -59,7 +60,7 @@ def verify_bundle(
     folded = ranges.fold_ranges(sam, opened.exponents, on_grid=on_grid)
     graphs = split_graphs(folded, opened.contract)
     files = Files(folder, backend, opened.recipe, opened.contract)
-    report = verify_files(files, graphs, expected)
+    report = beside_square(verify_files(files, graphs, expected), sam, opened.contract)
     models = arm.MODELS if emulate else ()
     emulated = {model: _verify_emulated(opened, model, expected) for model in models}
     if emulated:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mobilesam_export.contract.frame import frame_of
 from mobilesam_export.errors import UsageError
 from mobilesam_export.evaluation.run import EvaluateOptions
 from mobilesam_export.files import file_sha256
@@ -17,13 +18,13 @@ class Point:
     Attributes:
         target: name of a built-in one, or path of a `.toml`.
         recipe: of the target.
-        image_size: side of the square input in pixels.
+        image_size: side of the square input in pixels, or "WIDTHxHEIGHT".
         weights: a source of checkpoints.
     """
 
     target: str
     recipe: str
-    image_size: int
+    image_size: int | str
     weights: str
 
     @property
@@ -46,7 +47,7 @@ class SweepOptions:
         targets: TARGET for all of its recipes, or TARGET:RECIPE.
         out: folder of bundles and rows.
         checkpoints: sources of weights.
-        image_sizes: sides of the square input in pixels.
+        image_sizes: sides of the square input in pixels, or "WIDTHxHEIGHT".
         images: folder of images to evaluate on; None for held-out scenes.
         annotations: COCO file of instances for them; None to take PyTorch's own masks.
         scenes: number of held-out scenes, without images.
@@ -62,7 +63,7 @@ class SweepOptions:
     targets: tuple[str, ...]
     out: Path
     checkpoints: tuple[str, ...] = ("official",)
-    image_sizes: tuple[int, ...] = (1024,)
+    image_sizes: tuple[int | str, ...] = (1024,)
     images: Path | None = None
     annotations: Path | None = None
     scenes: int = 20
@@ -82,12 +83,12 @@ class SweepOptions:
         """Every combination once, in the order of the options.
 
         Raises:
-            TargetError: there is no such target or recipe.
+            TargetError: there is no such target or recipe. UsageError: a size is none.
         """
         found = dict.fromkeys(
-            Point(target, recipe, side, weights)
+            Point(target, recipe, frame_of(size).option, weights)
             for weights in self.checkpoints
-            for side in self.image_sizes
+            for size in self.image_sizes
             for target, recipe in _recipes(self.targets)
         )
         return list(found)

@@ -20,6 +20,7 @@ from mobilesam_export.verification import diagnosis
 from mobilesam_export.verification.cases import CLEAR, ImageCase, PromptCase, logits_spread
 from mobilesam_export.verification.float16 import Float16
 from mobilesam_export.verification.set_error import SetError
+from mobilesam_export.verification.square import SquareAgreement
 from mobilesam_export.verification.status import Status
 
 # The collapse guard: other exports give nearly the same embedding for every image, or one
@@ -82,6 +83,7 @@ class Report:
         prepared: of `decoder_prepared`, by image and prompt without a mask.
         largest_float16: name and value of the largest float16 activation that was seen.
         float16: the same graphs in pessimistic float16, where chips compute in float16.
+        square: of a rectangle, how PyTorch's masks there agree with those of the square.
         first_wrong: the first tensor that cannot be right in any network, if the files failed and
             there is one; see `diagnosis`.
     """
@@ -98,6 +100,7 @@ class Report:
     prepared: tuple[SetError, ...] = ()
     largest_float16: tuple[str, float] = ("", 0.0)
     float16: Float16 | None = None
+    square: SquareAgreement | None = None
     first_wrong: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -124,6 +127,8 @@ class Report:
                 figures += f"; {file} {max(e.logits_max_abs_error for e in errors):.1e}"
         if self.float16 is not None:
             figures += f"; {self.float16.summary()}"
+        if self.square is not None:
+            figures += f"; {self.square.summary()}"
         if self.status is Status.PASSED:
             return f"verified ({self.runtime}): {figures}"
         blame = f"; it goes wrong at {self.first_wrong}" if self.first_wrong else ""

@@ -1,7 +1,7 @@
 """Sample apps of a bundle: one folder per platform here, written into the bundle's `sample/`.
 
 A sample reads what it can from `manifest.json` at run time. What a compiler has to know is a
-placeholder in its text, such as `{{side}}`; `placeholders` lists them.
+placeholder in its text, such as `{{width}}`; `placeholders` lists them.
 """
 
 import contextlib
@@ -44,20 +44,18 @@ def placeholders(contents: Contents) -> Mapping[str, str]:
     """What a `{{name}}` in a sample's text stands for.
 
     Returns:
-        `side`: S of the square input, in pixels. `slots`: N of the decoder. `mask_side`: S/4.
-        `embedding_side`: S/16. `fill_red`, `fill_green`, `fill_blue`: bytes of the padding.
-        `image_dtype`: of the encoder's input. `encoder`, `decoder`: names of the files. `target`,
-        `recipe`, `version`: what wrote them. And every word of the target's [convert] table.
+        `width`, `height`: of the input, in pixels. `slots`: N of the decoder. `fill_red`,
+        `fill_green`, `fill_blue`: bytes of the padding. `image_dtype`: of the encoder's input.
+        `encoder`, `decoder`: names of the files. `target`, `recipe`, `version`: what wrote them.
+        And every word of the target's [convert] table.
     """
     contract, suffix = contents.contract, get_backend(contents.target.backend).suffix
-    side = contract.image_size
     red, green, blue = FILL
     values = {
         **contents.convert,
-        "side": side,
+        "width": contract.size.width,
+        "height": contract.size.height,
         "slots": contract.points,
-        "mask_side": side // 4,
-        "embedding_side": side // 16,
         "fill_red": red,
         "fill_green": green,
         "fill_blue": blue,

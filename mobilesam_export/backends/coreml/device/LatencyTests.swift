@@ -4,7 +4,8 @@ import CoreVideo
 import XCTest
 
 final class LatencyTests: XCTestCase {
-    static let side = @SIDE@
+    static let width = @WIDTH@ // of the encoder's input
+    static let height = @HEIGHT@
     static let psnr = @PSNR@ // dB, least of the embedding
     static let logits = @LOGITS@ // most that a mask logit may be off
 
@@ -55,19 +56,19 @@ final class LatencyTests: XCTestCase {
 
     // RGB bytes of the encoder's input, as an image of Core ML's.
     func encoderInputs() throws -> MLFeatureProvider {
-        let side = Self.side
+        let (width, height) = (Self.width, Self.height)
         let bytes = [UInt8](try Data(contentsOf: resource("Golden/image.uint8")))
         var buffer: CVPixelBuffer?
-        CVPixelBufferCreate(nil, side, side, kCVPixelFormatType_32BGRA, nil, &buffer)
+        CVPixelBufferCreate(nil, width, height, kCVPixelFormatType_32BGRA, nil, &buffer)
         let pixels = try XCTUnwrap(buffer)
         CVPixelBufferLockBaseAddress(pixels, [])
         defer { CVPixelBufferUnlockBaseAddress(pixels, []) }
         let stride = CVPixelBufferGetBytesPerRow(pixels)
         let base = try XCTUnwrap(CVPixelBufferGetBaseAddress(pixels))
             .assumingMemoryBound(to: UInt8.self)
-        for row in 0..<side {
-            for column in 0..<side {
-                let from = 3 * (row * side + column), to = row * stride + 4 * column
+        for row in 0..<height {
+            for column in 0..<width {
+                let from = 3 * (row * width + column), to = row * stride + 4 * column
                 base[to] = bytes[from + 2]
                 base[to + 1] = bytes[from + 1]
                 base[to + 2] = bytes[from]
@@ -79,12 +80,12 @@ final class LatencyTests: XCTestCase {
     }
 
     func decoderInputs() throws -> MLFeatureProvider {
-        let quarter = NSNumber(value: Self.side / 4)
-        let mask = try MLMultiArray(shape: [1, 1, quarter, quarter], dataType: .float32)
+        let (rows, columns) = (NSNumber(value: Self.height / 4), NSNumber(value: Self.width / 4))
+        let mask = try MLMultiArray(shape: [1, 1, rows, columns], dataType: .float32)
         mask.withUnsafeMutableBytes { bytes, _ in _ = bytes.initializeMemory(as: UInt8.self, repeating: 0) }
         return try MLDictionaryFeatureProvider(dictionary: [
             "image_embeddings": MLFeatureValue(multiArray: try array(
-                "image_embeddings.float32", [1, 256, Self.side / 16, Self.side / 16])),
+                "image_embeddings.float32", [1, 256, Self.height / 16, Self.width / 16])),
             "point_coords": MLFeatureValue(multiArray: try array(
                 "click/point_coords.float32", [1, @POINTS@, 2])),
             "point_labels": MLFeatureValue(multiArray: try array(

@@ -115,7 +115,7 @@ class MobileSAM:
 
     def warm_up(self) -> None:
         """Run both files once on nothing, so that the first image is as fast as later ones."""
-        blank = Image.new("RGB", (self.contract.side, self.contract.side))
+        blank = Image.new("RGB", (self.contract.width, self.contract.height))
         embeddings = self._encode(self.contract.encoder_inputs(blank))["image_embeddings"]
         inputs = self.contract.decoder_inputs([(0, 0, 1)], None, None, embeddings, blank.size)
         self._decode(inputs)

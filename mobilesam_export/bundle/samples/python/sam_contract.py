@@ -1,7 +1,7 @@
 """Images and prompts to the inputs of the two files, and their outputs to masks.
 
-S is the side of the square input. Files with SAM's own interface (target `onnx-sam`) take the image
-without padding and any number of points, and choose and upscale the mask themselves.
+The input is H x W, of most bundles a square. Files with SAM's own interface (target `onnx-sam`)
+take the image without padding and any number of points, and choose and upscale the mask themselves.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ class Result:
     Attributes:
         mask: (height, width) bool, of the image's size.
         score: the model's own estimate of the mask's IoU, about 0 to 1.
-        logits: (1, 1, S/4, S/4) float32; pass it as `previous_mask` to refine this mask.
+        logits: (1, 1, H/4, W/4) float32; pass it as `previous_mask` to refine this mask.
     """
 
     mask: NDArray[np.bool_]
@@ -39,7 +39,8 @@ class Contract:
     """The contract in a bundle's manifest.
 
     Attributes:
-        side: S.
+        width: W.
+        height: H.
         slots: points that the decoder takes, a box counting as two; None for any number.
     """
 
@@ -50,13 +51,16 @@ class Contract:
             manifest: of the bundle.
         """
         contract = manifest["contract"]
-        self.side: int = contract["image_size"]
+        side: int = contract["image_size"]
+        rectangle = contract.get("rectangle", {"width": side, "height": side})
+        self.width: int = rectangle["width"]
+        self.height: int = rectangle["height"]
         self.slots: int | None = contract["points"]
         (image,) = contract["encoder"]["inputs"]
         self._image, self._dtype = image["name"], np.dtype(image["dtype"])
 
     def encoder_inputs(self, image: Image.Image) -> dict[str, NDArray[Any]]:
-        """The longest side resized to S (antialiased bilinear), top left in a square.
+        """Resized (antialiased bilinear) to the largest size that fits, top left in the input.
 
         Args:
             image: RGB, upright.
@@ -64,9 +68,9 @@ class Contract:
         width, height = self._resized(image.size)
         pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
         if self.slots is not None:
-            square = np.full((1, self.side, self.side, 3), FILL, np.uint8)
-            square[0, :height, :width] = pixels
-            pixels = square
+            padded = np.full((1, self.height, self.width, 3), FILL, np.uint8)
+            padded[0, :height, :width] = pixels
+            pixels = padded
         return {self._image: pixels.astype(self._dtype)}
 
     def decoder_inputs(
@@ -138,7 +142,7 @@ class Contract:
         return filled
 
     def _mask_input(self, previous_mask: Floats | None) -> Floats:
-        shape = (1, 1, self.side // 4, self.side // 4)
+        shape = (1, 1, self.height // 4, self.width // 4)
         if previous_mask is None:
             return np.zeros(shape, np.float32)
         if previous_mask.shape != shape:
@@ -147,15 +151,15 @@ class Contract:
 
     def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
         """Width and height after resizing, rounded half up."""
-        factor = self.side / max(size)
+        factor = min(self.width / size[0], self.height / size[1])
         width, height = (max(1, int(length * factor + 0.5)) for length in size)
         return width, height
 
     def _upscale(self, logits: Floats, size: tuple[int, int]) -> Floats:
-        """(S/4, S/4) logits to the image's size, by way of S x S without the padding."""
+        """(H/4, W/4) logits to the image's size, by way of H x W without the padding."""
         width, height = self._resized(size)
-        square = _bilinear(logits, (self.side, self.side))
-        return _bilinear(square[:height, :width], (size[1], size[0]))
+        padded = _bilinear(logits, (self.height, self.width))
+        return _bilinear(padded[:height, :width], (size[1], size[0]))
 
 
 def _bilinear(values: Floats, size: tuple[int, int]) -> Floats:

@@ -1,5 +1,5 @@
 // Pixels and coordinates: an image to the encoder's input, a prompt to the decoder's slots, logits
-// to a mask. Pure functions; S is the side of the square input.
+// to a mask. Pure functions; `input` is {width, height} of the encoder's input, W and H.
 
 import { MobileSAMError } from "./errors.js";
 
@@ -10,27 +10,27 @@ const BOTTOM_RIGHT = 3;
 const EMPTY = -1;
 const PRECISION = 22; // bits of a filter's coefficients, as in Pillow
 
-/** Width and height after the longest side is resized to `side`, rounded half up. */
-export function resizedSize(width, height, side) {
-  const factor = side / Math.max(width, height);
+/** Width and height of an image as large as the input holds, rounded half up. */
+export function resizedSize(width, height, input) {
+  const factor = Math.min(input.width / width, input.height / height);
   return [width, height].map((length) => Math.max(1, Math.floor(length * factor + 0.5)));
 }
 
 /**
- * The encoder's input: longest side S, antialiased bilinear, top left, the rest filled.
+ * The encoder's input: as large as it holds, antialiased bilinear, top left, the rest filled.
  * @param {Uint8ClampedArray} rgba of width * height pixels.
- * @returns {Uint8Array} S * S * 3, RGB.
+ * @returns {Uint8Array} H * W * 3, RGB.
  */
-export function preprocess(rgba, width, height, side) {
-  const [columns, rows] = resizedSize(width, height, side);
+export function preprocess(rgba, width, height, input) {
+  const [columns, rows] = resizedSize(width, height, input);
   const horizontal = resampledRows(rgba, width, height, 4, columns);
   const resized = resampledColumns(horizontal, columns, height, rows);
-  const square = new Uint8Array(side * side * 3);
-  for (let i = 0; i < square.length; i++) square[i] = FILL[i % 3];
+  const padded = new Uint8Array(input.width * input.height * 3);
+  for (let i = 0; i < padded.length; i++) padded[i] = FILL[i % 3];
   for (let y = 0; y < rows; y++) {
-    square.set(resized.subarray(y * columns * 3, (y + 1) * columns * 3), y * side * 3);
+    padded.set(resized.subarray(y * columns * 3, (y + 1) * columns * 3), y * input.width * 3);
   }
-  return square;
+  return padded;
 }
 
 /** Pillow's triangle filter: for each output pixel its first input pixel and its coefficients. */
@@ -99,7 +99,7 @@ function resampledColumns(source, width, height, count) {
  * @returns {{coords: Float32Array, labels: Float32Array}} of N * 2 and N.
  * @throws {MobileSAMError} it is empty, outside the image, or takes too many slots.
  */
-export function slots(prompt, width, height, side, count) {
+export function slots(prompt, width, height, input, count) {
   const filled = (prompt.points ?? []).map(({ x, y, label = FOREGROUND }) => [x, y, label]);
   if (prompt.box) {
     const [x0, y0, x1, y1] = prompt.box;
@@ -109,7 +109,7 @@ export function slots(prompt, width, height, side, count) {
     filled.push([x0, y0, TOP_LEFT], [x1, y1, BOTTOM_RIGHT]);
   }
   check(filled, prompt, width, height, count);
-  const [columns, rows] = resizedSize(width, height, side);
+  const [columns, rows] = resizedSize(width, height, input);
   const coords = new Float32Array(count * 2);
   const labels = new Float32Array(count).fill(EMPTY);
   filled.forEach(([x, y, label], slot) => {
@@ -143,14 +143,15 @@ export function chosenMask(prompt, scores) {
 }
 
 /**
- * (S/4, S/4) logits to a mask of the image's size, by way of S x S without the padding.
+ * (H/4, W/4) logits to a mask of the image's size, by way of H x W without the padding.
  * @returns {Uint8Array} width * height, 1 inside the mask.
  */
-export function upscaledMask(logits, width, height, side) {
-  const [columns, rows] = resizedSize(width, height, side);
-  const square = bilinear(logits, side / 4, side / 4, side / 4, side, side);
+export function upscaledMask(logits, width, height, input) {
+  const [columns, rows] = resizedSize(width, height, input);
+  const low = input.width / 4;
+  const padded = bilinear(logits, low, input.height / 4, low, input.width, input.height);
   const mask = new Uint8Array(width * height);
-  bilinear(square, columns, rows, side, width, height, (row, y) => {
+  bilinear(padded, columns, rows, input.width, width, height, (row, y) => {
     for (let x = 0; x < width; x++) mask[y * width + x] = row[x] > 0 ? 1 : 0;
   });
   return mask;

@@ -26,7 +26,7 @@ export async function checkGolden(model, count = Infinity) {
 
 /** The encoder on the golden input alone; then the image, decoded and resized by the browser. */
 async function checkImage(model, image) {
-  const { files, side } = model;
+  const { files, input } = model;
   const blob = new Blob([await files.read(`golden/${image.file}`)]);
   const expected = await files.tensor(image.encoder.inputs[0]);
   await model.encode(expected.slice());
@@ -42,20 +42,20 @@ async function checkImage(model, image) {
     sum += difference;
   }
   const { limits } = files.manifest;
-  const inputMean = sum / (side * side * 3);
+  const inputMean = sum / (input.width * input.height * 3);
   const passed = psnrDb >= limits.encoder.psnr_db && max <= INPUT_MAX && inputMean <= INPUT_MEAN;
   return { name: image.name, inputMax: max, inputMean, psnrDb, passed };
 }
 
 async function checkPrompt(model, prompt) {
-  const { files, width, height, side } = model;
+  const { files, width, height, input } = model;
   const earlier = prompt.inputs.find((item) => item.name === "mask_input");
   const { logits } = await model.decode({
     points: prompt.points.map(([x, y, label]) => ({ x, y, label })),
     box: prompt.box,
     previousMask: earlier ? await files.tensor(earlier) : null,
   });
-  const mask = geometry.upscaledMask(logits, width, height, side);
+  const mask = geometry.upscaledMask(logits, width, height, input);
   const expected = await readMask(new Blob([await files.read(`golden/${prompt.mask}`)]));
   let both = 0;
   let either = 0;

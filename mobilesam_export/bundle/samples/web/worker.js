@@ -14,7 +14,8 @@ class Model {
   static async open(files, runtime, device) {
     const model = new Model();
     const { contract } = files.manifest;
-    Object.assign(model, { files, device, side: contract.image_size, slots: contract.points });
+    const [, height, width] = contract.encoder.inputs[0].shape;
+    Object.assign(model, { files, device, input: { width, height }, slots: contract.points });
     model.ort = await loadRuntime(runtime, device);
     const names = ["encoder.onnx", "decoder.onnx"];
     const total = names.reduce((sum, name) => sum + (files.entries[name]?.bytes ?? 0), 0);
@@ -57,11 +58,12 @@ class Model {
   }
 
   preprocess(bitmap) {
-    return geometry.preprocess(readPixels(bitmap), bitmap.width, bitmap.height, this.side);
+    return geometry.preprocess(readPixels(bitmap), bitmap.width, bitmap.height, this.input);
   }
 
   async encode(pixels) {
-    const image = new this.ort.Tensor("uint8", pixels, [1, this.side, this.side, 3]);
+    const { width, height } = this.input;
+    const image = new this.ort.Tensor("uint8", pixels, [1, height, width, 3]);
     const outputs = await this.encoder.run({ image });
     this.embeddings?.dispose();
     this.embeddings = outputs.image_embeddings;
@@ -70,9 +72,9 @@ class Model {
   /** Both files once on nothing; an image that has been encoded has done it already. */
   async warmUp() {
     if (this.embeddings) return;
-    const { side } = this;
-    Object.assign(this, { width: side, height: side });
-    await this.encode(new Uint8Array(side * side * 3));
+    const { width, height } = this.input;
+    Object.assign(this, { width, height });
+    await this.encode(new Uint8Array(width * height * 3));
     await this.decode({ points: [{ x: 0, y: 0 }] });
     this.forgetImage();
   }
@@ -80,31 +82,31 @@ class Model {
   async segment(prompt) {
     if (!this.embeddings) throw new MobileSAMError("no-image", "Choose an image first.");
     const start = performance.now();
-    const { width, height, side } = this;
+    const { width, height, input } = this;
     const { logits, score } = await this.decode(prompt);
-    const mask = geometry.upscaledMask(logits, width, height, side);
+    const mask = geometry.upscaledMask(logits, width, height, input);
     const bitmap = await maskBitmap(mask, width, height);
     return { mask, width, height, score, logits, bitmap, ms: performance.now() - start };
   }
 
   async decode(prompt) {
-    const { ort, side, slots } = this;
-    const { coords, labels } = geometry.slots(prompt, this.width, this.height, side, slots);
-    const quarter = side / 4;
-    const earlier = prompt.previousMask ?? new Float32Array(quarter * quarter);
-    if (earlier.length !== quarter * quarter) {
+    const { ort, input, slots } = this;
+    const { coords, labels } = geometry.slots(prompt, this.width, this.height, input, slots);
+    const [rows, columns] = [input.height / 4, input.width / 4];
+    const area = rows * columns;
+    const earlier = prompt.previousMask ?? new Float32Array(area);
+    if (earlier.length !== area) {
       throw new MobileSAMError("bad-prompt", `previousMask has ${earlier.length} values.`);
     }
     const outputs = await this.decoder.run({
       image_embeddings: this.embeddings,
       point_coords: new ort.Tensor("float32", coords, [1, slots, 2]),
       point_labels: new ort.Tensor("float32", labels, [1, slots]),
-      mask_input: new ort.Tensor("float32", earlier, [1, 1, quarter, quarter]),
+      mask_input: new ort.Tensor("float32", earlier, [1, 1, rows, columns]),
       has_mask_input: new ort.Tensor("float32", [prompt.previousMask ? 1 : 0], [1]),
     });
     const scores = outputs.iou_predictions.data;
     const index = geometry.chosenMask(prompt, scores);
-    const area = quarter * quarter;
     const logits = outputs.low_res_masks.data.slice(index * area, (index + 1) * area);
     return { logits, score: scores[index] };
   }

@@ -129,9 +129,10 @@ public final class Model {
         inputs.putAll(read(known.getJSONArray("inputs")));
         Map<String, float[]> outputs = read(known.getJSONArray("outputs"));
         if (signature.equals("decoder")) {
-            int side = shapes.get("low_res_masks")[2];
-            shapes.put("mask_input", new int[] {1, 1, side, side});
-            inputs.putIfAbsent("mask_input", new float[side * side]);
+            int rows = shapes.get("low_res_masks")[2];
+            int columns = shapes.get("low_res_masks")[3];
+            shapes.put("mask_input", new int[] {1, 1, rows, columns});
+            inputs.putIfAbsent("mask_input", new float[rows * columns]);
         }
         cases.add(new Case(inputs, outputs));
     }

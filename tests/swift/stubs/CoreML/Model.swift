@@ -44,10 +44,10 @@ public final class MLModel {
             }
             return try image.prompts.map { prompt in
                 let outputs = try golden.read(prompt.outputs)
-                let quarter = outputs["low_res_masks"]!.shape[2]
+                let low = outputs["low_res_masks"]!.shape.suffix(2)
                 var inputs = embedding.merging(try golden.read(prompt.inputs)) { $1 }
-                let zeros = [Float](repeating: 0, count: quarter * quarter)
-                let unused = Golden.Values(scalars: zeros, shape: [1, 1, quarter, quarter])
+                let zeros = [Float](repeating: 0, count: low.reduce(1, *))
+                let unused = Golden.Values(scalars: zeros, shape: [1, 1] + low)
                 inputs["mask_input"] = inputs["mask_input"] ?? unused
                 inputs.forEach { shapes[$0] = $1.shape }
                 return (inputs.mapValues(\.scalars), outputs)

@@ -7,9 +7,9 @@ public struct ImageSize: Sendable, Equatable, CustomStringConvertible {
 
     public var description: String { "\(width) x \(height)" }
 
-    /// The size when the longest side is `side`, rounded half up.
-    func resized(_ side: Int) -> ImageSize {
-        let factor = Double(side) / Double(max(width, height))
+    /// The largest size of this shape that `room` holds, rounded half up.
+    func resized(_ room: ImageSize) -> ImageSize {
+        let factor = min(Double(room.width) / Double(width), Double(room.height) / Double(height))
         return ImageSize(
             width: max(1, Int(Double(width) * factor + 0.5)), height: max(1, Int(Double(height) * factor + 0.5)))
     }
@@ -23,7 +23,7 @@ public struct Mask: Sendable {
     public let inside: [Bool]
     /// The model's own estimate of the mask's IoU, about 0...1.
     public let score: Float
-    /// S/4 x S/4; `segment` takes them back from `previousMask`.
+    /// H/4 x W/4; `segment` takes them back from `previousMask`.
     let logits: [Float]
 
     /// Whether the pixel belongs to the mask.

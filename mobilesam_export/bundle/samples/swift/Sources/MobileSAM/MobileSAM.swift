@@ -76,11 +76,10 @@ public actor MobileSAM {
     /// Run both files once on nothing, so that the first real call is as fast as the next ones.
     public func warmUp() throws {
         let runtime = try opened()
-        let side = contract.side
-        let embedding = try runtime.encode([UInt8](repeating: 0, count: 3 * side * side))
+        let embedding = try runtime.encode([UInt8](repeating: 0, count: contract.inputSize))
         let inputs = try DecoderInputs(
             points: [PromptPoint(x: 0, y: 0)], box: nil, previousMask: nil,
-            size: ImageSize(width: side, height: side), contract: contract)
+            size: contract.input, contract: contract)
         _ = try runtime.decode(embedding, inputs)
     }
 

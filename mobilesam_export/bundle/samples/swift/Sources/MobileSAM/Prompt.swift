@@ -25,7 +25,7 @@ struct DecoderInputs {
         points: [PromptPoint], box: CGRect?, previousMask: Mask?, size: ImageSize, contract: Contract
     ) throws {
         try Self.check(points, box, previousMask, size, contract)
-        let resized = size.resized(contract.side)
+        let resized = size.resized(contract.input)
         let scaleX = Double(resized.width) / Double(size.width)
         let scaleY = Double(resized.height) / Double(size.height)
         coords = [Float](repeating: 0, count: 2 * contract.slots)

@@ -31,25 +31,24 @@ struct Pixels {
     }
 }
 
-/// The encoder's input: the longest side resized to S, top left, the rest filled.
+/// The encoder's input: the image as large as it fits, top left, the rest filled.
 ///
-/// - Returns: S x S x 3 bytes RGB, row by row.
+/// - Returns: H x W x 3 bytes RGB, row by row.
 func encoderInput(_ image: Pixels, contract: Contract) -> [UInt8] {
-    let side = contract.side
-    let size = image.size.resized(side)
+    let size = image.size.resized(contract.input)
     let narrow = resizedRows(image, width: size.width)
-    let line = 3 * size.width
-    var square = [UInt8](repeating: 0, count: 3 * side * side)
-    for i in square.indices { square[i] = contract.fill[i % 3] }
+    let line = 3 * size.width, stride = 3 * contract.input.width
+    var input = [UInt8](repeating: 0, count: contract.inputSize)
+    for i in input.indices { input[i] = contract.fill[i % 3] }
     let taps = makeTaps(from: image.size.height, to: size.height)
     narrow.withUnsafeBufferPointer { rows in
         for (y, tap) in taps.enumerated() {
             for i in 0..<line {
-                square[3 * side * y + i] = tap.sum { rows[$0 * line + i] }
+                input[stride * y + i] = tap.sum { rows[$0 * line + i] }
             }
         }
     }
-    return square
+    return input
 }
 
 /// All rows of the image at the new width: height x width x 3 bytes.
@@ -98,16 +97,15 @@ private func makeTaps(from: Int, to: Int) -> [Taps] {
     }
 }
 
-/// Low-resolution logits to a mask of the image's size: bilinear to S x S, without the padding, on to
+/// Low-resolution logits to a mask of the image's size: bilinear to H x W, without the padding, on to
 /// the image's size, and only then thresholded at 0. Thresholding first gives jagged edges.
 func upscaled(_ logits: [Float], to size: ImageSize, contract: Contract) -> [Bool] {
-    let side = contract.side
-    let inner = size.resized(side)
-    var full = [Float](repeating: 0, count: side * side)
-    let low = ImageSize(width: contract.maskSide, height: contract.maskSide)
-    resize(logits, stride: low.width, from: low, to: ImageSize(width: side, height: side)) { full[$0] = $1 }
+    let input = contract.input, low = contract.maskShape
+    let inner = size.resized(input)
+    var full = [Float](repeating: 0, count: input.width * input.height)
+    resize(logits, stride: low.width, from: low, to: input) { full[$0] = $1 }
     var mask = [Bool](repeating: false, count: size.width * size.height)
-    resize(full, stride: side, from: inner, to: size) { mask[$0] = $1 > 0 }
+    resize(full, stride: input.width, from: inner, to: size) { mask[$0] = $1 > 0 }
     return mask
 }
 

@@ -7,44 +7,46 @@ final class Runtime {
     private let encoder: MLModel
     private let decoder: MLModel
     private let contract: Contract
-    private let square: CVPixelBuffer
+    private let input: CVPixelBuffer
 
     init(encoder: URL, decoder: URL, computeUnits: MLComputeUnits, contract: Contract) async throws {
         self.contract = contract
         self.encoder = try await Self.load(encoder, computeUnits)
         self.decoder = try await Self.load(decoder, computeUnits)
         try Self.check(self.encoder, encoder, input: "image", is: "encoder") { input in
-            input.imageConstraint.map { [$0.pixelsHigh, $0.pixelsWide] } == [contract.side, contract.side]
+            input.imageConstraint.map { [$0.pixelsHigh, $0.pixelsWide] }
+                == [contract.input.height, contract.input.width]
         }
         try Self.check(self.decoder, decoder, input: "point_coords", is: "decoder") { input in
             input.multiArrayConstraint?.shape.map(\.intValue) == [1, contract.slots, 2]
         }
         var buffer: CVPixelBuffer?
-        CVPixelBufferCreate(nil, contract.side, contract.side, kCVPixelFormatType_32BGRA, nil, &buffer)
+        CVPixelBufferCreate(
+            nil, contract.input.width, contract.input.height, kCVPixelFormatType_32BGRA, nil, &buffer)
         guard let buffer else { throw MobileSAMError.unreadableImage("no memory for the encoder's input") }
-        square = buffer
+        input = buffer
     }
 
     /// Run the encoder.
     ///
-    /// - Parameter image: S x S x 3 bytes RGB.
-    /// - Returns: the embedding, 256 x S/16 x S/16.
+    /// - Parameter image: H x W x 3 bytes RGB.
+    /// - Returns: the embedding, 256 x H/16 x W/16.
     func encode(_ image: [UInt8]) throws -> [Float] {
         write(image)
         let outputs = try encoder.prediction(from: MLDictionaryFeatureProvider(
-            dictionary: ["image": MLFeatureValue(pixelBuffer: square)]))
+            dictionary: ["image": MLFeatureValue(pixelBuffer: input)]))
         return try values("image_embeddings", of: outputs, ModelFile.encoder)
     }
 
     /// Run the decoder on an embedding.
     func decode(_ embedding: [Float], _ inputs: DecoderInputs) throws -> DecoderOutputs {
-        let (slots, quarter) = (contract.slots, contract.maskSide)
+        let (slots, low) = (contract.slots, contract.maskShape)
         let mask = inputs.mask ?? [Float](repeating: 0, count: contract.maskSize)
         let outputs = try decoder.prediction(from: MLDictionaryFeatureProvider(dictionary: [
             "image_embeddings": feature(embedding, contract.embeddingShape),
             "point_coords": feature(inputs.coords, [1, slots, 2]),
             "point_labels": feature(inputs.labels, [1, slots]),
-            "mask_input": feature(mask, [1, 1, quarter, quarter]),
+            "mask_input": feature(mask, [1, 1, low.height, low.width]),
             "has_mask_input": feature([inputs.mask == nil ? 0 : 1], [1]),
         ]))
         return DecoderOutputs(
@@ -86,14 +88,14 @@ final class Runtime {
 
     /// RGB to the BGRA of the encoder's input.
     private func write(_ image: [UInt8]) {
-        CVPixelBufferLockBaseAddress(square, [])
-        defer { CVPixelBufferUnlockBaseAddress(square, []) }
-        let stride = CVPixelBufferGetBytesPerRow(square)
-        guard let base = CVPixelBufferGetBaseAddress(square) else { return }
+        CVPixelBufferLockBaseAddress(input, [])
+        defer { CVPixelBufferUnlockBaseAddress(input, []) }
+        let stride = CVPixelBufferGetBytesPerRow(input)
+        guard let base = CVPixelBufferGetBaseAddress(input) else { return }
         let to = base.assumingMemoryBound(to: UInt8.self)
-        for y in 0..<contract.side {
-            for x in 0..<contract.side {
-                let pixel = 3 * (y * contract.side + x), at = y * stride + 4 * x
+        for y in 0..<contract.input.height {
+            for x in 0..<contract.input.width {
+                let pixel = 3 * (y * contract.input.width + x), at = y * stride + 4 * x
                 to[at] = image[pixel + 2]
                 to[at + 1] = image[pixel + 1]
                 to[at + 2] = image[pixel]

@@ -67,9 +67,9 @@ class MobileSam internal constructor(
 
     /** Run both files once on nothing, so that the first real call is as fast as the next ones. */
     fun warmUp() = exclusively {
-        val embedding = runtime.encode(ByteArray(3 * contract.side * contract.side))
-        val size = ImageSize(contract.side, contract.side)
-        runtime.decode(embedding, decoderInputs(listOf(Point(0f, 0f)), null, null, size, contract))
+        val embedding = runtime.encode(ByteArray(3 * contract.width * contract.height))
+        val click = listOf(Point(0f, 0f))
+        runtime.decode(embedding, decoderInputs(click, null, null, contract.input, contract))
         Unit
     }
 

@@ -15,7 +15,7 @@ data class Box(val left: Float, val top: Float, val right: Float, val bottom: Fl
  */
 class DecoderInputs(val coords: FloatArray, val labels: FloatArray, val mask: FloatArray?)
 
-/** The decoder's outputs: four masks of S/4 x S/4 logits, and the predicted IoU of each. */
+/** The decoder's outputs: four masks of H/4 x W/4 logits, and the predicted IoU of each. */
 class DecoderOutputs(val masks: FloatArray, val scores: FloatArray)
 
 /** Check a prompt and put it into the decoder's slots. */
@@ -27,7 +27,7 @@ internal fun decoderInputs(
     contract: Contract,
 ): DecoderInputs {
     checkPrompt(points, box, previousMask, size, contract)
-    val resized = size.resized(contract.side)
+    val resized = size.resized(contract.input)
     val scaleX = resized.width.toDouble() / size.width
     val scaleY = resized.height.toDouble() / size.height
     val coords = FloatArray(2 * contract.slots)

@@ -6,9 +6,9 @@ import kotlin.math.min
 
 /** Width and height in pixels. */
 data class ImageSize(val width: Int, val height: Int) {
-    /** The size when the longest side is `side`, rounded half up. */
-    fun resized(side: Int): ImageSize {
-        val factor = side.toDouble() / max(width, height)
+    /** The largest size of this shape that `room` holds, rounded half up. */
+    fun resized(room: ImageSize): ImageSize {
+        val factor = min(room.width.toDouble() / width, room.height.toDouble() / height)
         return ImageSize(
             max(1, (width * factor + 0.5).toInt()), max(1, (height * factor + 0.5).toInt())
         )
@@ -26,23 +26,23 @@ interface PixelRows {
 }
 
 /**
- * The encoder's input: the longest side resized to S, top left, the rest filled.
+ * The encoder's input: the image as large as it fits, top left, the rest filled.
  *
- * @return S x S x 3 bytes RGB, row by row.
+ * @return H x W x 3 bytes RGB, row by row.
  */
 internal fun encoderInput(image: PixelRows, contract: Contract): ByteArray {
-    val side = contract.side
-    val size = image.size.resized(side)
+    val size = image.size.resized(contract.input)
     val narrow = resizedRows(image, size.width)
-    val square = ByteArray(3 * side * side) { contract.fill[it % 3].toByte() }
+    val input = ByteArray(3 * contract.width * contract.height) { contract.fill[it % 3].toByte() }
     val taps = taps(image.size.height, size.height)
     val line = 3 * size.width
     for (y in 0 until size.height) {
         for (i in 0 until line) {
-            square[3 * side * y + i] = taps[y].sum { row -> narrow[row * line + i].toInt() and 255 }
+            val value = taps[y].sum { row -> narrow[row * line + i].toInt() and 255 }
+            input[3 * contract.width * y + i] = value
         }
     }
-    return square
+    return input
 }
 
 /** All rows of the image at the new width: height x width x 3 bytes. */
@@ -91,20 +91,19 @@ private fun taps(from: Int, to: Int): List<Taps> {
 }
 
 /**
- * Low-resolution logits to a mask of the image's size: bilinear to S x S, without the padding, on to
+ * Low-resolution logits to a mask of the image's size: bilinear to H x W, without the padding, on to
  * the image's size, and only then thresholded at 0. Thresholding first gives jagged edges.
  */
 internal fun upscaled(logits: FloatArray, size: ImageSize, contract: Contract): BooleanArray {
-    val side = contract.side
-    val inner = size.resized(side)
-    val low = contract.maskSide
-    val full = bilinear(logits, low, low, side, side)
+    val (width, height) = contract.input
+    val inner = size.resized(contract.input)
+    val full = bilinear(logits, width / 4, height / 4, width, height)
     val mask = BooleanArray(size.width * size.height)
     val columns = places(inner.width, size.width)
     val rows = places(inner.height, size.height)
     val line = FloatArray(inner.width)
     for (y in 0 until size.height) {
-        rows.mix(y, side, full, line)
+        rows.mix(y, width, full, line)
         for (x in 0 until size.width) mask[y * size.width + x] = columns.at(x, line) > 0
     }
     return mask

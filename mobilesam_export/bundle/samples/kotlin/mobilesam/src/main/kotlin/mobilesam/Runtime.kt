@@ -17,8 +17,8 @@ interface Runtime : AutoCloseable {
     /**
      * Run the encoder.
      *
-     * @param image S x S x 3 bytes RGB.
-     * @return the embedding, 256 x S/16 x S/16.
+     * @param image H x W x 3 bytes RGB.
+     * @return the embedding, 256 x H/16 x W/16.
      */
     fun encode(image: ByteArray): FloatArray
 
@@ -33,7 +33,7 @@ internal class CpuRuntime(
     override val device = "CPU"
     private val encoder = open(assets, ENCODER, threads)
     private val decoder = closingOnFailure(encoder) { open(assets, DECODER, threads) }
-    private val image = buffer(3 * contract.side * contract.side * if (contract.floatImage) 4 else 1)
+    private val image = buffer(3 * contract.width * contract.height * if (contract.floatImage) 4 else 1)
     private val embedding = floats(contract.embeddingSize)
     private val masks = floats(4 * contract.maskSize)
     private val scores = floats(4)
@@ -94,7 +94,7 @@ internal class CpuRuntime(
     private fun checkTypes() {
         val image = encoder.getInputTensorFromSignature("image", "encoder")
         val type = if (contract.floatImage) DataType.FLOAT32 else DataType.UINT8
-        val shape = intArrayOf(1, contract.side, contract.side, 3)
+        val shape = intArrayOf(1, contract.height, contract.width, 3)
         if (image.dataType() != type || !image.shape().contentEquals(shape)) {
             val found = "${image.dataType()} ${image.shape().contentToString()}"
             throw WrongFileException(ENCODER, "takes $found, not $type ${shape.contentToString()}")
