@@ -160,5 +160,6 @@ def test_the_sample_states_the_bundles_contract(
     texts = {path: path.read_text() for path in folder.rglob("*") if path.is_file()}
     assert not [path for path, text in texts.items() if "{{" in text]
     (contract,) = (text for path, text in texts.items() if path.name == "Contract.kt")
-    assert "val side: Int = 256" in contract
+    assert "val width: Int = 256" in contract
+    assert "val height: Int = 256" in contract
     assert f'"{dtype}" == "float32"' in contract

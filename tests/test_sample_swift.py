@@ -124,5 +124,5 @@ def test_the_sample_states_the_bundles_contract(coreml_bundle: Path) -> None:
     folder = coreml_bundle / "sample" / "swift"
     texts = {path.name: path.read_text() for path in folder.rglob("*") if path.is_file()}
     assert not [name for name, text in texts.items() if "{{" in text]
-    assert "side = 256" in texts["Contract.swift"]
+    assert "ImageSize(width: 256, height: 256)" in texts["Contract.swift"]
     assert '"iOS16"' in texts["Package.swift"]

@@ -69,16 +69,19 @@ private func resizedRows(_ image: Pixels, width: Int) -> [UInt8] {
     return result
 }
 
+/// Bits of a filter's weights, as in Pillow: with whole numbers, ties are rounded as there.
+private let precision = 22
+
 /// The source pixels of one result pixel, from `first` on, and their weights.
 private struct Taps {
     let first: Int
-    let weights: [Float]
+    let weights: [Int]
 
     @inline(__always)
     func sum(_ value: (Int) -> UInt8) -> UInt8 {
-        var sum: Float = 0.5 // rounds half up
-        for i in weights.indices { sum += weights[i] * Float(value(first + i)) }
-        return UInt8(min(255, sum))
+        var sum = 1 << (precision - 1) // rounds half up
+        for i in weights.indices { sum += weights[i] * Int(value(first + i)) }
+        return UInt8(min(255, sum >> precision))
     }
 }
 
@@ -93,7 +96,7 @@ private func makeTaps(from: Int, to: Int) -> [Taps] {
         let end = min(from, Int(center + reach + 0.5))
         let weights = (first..<end).map { max(0, 1 - abs((Double($0) + 0.5 - center) / reach)) }
         let total = weights.reduce(0, +)
-        return Taps(first: first, weights: weights.map { Float($0 / total) })
+        return Taps(first: first, weights: weights.map { Int($0 / total * Double(1 << precision) + 0.5) })
     }
 }
 

@@ -62,12 +62,15 @@ private fun resizedRows(image: PixelRows, width: Int): ByteArray {
     return result
 }
 
+/** Bits of a filter's weights, as in Pillow: with whole numbers, ties are rounded as there. */
+private const val PRECISION = 22
+
 /** The source pixels of one result pixel, from `first` on, and their weights. */
-private class Taps(val first: Int, val weights: FloatArray) {
+private class Taps(val first: Int, val weights: IntArray) {
     inline fun sum(value: (Int) -> Int): Byte {
-        var sum = 0.5f // rounds half up
+        var sum = 1 shl (PRECISION - 1) // rounds half up
         for (i in weights.indices) sum += weights[i] * value(first + i)
-        return min(255, sum.toInt()).toByte()
+        return min(255, sum shr PRECISION).toByte()
     }
 }
 
@@ -86,7 +89,8 @@ private fun taps(from: Int, to: Int): List<Taps> {
             max(0.0, 1 - abs((first + i + 0.5 - center) / reach))
         }
         val total = weights.sum()
-        Taps(first, FloatArray(weights.size) { i -> (weights[i] / total).toFloat() })
+        val whole = 1 shl PRECISION
+        Taps(first, IntArray(weights.size) { i -> (weights[i] / total * whole + 0.5).toInt() })
     }
 }
 
