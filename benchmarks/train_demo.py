@@ -130,7 +130,7 @@ def _prepared(sam: Sam) -> Sam:
 def _set_side(sam: Sam, side: int) -> None:
     """Weights do not depend on the image size; only positions do."""
     sam.size = square(side)
-    sam.prompt_encoder.image_size, sam.prompt_encoder.map_size = side, sam.size.over(PATCH)
+    sam.prompt_encoder.image_size, sam.prompt_encoder.embedding_side = side, side // PATCH
 
 
 def _learning_rate(stage: Stage, step: int) -> float:

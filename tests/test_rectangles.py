@@ -19,6 +19,7 @@ from mobilesam_export.contract import Contract
 from mobilesam_export.contract.frame import Frame, frame_of, square
 from mobilesam_export.errors import UsageError
 from mobilesam_export.graphs import as_session, further_graphs, split_graphs
+from mobilesam_export.graphs.positions import encoding
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.predictor import EmbeddedImage, Predictor
 from mobilesam_export.prompts import Prompt
@@ -95,8 +96,11 @@ def test_a_margin_up_to_the_square_gives_the_squares_embedding(frame: Frame) -> 
 
 def test_positions_are_those_of_the_square() -> None:
     whole = model(square(320)).prompt_encoder.image_pe()
-    assert torch.equal(model(LANDSCAPE).prompt_encoder.image_pe(), whole[:, :, :16, :20])
-    assert torch.equal(model(PORTRAIT).prompt_encoder.image_pe(), whole[:, :, :20, :16])
+    for frame in (LANDSCAPE, PORTRAIT):
+        rows, columns = frame.over(16)
+        found = encoding(model(frame))[0]
+        assert torch.equal(found[: rows * columns], whole[0, :, :rows, :columns].flatten(1).T)
+        assert torch.equal(found.sort(0).values, whole[0].flatten(1).T.sort(0).values)
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -93,7 +93,7 @@ class Contract:
                 f"image size is {self.size}, but clients of SAM's own interface know squares only; "
                 "use another target, such as onnx"
             )
-        most = min(MAX_SETS, MAX_SET_POSITIONS // self.size.positions)
+        most = min(MAX_SETS, MAX_SET_POSITIONS // square(self.image_size).positions)
         if self.sets and self.dynamic:
             raise UsageError(
                 "there are no prompt sets with SAM's own interface, whose clients know one prompt "
@@ -162,7 +162,7 @@ class Contract:
         return GraphSpec("decoder_prepared", (*self._prepared(), *asked), self.decoder.outputs)
 
     def _prepared(self) -> tuple[TensorSpec, ...]:
-        positions = self.size.positions
+        positions = square(self.image_size).positions  # also of a rectangle's padding
         kinds = (
             ("image", 256, "the embedding without a mask prompt, position by position"),
             ("keys", 128, "of the image, for the first look of the tokens at it"),

@@ -138,19 +138,14 @@ class Writing(nn.Module):
             hidden = hidden + self.bias(rows).permute(0, 1, 3, 2)
             rows = self.q(rows)
         logits = image @ rows.permute(0, 1, 3, 2) + hidden  # (1, Q, P, heads T)
-        rows = _rows(positions)  # P and Q P are axes longer than some hardware allows
-        weights = logits.reshape(1, sets * rows, positions // rows * HEADS, self.tokens).softmax(-1)
+        side = math.isqrt(positions)  # P and Q P are axes longer than some hardware allows
+        weights = logits.reshape(1, sets * side, side * HEADS, self.tokens).softmax(-1)
         weights = weights.reshape(1, sets, positions, HEADS * self.tokens)
         made = self.out(self.rows(self.v(values)))
         if further is not None:  # as one product
             weights = torch.cat([weights, further[0]], dim=3)
             made = torch.cat([made, further[1]], dim=2)
         return weights @ made
-
-
-def _rows(positions: int) -> int:
-    """In how many equal rows positions are cut, so that neither count is much the larger."""
-    return next(n for n in range(math.isqrt(positions), 0, -1) if positions % n == 0)
 
 
 class ImageMaps(NamedTuple):

@@ -1,6 +1,6 @@
 """Prompt encoder and mask decoder as one graph without any indexing.
 
-Shapes: N prompt slots, T = 5 + N (+ 1) tokens, P = H/16 W/16 positions, C = 256, 8 heads.
+Shapes: N prompt slots, T = 5 + N (+ 1) tokens, P = (S/16)**2 positions, C = 256, 8 heads.
 """
 
 import math
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mobilesam_export.contract.frame import PATCH
 from mobilesam_export.graphs.norms import export_norms
+from mobilesam_export.graphs.positions import WithPadding, encoding
 from mobilesam_export.model import Sam, mask_decoder, prompt_encoder
 
 HEADS = mask_decoder.HEADS
@@ -158,15 +159,16 @@ class MaskTransformer(nn.Module):
         super().__init__()
         decoder, transformer = sam.mask_decoder, sam.mask_decoder.transformer
         self.map_size, self.positions = sam.size.over(PATCH), sam.size.positions
-        pe = sam.prompt_encoder.image_pe().flatten(2).transpose(1, 2)  # (1, P, C)
-        self.register_buffer("image_pe", pe.contiguous())
+        self.register_buffer("image_pe", encoding(sam).contiguous())
+        keys = self.image_pe.shape[1]
+        self.whole = WithPadding(sam, 3, sam.prompt_encoder.no_mask_embed.weight.detach())
         outputs = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         self.register_buffer("output_tokens", outputs.detach()[None])  # (1, 5, C)
         self.blocks = nn.ModuleList(
-            TwoWayBlock(layer, tokens, self.positions)  # type: ignore[arg-type]
+            TwoWayBlock(layer, tokens, keys)  # type: ignore[arg-type]
             for layer in transformer.layers
         )
-        self.final = Attention(transformer.final_attn_token_to_image, tokens, self.positions)
+        self.final = Attention(transformer.final_attn_token_to_image, tokens, keys)
         self.norm_final = transformer.norm_final_attn
         self.upscaling = export_norms(decoder.output_upscaling)
         self.hyper_networks = self._hyper_networks(decoder)
@@ -180,12 +182,14 @@ class MaskTransformer(nn.Module):
         mask = None if mask is None else mask.to(dtype)
         token_pe = torch.cat([self.output_tokens, prompt], dim=1)
         width = token_pe.shape[-1]
-        image = (image_embeddings + dense).reshape(1, width, self.positions).permute(0, 2, 1)
+        image = self.whole(image_embeddings + dense)
         tokens = token_pe
         for block in self.blocks:
             tokens, image = block(tokens, image, token_pe, self.image_pe, mask)
         final = self.final(tokens + token_pe, image + self.image_pe, image)
         tokens = self.norm_final(tokens + final)
+        if image.shape[1] > self.positions:
+            image = image[:, : self.positions]
         image = image.permute(0, 2, 1).reshape(1, width, *self.map_size)
         upscaled = self.upscaling(image).permute(0, 2, 3, 1)  # (1, H/4, W/4, 32)
         masks = self.masks(upscaled, tokens[:, 1:5])

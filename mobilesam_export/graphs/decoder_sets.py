@@ -20,7 +20,8 @@ from mobilesam_export.contract.frame import PATCH, Frame
 from mobilesam_export.graphs import folding
 from mobilesam_export.graphs.attention_sets import Block, ImageMaps, Reading
 from mobilesam_export.graphs.decoder import MASKED, PointTokens
-from mobilesam_export.model import Sam, mask_decoder, prompt_encoder, tiny_vit
+from mobilesam_export.graphs.positions import WithPadding, encoding
+from mobilesam_export.model import Sam, mask_decoder, tiny_vit
 
 OUTPUTS = 1 + mask_decoder.MASK_TOKENS  # tokens that are read at the end: IoU and masks
 LONGEST_AXIS = 16_384  # of the Apple Neural Engine
@@ -42,9 +43,10 @@ class MaskPrompts(nn.Module):
     is given, and all are 0 where none is.
     """
 
-    def __init__(self, encoder: prompt_encoder.PromptEncoder) -> None:
+    def __init__(self, sam: Sam) -> None:
         super().__init__()
-        self.map_size = encoder.map_size
+        encoder, self.map_size = sam.prompt_encoder, sam.size.over(PATCH)
+        self.padding = encoding(sam).shape[1] - sam.size.positions
         first, second = encoder.mask_downscaling[0], encoder.mask_downscaling[3]
         self.norm1 = _last_axis_norm(encoder.mask_downscaling[1])
         self.norm2 = _last_axis_norm(encoder.mask_downscaling[4])
@@ -61,7 +63,8 @@ class MaskPrompts(nn.Module):
         x = F.gelu(self.norm1(x)).reshape(1, sets, rows * columns, MASK_WIDTH)
         x = F.gelu(self.norm2(self.second(x)))
         ones = torch.ones(1, sets, rows * columns, 1, dtype=x.dtype)
-        return torch.cat([x, ones], dim=3) * given
+        x = torch.cat([x, ones], dim=3) * given
+        return F.pad(x, (0, 0, 0, self.padding)) if self.padding else x
 
 
 class SharedMap(nn.Module):
@@ -99,11 +102,6 @@ class FirstMap(SharedMap):
         return shared + self.added(dense)
 
 
-def positions(sam: Sam) -> Tensor:
-    """(P, C): the positional encoding of the image."""
-    return sam.prompt_encoder.image_pe().flatten(2)[0].T.detach()
-
-
 def blocks(sam: Sam) -> tuple[mask_decoder.TwoWayAttentionBlock, ...]:
     """Both blocks of the model's transformer."""
     layers = sam.mask_decoder.transformer.layers
@@ -112,7 +110,7 @@ def blocks(sam: Sam) -> tuple[mask_decoder.TwoWayAttentionBlock, ...]:
 
 def first_layers(sam: Sam) -> tuple[tuple[nn.Linear, Tensor | None], ...]:
     """Layers of keys, values and queries of the first image, and what is added to it first."""
-    first, pe = blocks(sam)[0], positions(sam)
+    first, pe = blocks(sam)[0], encoding(sam)[0]
     reading, writing = first.cross_attn_token_to_image, first.cross_attn_image_to_token
     return (reading.k_proj, pe), (reading.v_proj, None), (writing.q_proj, pe)
 
@@ -143,6 +141,7 @@ class Masks(nn.Module):
 
     def forward(self, image: Tensor, tokens: Tensor) -> Tensor:
         sets, (rows, columns) = image.shape[1], self.map_size
+        image = image if image.shape[2] == rows * columns else image[:, :, : rows * columns]
         x = self.first(image.reshape(1, sets * rows, columns, image.shape[-1]))
         x = F.gelu(self.norm(x.reshape(1, sets * rows, columns * 4, x.shape[-1] // 4)))
         x = F.gelu(self.second(x))
@@ -181,7 +180,7 @@ class SetsTransformer(nn.Module):
         self.register_buffer("output_tokens", outputs.repeat(sets, 1, 1)[None])
         not_a_point = sam.prompt_encoder.not_a_point_embed.weight.detach()
         self.register_buffer("not_a_point", not_a_point.repeat(sets, 1, 1)[None])
-        self.register_buffer("image_pe", positions(sam).contiguous()[None, None])
+        self.register_buffer("image_pe", encoding(sam).contiguous()[None])
         self.points = PointTokens(sam.prompt_encoder)
         first, second = blocks(sam)
         self.first = Block(first, tokens, projected=True)
@@ -241,8 +240,8 @@ class SetsDecoder(SetsTransformer):
 
     def __init__(self, sam: Sam, points: int, sets: int) -> None:
         super().__init__(sam, points, sets)
-        self.group = min(sets, max(1, GROUP_POSITIONS // sam.size.positions))
-        self.mask_prompts = MaskPrompts(sam.prompt_encoder)
+        self.group = min(sets, max(1, GROUP_POSITIONS // self.image_pe.shape[2]))
+        self.whole, self.mask_prompts = WithPadding(sam, 4), MaskPrompts(sam)
         self.keys, self.values, self.queries = (
             FirstMap(sam, layer, pe) for layer, pe in first_layers(sam)
         )
@@ -264,7 +263,7 @@ class SetsDecoder(SetsTransformer):
         token_pe, hidden = token_pe.to(dtype), hidden.to(dtype)
         mask_input = mask_input.to(dtype).reshape(1, sets * rows * 4, columns * 4)
         given = has_mask_input.to(dtype).reshape(1, sets, 1, 1)
-        embedding = image_embeddings.to(dtype).reshape(1, 1, -1, rows * columns).permute(0, 1, 3, 2)
+        embedding = self.whole(image_embeddings.to(dtype))
         maps = (self.keys, self.values, self.queries)
         shared = [part.of_all(embedding) for part in maps]
         masks, ious = [], []

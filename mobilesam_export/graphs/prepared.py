@@ -17,6 +17,7 @@ from mobilesam_export.graphs.decoder_sets import (
     no_mask,
     row,
 )
+from mobilesam_export.graphs.positions import WithPadding
 from mobilesam_export.model import Sam, mask_decoder
 
 
@@ -31,15 +32,14 @@ class Prepare(nn.Module):
 
     def __init__(self, sam: Sam) -> None:
         super().__init__()
-        self.positions = sam.size.positions
+        self.whole = WithPadding(sam, 4)
         self.register_buffer("no_mask", no_mask(sam).float()[None, None])
         self.keys, self.values, self.queries = (
             SharedMap(sam, layer, pe) for layer, pe in first_layers(sam)
         )
 
     def forward(self, image_embeddings: Tensor) -> tuple[Tensor, ...]:
-        embedding = image_embeddings.to(self.no_mask.dtype)
-        embedding = embedding.reshape(1, 1, -1, self.positions).permute(0, 1, 3, 2)
+        embedding = self.whole(image_embeddings.to(self.no_mask.dtype))
         maps = [part.of_all(embedding) for part in (self.keys, self.values, self.queries)]
         return tuple(x.to(torch.float32) for x in (embedding + self.no_mask, *maps))
 

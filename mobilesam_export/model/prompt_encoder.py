@@ -1,7 +1,7 @@
 """SAM's prompt encoder: points, boxes and a mask -> sparse tokens and a dense map.
 
 Architecture: Segment Anything (Kirillov et al., 2023, arXiv:2304.02643), section "Prompt encoder".
-Coordinates are x, y in pixels of the model's square, of side S; an input H x W is its top left.
+Coordinates are x, y in pixels of the square input of side S.
 """
 
 import math
@@ -9,7 +9,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mobilesam_export.contract.frame import PATCH, Frame
 from mobilesam_export.model.tiny_vit import EMBEDDING_WIDTH, LayerNorm2d
 
 
@@ -29,25 +28,20 @@ class PositionEmbeddingRandom(nn.Module):
         angles = 2 * math.pi * ((2 * positions - 1) @ self.positional_encoding_gaussian_matrix)
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
-    def grid(self, rows: int, columns: int) -> Tensor:
-        """Features of the top left of a square grid, whose side is the longer of both.
-
-        Returns:
-            (1, 256, rows, columns), of the centres.
-        """
-        side = max(rows, columns)
+    def grid(self, side: int) -> Tensor:
+        """Features of the centres of a side x side grid: (1, 256, side, side)."""
         centers = (torch.arange(side, dtype=torch.float32) + 0.5) / side
-        y, x = torch.meshgrid(centers[:rows], centers[:columns], indexing="ij")
+        y, x = torch.meshgrid(centers, centers, indexing="ij")
         return self(torch.stack([x, y], dim=-1)).permute(2, 0, 1)[None]
 
 
 class PromptEncoder(nn.Module):
-    """B prompts on one image -> sparse (B, tokens, 256) and dense (B, 256, H/16, W/16)."""
+    """B prompts on one image -> sparse (B, tokens, 256) and dense (B, 256, S/16, S/16)."""
 
-    def __init__(self, size: Frame) -> None:
+    def __init__(self, image_size: int) -> None:
         super().__init__()
-        self.image_size = size.side
-        self.map_size = size.over(PATCH)
+        self.image_size = image_size
+        self.embedding_side = image_size // 16
         self.pe_layer = PositionEmbeddingRandom()
         # Background point, foreground point, top-left corner, bottom-right corner.
         self.point_embeddings = nn.ModuleList(nn.Embedding(1, EMBEDDING_WIDTH) for _ in range(4))
@@ -64,8 +58,8 @@ class PromptEncoder(nn.Module):
         self.no_mask_embed = nn.Embedding(1, EMBEDDING_WIDTH)
 
     def image_pe(self) -> Tensor:
-        """Positional features of the image embedding: (1, 256, H/16, W/16)."""
-        return self.pe_layer.grid(*self.map_size)
+        """Positional features of the image embedding: (1, 256, S/16, S/16)."""
+        return self.pe_layer.grid(self.embedding_side)
 
     def point_tables(self) -> Tensor:
         """(4, 256), the learned part of a token by label: 0, 1, 2 (top left), 3 (bottom right)."""
@@ -84,7 +78,7 @@ class PromptEncoder(nn.Module):
             point_coords: (B, N, 2) float32.
             point_labels: (B, N), 1 foreground, 0 background.
             box: (B, 4) float32, x0, y0, x1, y1.
-            mask_input: (B, 1, H/4, W/4) float32 logits.
+            mask_input: (B, 1, S/4, S/4) float32 logits.
         """
         prompt = next((x for x in (point_coords, box, mask_input) if x is not None), None)
         batch = 1 if prompt is None else len(prompt)
@@ -99,8 +93,8 @@ class PromptEncoder(nn.Module):
             sparse = torch.cat([sparse, corners], dim=1)
         if mask_input is not None:
             return sparse, self.mask_downscaling(mask_input)
-        dense = self.no_mask_embed.weight.reshape(1, -1, 1, 1)
-        return sparse, dense.expand(batch, -1, *self.map_size)
+        side = self.embedding_side
+        return sparse, self.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(batch, -1, side, side)
 
     def _positions(self, coords: Tensor) -> Tensor:
         return self.pe_layer((coords + 0.5) / self.image_size)

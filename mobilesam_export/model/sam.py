@@ -27,7 +27,13 @@ class Sam(nn.Module):
     Args:
         image_size: S of a square input, or the part H x W of the model's square that the input is.
         architecture: of the encoder.
+
+    Attributes:
+        padding: (1, 256, S/16, S/16), the embedding of a square of padding, for the decoder of a
+            rectangle; of the weights that `build_sam` has loaded. Empty for a square.
     """
+
+    padding: Tensor
 
     def __init__(
         self, image_size: int | Frame = 1024, architecture: Architecture = MOBILESAM
@@ -35,8 +41,10 @@ class Sam(nn.Module):
         super().__init__()
         self.size = image_size if isinstance(image_size, Frame) else square(image_size)
         self.image_encoder = TinyViT(architecture)
-        self.prompt_encoder = PromptEncoder(self.size)
+        self.prompt_encoder = PromptEncoder(self.size.side)
         self.mask_decoder = MaskDecoder()
+        side = 0 if self.size.is_square else self.size.side // PATCH
+        self.register_buffer("padding", torch.zeros(1, 256, side, side), persistent=False)
 
     @property
     def image_size(self) -> int:
@@ -72,9 +80,26 @@ class Sam(nn.Module):
             box: (B, 4) float32, x0, y0, x1, y1 in the same pixels.
             mask_input: (B, 1, H/4, W/4) float32 logits, e.g. of an earlier prediction.
         """
+        if not self.size.is_square:
+            image_embeddings = self.completed(image_embeddings, self.padding)
         sparse, dense = self.prompt_encoder(point_coords, point_labels, box, mask_input)
+        if mask_input is not None and not self.size.is_square:
+            no_mask = self.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+            dense = self.completed(dense, no_mask.expand_as(image_embeddings))
         image_pe = self.prompt_encoder.image_pe()
-        return self.mask_decoder(image_embeddings, image_pe, sparse, dense)
+        masks, iou = self.mask_decoder(image_embeddings, image_pe, sparse, dense)
+        rows, columns = self.size.over(4)
+        return masks[:, :, :rows, :columns], iou
+
+    def completed(self, part: Tensor, square: Tensor) -> Tensor:
+        """A map of the square, (B, 256, S/16, S/16), whose top left is `part`.
+
+        SAM's decoder looks at padding, too: without it, it finds other masks.
+        """
+        rows, columns = self.size.over(PATCH)
+        whole = square.expand(len(part), -1, -1, -1).clone()
+        whole[:, :, :rows, :columns] = part
+        return whole
 
 
 def build_sam(state_dict: Mapping[str, Tensor], image_size: int | Frame = 1024) -> Sam:
@@ -88,7 +113,11 @@ def build_sam(state_dict: Mapping[str, Tensor], image_size: int | Frame = 1024) 
     """
     sam = Sam(image_size, architecture_of(state_dict))
     sam.load_state_dict(state_dict, strict=True)
-    return sam.eval().requires_grad_(False)
+    sam.eval().requires_grad_(False)
+    if not sam.size.is_square:
+        side = sam.size.side
+        sam.padding = sam.image_encoder(torch.zeros(1, 3, side, side))
+    return sam
 
 
 @cache
