@@ -17,6 +17,7 @@ from mobilesam_export.commands.distill import distill_command
 from mobilesam_export.commands.evaluate import evaluate_command
 from mobilesam_export.commands.export import target_command
 from mobilesam_export.commands.inspect import inspect_command
+from mobilesam_export.commands.ladder import ladder_command
 from mobilesam_export.commands.preview import preview_command
 from mobilesam_export.commands.run import run_command
 from mobilesam_export.commands.segment import segment_command
@@ -50,6 +51,7 @@ for _command in (
     distill_command,
     evaluate_command,
     inspect_command,
+    ladder_command,
     preview_command,
     run_command,
     segment_command,
