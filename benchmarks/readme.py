@@ -45,6 +45,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "prompt-sets": speed_tables.prompt_sets,
     "recipes": tables.recipes,
     "recovery": recovery_tables.recovery,
+    "rectangle-encoders": speed_tables.rectangle_encoders,
+    "rectangles": speed_tables.rectangles,
     "recovery-rates": recovery_tables.rates,
     "runtimes": tables.runtimes,
     "samexporter": tables.samexporter,

@@ -15,7 +15,6 @@ import json
 import statistics
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +156,7 @@ def encoders(shapes: tuple[str, ...], margin: int | None) -> None:
                 "median_ms": round(statistics.median(times[str(frame)]), 1),
                 "time_ratio": round(statistics.median(a / b for a, b in pairs), 3),
                 "macs_ratio": round(macs[str(frame)] / macs[base], 3),
-                "machine": asdict(this_machine()),
+                "machine": this_machine().as_dict(),
             }
             write(f"encoder {name}", frame, figures)
 

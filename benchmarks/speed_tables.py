@@ -97,6 +97,41 @@ def split_decoder() -> str:
     return markdown((head, lines))
 
 
+def rectangles() -> str:
+    """One line for each kind of image, shape and margin: masks against the square's."""
+    lines = [
+        [
+            f"{row['images']} {row['kind']}",
+            row["shape"],
+            str(row["margin"]),
+            str(row["objects"]),
+            *(f"{row[name]:.3f}" for name in ("click", "box", "worst")),
+        ]
+        for row in read("rectangles")["rows"]
+        if "click" in row
+    ]
+    head = ["", "shape", "margin", "objects", "mask IoU, click", "box", "worst"]
+    return markdown((head, sorted(lines)))
+
+
+def rectangle_encoders() -> str:
+    """One line for each target and shape: the encoder relative to the square's."""
+    lines = [
+        [
+            row["kind"].replace("encoder ", "`") + "`",
+            row["shape"],
+            str(row["margin"]),
+            f"{_ms(row['median_ms'])} ms",
+            f"{row['time_ratio']:.3f}",
+            f"{row['macs_ratio']:.3f}",
+        ]
+        for row in read("rectangles")["rows"]
+        if "time_ratio" in row
+    ]
+    head = ["", "shape", "margin", "median", "time, of the square's", "MACs, of the square's"]
+    return markdown((head, sorted(lines)))
+
+
 def paper() -> str:
     """One line for each encoder of the run, then what the authors published."""
     result = read("paper_table")

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mobilesam_export.contract.frame import PATCH
+from mobilesam_export.graphs import positions
 from mobilesam_export.graphs.norms import export_norms
-from mobilesam_export.graphs.positions import WithPadding, encoding
 from mobilesam_export.model import Sam, mask_decoder, prompt_encoder
 
 HEADS = mask_decoder.HEADS
@@ -153,15 +153,20 @@ class MaskTransformer(nn.Module):
     """
 
     image_pe: Tensor
+    padding: Tensor | None
     output_tokens: Tensor
 
     def __init__(self, sam: Sam, tokens: int) -> None:
         super().__init__()
         decoder, transformer = sam.mask_decoder, sam.mask_decoder.transformer
         self.map_size, self.positions = sam.size.over(PATCH), sam.size.positions
-        self.register_buffer("image_pe", encoding(sam).contiguous())
+        self.register_buffer("image_pe", positions.encoding(sam).contiguous())
         keys = self.image_pe.shape[1]
-        self.whole = WithPadding(sam, 3, sam.prompt_encoder.no_mask_embed.weight.detach())
+        no_mask, padding = (
+            sam.prompt_encoder.no_mask_embed.weight.detach(),
+            positions.padding(sam, 3),
+        )
+        self.register_buffer("padding", None if padding is None else padding + no_mask)
         outputs = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         self.register_buffer("output_tokens", outputs.detach()[None])  # (1, 5, C)
         self.blocks = nn.ModuleList(
@@ -182,13 +187,15 @@ class MaskTransformer(nn.Module):
         mask = None if mask is None else mask.to(dtype)
         token_pe = torch.cat([self.output_tokens, prompt], dim=1)
         width = token_pe.shape[-1]
-        image = self.whole(image_embeddings + dense)
+        image = (image_embeddings + dense).reshape(1, width, self.positions).permute(0, 2, 1)
+        if self.padding is not None:
+            image = torch.cat([image, self.padding], dim=1)
         tokens = token_pe
         for block in self.blocks:
             tokens, image = block(tokens, image, token_pe, self.image_pe, mask)
         final = self.final(tokens + token_pe, image + self.image_pe, image)
         tokens = self.norm_final(tokens + final)
-        if image.shape[1] > self.positions:
+        if self.padding is not None:
             image = image[:, : self.positions]
         image = image.permute(0, 2, 1).reshape(1, width, *self.map_size)
         upscaled = self.upscaling(image).permute(0, 2, 3, 1)  # (1, H/4, W/4, 32)

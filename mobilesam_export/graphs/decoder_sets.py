@@ -20,7 +20,7 @@ from mobilesam_export.contract.frame import PATCH, Frame
 from mobilesam_export.graphs import folding
 from mobilesam_export.graphs.attention_sets import Block, ImageMaps, Reading
 from mobilesam_export.graphs.decoder import MASKED, PointTokens
-from mobilesam_export.graphs.positions import WithPadding, encoding
+from mobilesam_export.graphs.positions import encoding, padding
 from mobilesam_export.model import Sam, mask_decoder, tiny_vit
 
 OUTPUTS = 1 + mask_decoder.MASK_TOKENS  # tokens that are read at the end: IoU and masks
@@ -70,10 +70,7 @@ class MaskPrompts(nn.Module):
 class SharedMap(nn.Module):
     """A linear layer on the first image, of sets without a mask: (1, 1, P, C) -> (1, 1, P, D).
 
-    Args:
-        sam: the model.
-        layer: the linear layer.
-        pe: (P, C), added to the image first, or None.
+    `pe`, (P, C), is added to the image first.
     """
 
     constant: Tensor
@@ -237,11 +234,13 @@ class SetsDecoder(SetsTransformer):
     """
 
     no_mask: Tensor
+    padding: Tensor | None
 
     def __init__(self, sam: Sam, points: int, sets: int) -> None:
         super().__init__(sam, points, sets)
         self.group = min(sets, max(1, GROUP_POSITIONS // self.image_pe.shape[2]))
-        self.whole, self.mask_prompts = WithPadding(sam, 4), MaskPrompts(sam)
+        self.mask_prompts = MaskPrompts(sam)
+        self.register_buffer("padding", padding(sam, 4))
         self.keys, self.values, self.queries = (
             FirstMap(sam, layer, pe) for layer, pe in first_layers(sam)
         )
@@ -263,7 +262,9 @@ class SetsDecoder(SetsTransformer):
         token_pe, hidden = token_pe.to(dtype), hidden.to(dtype)
         mask_input = mask_input.to(dtype).reshape(1, sets * rows * 4, columns * 4)
         given = has_mask_input.to(dtype).reshape(1, sets, 1, 1)
-        embedding = self.whole(image_embeddings.to(dtype))
+        embedding = image_embeddings.to(dtype).reshape(1, 1, -1, rows * columns).permute(0, 1, 3, 2)
+        if self.padding is not None:
+            embedding = torch.cat([embedding, self.padding], dim=2)
         maps = (self.keys, self.values, self.queries)
         shared = [part.of_all(embedding) for part in maps]
         masks, ious = [], []

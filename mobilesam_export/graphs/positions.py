@@ -6,7 +6,7 @@ nothing to attention, as long as their encoding goes with them.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mobilesam_export.contract.frame import PATCH, Frame
 from mobilesam_export.model import Sam
@@ -24,33 +24,14 @@ def encoding(sam: Sam) -> Tensor:
     return ordered(sam.prompt_encoder.image_pe().detach(), sam.size)
 
 
-class WithPadding(nn.Module):
-    """The embedding as a list of positions: (1, C, H/16, W/16) -> (..., P, C).
+def padding(sam: Sam, axes: int) -> Tensor | None:
+    """Embedding of what follows a rectangle's positions; None for a square.
 
     Args:
         sam: the model.
-        axes: of the result, 3 or 4; all but the last two are 1.
-        prompt: (1, C), added to the padding: what a prompt without a mask adds to the image.
+        axes: of the result (1, positions, C), or with more that are 1 before them.
     """
-
-    padding: Tensor | None
-
-    def __init__(self, sam: Sam, axes: int, prompt: Tensor | None = None) -> None:
-        super().__init__()
-        self.own = sam.size.positions
-        self.axes = axes
-        padding = None
-        if not sam.size.is_square:
-            padding = ordered(sam.padding, sam.size)[:, self.own :]
-            padding = padding if prompt is None else padding + prompt
-            padding = padding.reshape(*(1,) * (axes - 2), *padding.shape[1:]).contiguous()
-        self.register_buffer("padding", padding)
-
-    def forward(self, image: Tensor) -> Tensor:
-        if self.axes == 3:
-            image = image.reshape(1, -1, self.own).permute(0, 2, 1)
-        else:
-            image = image.reshape(1, 1, -1, self.own).permute(0, 1, 3, 2)
-        if self.padding is None:
-            return image
-        return torch.cat([image, self.padding], dim=self.axes - 2)
+    if sam.size.is_square:
+        return None
+    rest = ordered(sam.padding, sam.size)[:, sam.size.positions :]
+    return rest.reshape(*(1,) * (axes - 3), *rest.shape).contiguous()

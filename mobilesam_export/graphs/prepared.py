@@ -17,7 +17,7 @@ from mobilesam_export.graphs.decoder_sets import (
     no_mask,
     row,
 )
-from mobilesam_export.graphs.positions import WithPadding
+from mobilesam_export.graphs.positions import padding
 from mobilesam_export.model import Sam, mask_decoder
 
 
@@ -29,17 +29,22 @@ class Prepare(nn.Module):
     """
 
     no_mask: Tensor
+    padding: Tensor | None
 
     def __init__(self, sam: Sam) -> None:
         super().__init__()
-        self.whole = WithPadding(sam, 4)
+        self.positions = sam.size.positions
+        self.register_buffer("padding", padding(sam, 4))
         self.register_buffer("no_mask", no_mask(sam).float()[None, None])
         self.keys, self.values, self.queries = (
             SharedMap(sam, layer, pe) for layer, pe in first_layers(sam)
         )
 
     def forward(self, image_embeddings: Tensor) -> tuple[Tensor, ...]:
-        embedding = self.whole(image_embeddings.to(self.no_mask.dtype))
+        embedding = image_embeddings.to(self.no_mask.dtype)
+        embedding = embedding.reshape(1, 1, -1, self.positions).permute(0, 1, 3, 2)
+        if self.padding is not None:
+            embedding = torch.cat([embedding, self.padding], dim=2)
         maps = [part.of_all(embedding) for part in (self.keys, self.values, self.queries)]
         return tuple(x.to(torch.float32) for x in (embedding + self.no_mask, *maps))
 
