@@ -1,0 +1,3 @@
+"""A stub."""
+def read(path):
+    raise NotImplementedError
