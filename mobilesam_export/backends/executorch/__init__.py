@@ -16,6 +16,7 @@ from mobilesam_export.session import Session
 from mobilesam_export.target import GraphForm, Recipe
 
 if TYPE_CHECKING:
+    from mobilesam_export.backends.executorch.describe import Program
     from mobilesam_export.graphs import Graph
 
 EXTRA = "executorch"
@@ -62,7 +63,7 @@ class ExecutorchBackend(Backend):
     def partitions(self, path: Path) -> Partitions | None:
         return self._program(path).partitions
 
-    def _program(self, path: Path) -> Any:
+    def _program(self, path: Path) -> "Program":
         if reason := self.why_unavailable():
             raise BackendError(f"cannot read {path}: {reason}")
         from mobilesam_export.backends.executorch.describe import read

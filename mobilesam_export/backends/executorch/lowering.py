@@ -18,9 +18,10 @@ from torch.overrides import TorchFunctionMode
 Index = slice | None
 # Of tensors and numbers: a whole number would be stored as an integer and converted at each run.
 ARITHMETIC = {
-    getattr(Tensor, f"__{reflected}{name}__")
-    for name in ("add", "sub", "mul", "truediv")
-    for reflected in ("", "r")
+    getattr(Tensor, name)
+    for operation in ("add", "sub", "mul", "div", "truediv")
+    for name in (operation, f"__{operation}__", f"__r{operation}__")
+    if hasattr(Tensor, name)
 }
 
 
@@ -114,13 +115,12 @@ class Lowering(TorchFunctionMode):
 
     def _ones(self, *shape: Any, **_: Any) -> Tensor:
         sizes = shape[0] if isinstance(shape[0], list | tuple) else shape
-        return self.constants(sizes, 1.0)
+        constant: Tensor = self.constants(sizes, 1.0)
+        return constant
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """Products of matrices by three axes. (..., n, k) and (..., k, m) or (k, m) -> (..., n, m)."""
-    if b.dim() == 2:
-        return F.linear(a, b.t())
     shape = (*a.shape[:-1], b.shape[-1])
     if math.prod(b.shape[:-2]) == 1:  # one matrix for all
         y = torch.bmm(a.reshape(1, -1, a.shape[-1]), b.reshape(1, *b.shape[-2:]))

@@ -7,6 +7,7 @@ have one range for the whole map.
 """
 
 import copy
+import functools
 
 import torch
 import torch.nn.functional as F
@@ -121,10 +122,8 @@ class Int8Convolution(nn.Module):
         _, _, height, width = x.shape
         x = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
         pairs = zip(self.products, self.places, strict=True)
-        first, *rest = (
+        parts: list[Tensor] = [
             product(x[:, row : row + height, column : column + width])
             for product, (row, column) in pairs
-        )
-        for part in rest:
-            first = first + part
-        return first.permute(0, 3, 1, 2)
+        ]
+        return functools.reduce(torch.add, parts).permute(0, 3, 1, 2)

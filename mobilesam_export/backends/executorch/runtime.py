@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from mobilesam_export.backends.executorch.program import check_whole
+from mobilesam_export.backends.executorch.program import METHOD, check_whole
 from mobilesam_export.contract import Array, GraphSpec
 from mobilesam_export.errors import BackendError, first_line
 from mobilesam_export.quiet import quiet_descriptors
 from mobilesam_export.session import Session
 
-METHOD = "forward"
 # c10::ScalarType, as MethodMeta has it -> names of numpy
 TYPES = {0: "uint8", 1: "int8", 3: "int32", 4: "int64", 5: "float16", 6: "float32", 11: "bool"}
 _loaded: list[str] = []  # whether programs hold the pool
@@ -68,8 +67,8 @@ def _set_threads(threads: int) -> None:
         return
     if _loaded:
         raise BackendError(
-            f"ExecuTorch runs with {found} threads in this process, expected {wanted}: its programs "
-            "share one pool; use another process, or the same number"
+            f"ExecuTorch runs with {found} threads in this process, expected {wanted}: its "
+            "programs share one pool; use another process, or the same number"
         )
     portable_lib._unsafe_reset_threadpool(wanted)
 

@@ -1,4 +1,4 @@
-"""What a target says to the ExecuTorch backend, checked before any work and without its packages."""
+"""What a target says to the ExecuTorch backend, checked before any work."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

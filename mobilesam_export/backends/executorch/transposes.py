@@ -46,7 +46,8 @@ def simplify(graph: Any) -> None:
         node = item.xnode_union
         for key in _inputs(node):
             setattr(node, key, replaced.get(getattr(node, key), getattr(node, key)))
-        if isinstance(before := producers.get(getattr(node, "input_id", None)), type(node)):
+        before = producers.get(getattr(node, "input_id", -1))
+        if isinstance(before, type(node)):
             if _kind(node) == "XNNStaticReshape":
                 node.input_id = before.input_id
             elif _kind(node) == "XNNStaticTranspose":
