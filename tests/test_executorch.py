@@ -78,7 +78,7 @@ def test_xnnpack_takes_all_but_conversions(
 def test_maps_keep_their_channels_last(program: Callable[[str], Path]) -> None:
     """Four exchanges of axes for attention, and one for the result; none around convolutions."""
     kinds = Counter(node.kind for node in backend.describe(program("float32")).nodes)
-    assert kinds["StaticTranspose"] == 5
+    assert kinds["Transpose"] == 5
     assert kinds["Conv2d"] == 2
     assert kinds["DepthwiseConv2d"] == 1
 

@@ -156,7 +156,7 @@ class _Reader:
                 for key, value in node.items()
                 if key.endswith("_id") and key != "output_id" and value in tensors
             }
-            kind = item["xnode_union_type"].removeprefix(PREFIX)
+            kind = item["xnode_union_type"].removeprefix(PREFIX).removeprefix("Static")
             self.nodes.append(Node(kind, inputs, (tensors[node["output_id"]],)))
 
 

@@ -26,8 +26,8 @@ def _batch_product(node: Node) -> int | None:
 DIALECT = Dialect(
     data_movement=frozenset(
         """
-        Concatenate2 Concatenate3 Concatenate4 Concatenate5 Convert Copy StaticConstantPad
-        StaticReshape StaticSlice StaticTranspose
+        Concatenate2 Concatenate3 Concatenate4 Concatenate5 ConstantPad Convert Copy Reshape Slice
+        Transpose
         """.split()  # noqa: SIM905 - a list would take 10 lines
     ),
     macs={
