@@ -1,11 +1,11 @@
 """What ExecuTorch's encoders take beside those of ONNX Runtime and LiteRT: demo weights, 1024.
 
-    python -m benchmarks.executorch FOLDER [--evaluation FILE]
+    python -m benchmarks.executorch FOLDER [--bundle BUNDLE]
 
 Each round runs every file once, one after another, in one process with two threads. Other work on
 the machine falls on all files of a round, so that the figures are medians of the rounds' ratios.
 Encoders are converted into FOLDER, which takes minutes; those that are there are not made again.
-FILE is what `mobilesam-export evaluate BUNDLE --json` prints of a bundle of `w8-dynamic`.
+BUNDLE is one of `w8-dynamic`, whose verification says how its masks differ from PyTorch's.
 """
 
 import json
@@ -73,24 +73,31 @@ def measure(folder: Path) -> dict[str, Any]:
     return files
 
 
-def _run(run: Callable[[Any], object], inputs: Any) -> Callable[[], object]:
+def masks(bundle: Path) -> dict[str, float]:
+    """Mask IoU with PyTorch over the prompts of a bundle's verification."""
+    prompts = json.loads((bundle / "manifest.json").read_text())["verification"]["prompts"]
+    ious = [prompt["mask_iou"] for prompt in prompts]
+    return {"prompts": len(ious), "mean": statistics.mean(ious), "worst": min(ious)}
+
+
+def _run(run: Callable[[Any], object], inputs: object) -> Callable[[], object]:
     return lambda: run(inputs)
 
 
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--evaluation", type=click.Path(exists=True, path_type=Path))
-def main(folder: Path, evaluation: Path | None) -> None:
+@click.option("--bundle", type=click.Path(exists=True, path_type=Path))
+def main(folder: Path, bundle: Path | None) -> None:
     """Measure, write the JSON, print it."""
     folder.mkdir(parents=True, exist_ok=True)
-    kept = json.loads(RESULT.read_text()).get("evaluation") if RESULT.exists() else None
+    kept = json.loads(RESULT.read_text()).get("masks") if RESULT.exists() else None
     result = {
         "image_size": SIDE,
         "threads": THREADS,
         "rounds": ROUNDS,
         "machine": this_machine().as_dict(),
         "files": measure(folder),
-        "evaluation": json.loads(evaluation.read_text()) if evaluation else kept,
+        "masks": masks(bundle) if bundle else kept,
     }
     write_json(RESULT, result)
     click.echo(json.dumps(result, indent=1))
