@@ -132,6 +132,17 @@ def rectangle_encoders() -> str:
     return markdown((head, sorted(lines)))
 
 
+def executorch() -> str:
+    """One line for each encoder."""
+    head = ["encoder", "size", "PSNR", "median", "to onnx, per round", "to tflite, per round"]
+    lines = []
+    for label, row in read("executorch")["files"].items():
+        ratios = [f"{row[f'ratio_to_{other}']:.3f}" for other in ("onnx", "tflite")]
+        size, psnr = f"{row['bytes'] / 1e6:.1f} MB", f"{row['psnr_db']:.1f} dB"
+        lines.append([label, size, psnr, f"{_ms(row['median_ms'])} ms", *ratios])
+    return markdown((head, lines))
+
+
 def paper() -> str:
     """One line for each encoder of the run, then what the authors published."""
     result = read("paper_table")

@@ -15,6 +15,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 VERIFIED_BY = {
     "coreai": "Core AI on CPU",
     "coreml": "MIL interpreter; on a Mac, Core ML",
+    "executorch": "ExecuTorch with XNNPACK",
     "onnx": "ONNX Runtime on CPU",
     "tflite": "LiteRT with XNNPACK",
 }

@@ -11,8 +11,8 @@ from tests.cli_runner import Result, warm
 from tests.conftest import ALL, DEFAULT, WEIGHTS
 from tests.fault_points import hide
 
-# Left out: it may not be installed, and where it is, its runtime takes a minute.
-OPTIONAL = {"coreai"}
+# Left out: they may not be installed, and where they are, they take a minute each.
+OPTIONAL = {"coreai", "executorch"}
 EXPORTED = [name for name in builtin_targets() if name not in OPTIONAL]
 
 
@@ -21,7 +21,9 @@ def done(shared: Path) -> Result:
     """A run in a folder of its own, without the optional extras."""
     folder = shared / ALL
     folder.mkdir(exist_ok=True)
-    return warm(folder, ["all", *DEFAULT, "--json"], before=[partial(hide, "coreai")])
+    return warm(
+        folder, ["all", *DEFAULT, "--json"], before=[partial(hide, name) for name in OPTIONAL]
+    )
 
 
 def test_all_exports_every_target(shared: Path, done: Result) -> None:
@@ -44,8 +46,10 @@ def test_every_target_is_verified_in_its_default_recipe(done: Result) -> None:
 
 def test_exports_say_what_they_do_and_nothing_else(done: Result) -> None:
     """Nothing of what coremltools, onnxscript, TensorFlow, MLIR and LiteRT say."""
-    skipped, *rest = done.stderr.splitlines()
-    assert skipped.startswith("note: coreai is left out: ")
+    lines = done.stderr.splitlines()
+    skipped, rest = lines[: len(OPTIONAL)], lines[len(OPTIONAL) :]
+    for name, line in zip(sorted(OPTIONAL), skipped, strict=True):
+        assert line.startswith(f"note: {name} is left out: ")
     said = [line for line in rest if "float16" not in line]
     assert done.stderr.count("Computing them in pessimistic float16") == 2  # coreml, tflite-gpu
     assert said == len(EXPORTED) * [

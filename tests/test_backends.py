@@ -17,7 +17,7 @@ from tests.cli_runner import ERROR, Result, assert_refused, environment
 from tests.conftest import WEIGHTS
 
 ROOT = Path(__file__).parents[1]
-OURS = ("coreai", "coreml", "onnx", "tflite")
+OURS = ("coreai", "coreml", "executorch", "onnx", "tflite")
 # Writes what PyTorch needs to compute the graph again, and runs it: the least that is a backend.
 TOY = """
 from pathlib import Path
@@ -205,7 +205,7 @@ def test_two_packages_with_one_backend_are_refused(site: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nope", "os", "a.b", "", "reference"])
 def test_an_unknown_backend_names_those_that_are_known(name: str) -> None:
-    known = "coreai, coreml, onnx, tflite"
+    known = "coreai, coreml, executorch, onnx, tflite"
     with pytest.raises(TargetError, match=f"no backend {name!r}; known: {known}"):
         get_backend(name)
 
@@ -241,7 +241,7 @@ def test_a_lookup_imports_no_converter_and_no_runtime() -> None:
             get_backend(name).why_unavailable()
             get_backend(name).why_cannot_convert()
         heavy = {"torch", "onnx", "onnxruntime", "coremltools", "ai_edge_litert", "litert_torch"}
-        heavy |= {"coreai", "coreai_torch"}
+        heavy |= {"coreai", "coreai_torch", "executorch"}
         print(sorted(heavy & set(sys.modules)))
     """
     found = subprocess.check_output([sys.executable, "-c", textwrap.dedent(code)], text=True)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from mobilesam_export.benchmark.roofline import Peak, gpu_peak, measured_cpu_pea
 from mobilesam_export.bundle.describe import inspect_path
 from mobilesam_export.compare.gates import LIMITS
 from mobilesam_export.errors import MeasurementError
+from mobilesam_export.inspection.graph import Partitions
 from mobilesam_export.inspection.report import OpReport, ResidencyReport
 
 MASKS = st.dictionaries(
@@ -126,6 +128,12 @@ def test_the_figures_of_a_file_are_those_of_inspect(onnx_bundle: Path) -> None:
     assert found["transposes"] == report.ops["Transpose"]
     assert found["file_bytes"] == (onnx_bundle / "encoder.onnx").stat().st_size
     assert found["partitions"] is None
+
+
+def test_partitions_without_rules_are_those_of_the_delegate(onnx_bundle: Path) -> None:
+    report = inspect_path(onnx_bundle / "encoder.onnx")[0]
+    cut = replace(report, partitions=Partitions("a delegate", 3, ()))
+    assert file_figures(cut)["partitions"] == 3
 
 
 def test_a_roofline_is_the_longer_of_computing_and_moving(onnx_bundle: Path) -> None:

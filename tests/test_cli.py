@@ -58,13 +58,14 @@ def test_targets_lists_recipes_and_whether_files_run_here() -> None:
     assert [row["target"] for row in listed] == [
         "coreai",
         "coreml",
+        "executorch",
         "onnx",
         "onnx-sam",
         "tflite",
         "tflite-gpu",
     ]
-    assert listed[2]["default_recipe"] == "float32"
-    assert listed[2]["unavailable"] == ""
+    assert listed[3]["default_recipe"] == "float32"
+    assert listed[3]["unavailable"] == ""
     shown = run("targets").stdout
     assert "recipes: float32 (default), float16" in shown
 

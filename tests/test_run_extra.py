@@ -109,6 +109,10 @@ def test_verify_finds_damage_without_torch(python: Path, onnx_bundle: Path, tmp_
 MISSING = {
     "coreai": (["coreai", "-c", "demo"], ["cannot export coreai: torch, coreai", "[coreai]"]),
     "coreml": (["coreml", "-c", "demo"], ["cannot export coreml", "[coreml]"]),
+    "executorch": (
+        ["executorch", "-c", "demo"],
+        ["cannot export executorch: torch, executorch are not", "[executorch]"],
+    ),
     "onnx": (
         ["onnx", "-c", "demo"],
         ["cannot export onnx: torch, onnxscript, onnxsim are not", "[onnx]"],
@@ -118,6 +122,7 @@ MISSING = {
     "checkpoint": (["checkpoint", "inspect", "x.pt"], ["torch is not installed", "[torch]"]),
     "sensitivity": (["inspect", "BUNDLE", "--sensitivity"], ["torch is not installed", "[torch]"]),
     "asset": (["inspect", "x.aimodel"], ["coreai is not installed", "[coreai]"]),
+    "program": (["inspect", "x.pte"], ["executorch is not installed", "[executorch]"]),
     "package": (["inspect", "x.mlpackage"], ["coremltools, torch are not", "[coreml]"]),
     "reference": (["evaluate", "BUNDLE", "--pytorch"], ["is not installed", "[torch]"]),
 }
@@ -128,7 +133,7 @@ def test_what_is_missing_is_one_line_that_says_what_to_type(
     name: str, python: Path, onnx_bundle: Path, tmp_path: Path
 ) -> None:
     arguments, phrases = MISSING[name]
-    for folder in ("x.aimodel", "x.mlpackage"):
+    for folder in ("x.aimodel", "x.mlpackage", "x.pte"):
         (tmp_path / folder).mkdir()
     given = [str(onnx_bundle) if word == "BUNDLE" else word for word in arguments]
     done = run(python, tmp_path, *given)

@@ -17,7 +17,9 @@ GOOD = resources.files("mobilesam_export.targets").joinpath("onnx.toml").read_te
 
 
 def test_the_targets_of_the_package_are_found() -> None:
-    assert builtin_targets() == ["coreai", "coreml", "onnx", "onnx-sam", "tflite", "tflite-gpu"]
+    assert builtin_targets() == [
+        *("coreai", "coreml", "executorch", "onnx", "onnx-sam", "tflite", "tflite-gpu")
+    ]
 
 
 @pytest.mark.parametrize("name", builtin_targets())

@@ -41,8 +41,15 @@ def file_figures(report: GraphReport) -> dict[str, int | None]:
         "file_bytes": report.file_bytes,
         "peak_bytes": None if report.peak_unknown else report.peak_bytes,
         "not_resident": None if residency is None else residency.counts[Verdict.NOT_RESIDENT],
-        "partitions": None if residency is None else count_partitions(residency),
+        "partitions": _partitions(report),
     }
+
+
+def _partitions(report: GraphReport) -> int | None:
+    """By a delegate's rules, or as the delegate itself has cut the file where there are none."""
+    if report.residency is not None:
+        return count_partitions(report.residency)
+    return None if report.partitions is None else report.partitions.count
 
 
 def count_partitions(residency: ResidencyReport) -> int:

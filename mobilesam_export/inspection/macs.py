@@ -95,6 +95,14 @@ def _filter_elements(weight: Tensor | None) -> int | None:
     return math.prod(sizes) if len(sizes) == len(weight.shape) - 1 else None
 
 
+def without_last_axis(weight: Tensor | None) -> int | None:
+    """Product of the sizes of all axes but the last; None where one is not known."""
+    if weight is None or not weight.shape:
+        return None
+    sizes = [size for size in weight.shape[:-1] if size is not None]
+    return math.prod(sizes) if len(sizes) == len(weight.shape) - 1 else None
+
+
 def times(a: int | None, b: int | None) -> int | None:
     """The product, or None where a factor is not known."""
     return None if a is None or b is None else a * b

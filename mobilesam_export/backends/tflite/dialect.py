@@ -3,29 +3,19 @@
 Filters have the output channels first, those of a depthwise convolution last.
 """
 
-import math
-
-from mobilesam_export.inspection.graph import Dialect, Node, Tensor
-from mobilesam_export.inspection.macs import convolution, times
+from mobilesam_export.inspection.graph import Dialect, Node
+from mobilesam_export.inspection.macs import convolution, times, without_last_axis
 
 
 def _depthwise(node: Node) -> int | None:
     """Filters of (1, *kernel, channels)."""
-    return times(node.outputs[0].elements, _without_last_axis(node.input("filter")))
+    return times(node.outputs[0].elements, without_last_axis(node.input("filter")))
 
 
 def _transposed(node: Node) -> int | None:
     """Filters of (output channels, *kernel, input channels)."""
     source = node.input("input")
-    return times(source.elements if source else None, _without_last_axis(node.input("filter")))
-
-
-def _without_last_axis(weight: Tensor | None) -> int | None:
-    """Product of the sizes of all axes but the last."""
-    if weight is None or not weight.shape:
-        return None
-    sizes = [size for size in weight.shape[:-1] if size is not None]
-    return math.prod(sizes) if len(sizes) == len(weight.shape) - 1 else None
+    return times(source.elements if source else None, without_last_axis(node.input("filter")))
 
 
 def _batch_product(node: Node) -> int | None:

@@ -1,0 +1,85 @@
+"""ExecuTorch programs lowered to XNNPACK, run by ExecuTorch's own runtime."""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mobilesam_export import packages
+from mobilesam_export.backends.conversion import Conversion
+from mobilesam_export.backends.executorch import settings
+from mobilesam_export.backends.protocol import Backend
+from mobilesam_export.contract import GraphSpec
+from mobilesam_export.errors import BackendError
+from mobilesam_export.inspection.graph import GraphDescription, Partitions
+from mobilesam_export.session import Session
+from mobilesam_export.target import GraphForm, Recipe
+
+if TYPE_CHECKING:
+    from mobilesam_export.backends.executorch.describe import Program
+    from mobilesam_export.graphs import Graph
+
+EXTRA = "executorch"
+
+
+class ExecutorchBackend(Backend):
+    """`.pte` files; see `Backend` for every member."""
+
+    suffix = ".pte"
+    optional = True  # its packages are 400 MB, most of them for delegates that are not used here
+
+    def parse_recipe(
+        self, recipe: Recipe, form: GraphForm, convert: Mapping[str, Any]
+    ) -> settings.ExecutorchSettings:
+        return settings.parse(recipe, form, convert)
+
+    def why_cannot_convert(self) -> str:
+        return packages.why_missing("torch", "executorch", extra=EXTRA)
+
+    def convert(self, graph: "Graph", conversion: Conversion, path: Path) -> None:
+        from mobilesam_export.backends.executorch.convert import convert
+
+        convert(graph, conversion, path)
+
+    def versions(self) -> dict[str, str]:
+        return {name: version(name) for name in ("torch", "executorch")}
+
+    def runner(self) -> str:
+        return "ExecuTorch with XNNPACK"
+
+    def why_unavailable(self) -> str:
+        return packages.why_missing("executorch", extra=EXTRA)
+
+    def load(self, path: Path, spec: GraphSpec, device: str = "", threads: int = 0) -> Session:
+        if reason := self.devices().get(device or "cpu", "no such device"):
+            raise BackendError(f"cannot run {path.name} on {device or 'cpu'}: {reason}")
+        from mobilesam_export.backends.executorch import runtime
+
+        return runtime.load(path, spec, threads)
+
+    def describe(self, path: Path) -> GraphDescription:
+        return self._program(path).description
+
+    def partitions(self, path: Path) -> Partitions | None:
+        return self._program(path).partitions
+
+    def _program(self, path: Path) -> "Program":
+        if reason := self.why_unavailable():
+            raise BackendError(f"cannot read {path}: {reason}")
+        from mobilesam_export.backends.executorch.describe import read
+
+        return read(path)
+
+    def raised_types(self, recipe: Recipe) -> tuple[str, ...]:
+        return ("float32",)
+
+    def uncompressed_types(self) -> tuple[str, str]:
+        return "float32", "float32"
+
+    def compresses(self, recipe: Recipe, graph: "Graph", name: str) -> bool:
+        from mobilesam_export.backends.executorch.quantize import product_weights
+
+        return name in product_weights(graph.module)
+
+
+backend = ExecutorchBackend()
