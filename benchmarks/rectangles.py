@@ -126,11 +126,12 @@ def answers(
 @main.command()
 @click.argument("shapes", nargs=-1)
 @click.option("--margin", type=int)
-def encoders(shapes: tuple[str, ...], margin: int | None) -> None:
+@click.option("--target", "targets", multiple=True, default=("onnx", "tflite"))
+def encoders(shapes: tuple[str, ...], margin: int | None, targets: tuple[str, ...]) -> None:
     """Time and products of float32 encoders, relative to the square's."""
     frames = [frame_of(shape, margin) for shape in shapes]
     frames = [square(frames[0].side), *frames]
-    for name in ("onnx", "tflite"):
+    for name in targets:
         target = load_target(name)
         backend, (_, recipe) = get_backend(target.backend), target.recipe("float32")
         settings = backend.parse_recipe(recipe, target.graph, target.convert)

@@ -161,7 +161,6 @@ def test_recipe_that_one_of_all_targets_lacks_is_refused_first(tmp_path: Path) -
 
 SIZES = [
     ("--image-size", "100", "image size is 100; expected a multiple of 64 from 256 to 4096"),
-    ("--image-size", "255", "image size is 255"),
     ("--image-size", "300", "image size is 300"),
     ("--image-size", "192", "image size is 192"),
     ("--image-size", "0", "image size is 0"),
@@ -169,7 +168,6 @@ SIZES = [
     ("--image-size", "640000", "image size is 640000"),
     ("--points", "0", "points is 0; expected 2 (a box takes two) to 1024"),
     ("--points", "1", "points is 1; expected 2 (a box takes two) to 1024"),
-    ("--points", "-6", "points is -6"),
     ("--points", "100000000", "points is 100000000"),
 ]
 
@@ -183,8 +181,11 @@ def test_size_that_cannot_be(option: str, value: str, phrase: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("arguments", "phrase"),
     [
-        (["onnx", "--image-size", "abc"], "'abc' is not a valid int"),
-        (["onnx", "--image-size", "512.0"], "'512.0' is not a valid int"),
+        (
+            ["onnx", "--image-size", "abc"],
+            "'abc' is no size such as 1024 or 1024x768",
+        ),
+        (["onnx", "--image-size", "512.0"], "'512.0' is no size"),
         (["onnx", "--points", "x"], "'x' is not a valid int"),
         (["onnx", "--image-size"], "requires an argument"),
         (["onnx", "--sharpen"], "--sharpen"),

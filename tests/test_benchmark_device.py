@@ -128,7 +128,7 @@ def test_an_apple_package_is_whole(coreml_bundle: Path, tmp_path: Path) -> None:
     swift = (package / "Tests" / "LatencyTests.swift").read_text()
     for path in (package / "Package.swift", package / "run.sh", package / "README.md"):
         assert "@" not in path.read_text().replace("@$", "").replace('"$@"', ""), path
-    assert "static let side = 256" in swift
+    assert "static let width = 256" in swift
     assert "[1, 6, 2]" in swift
     for name in ("image.uint8", "image_embeddings.float32", "click/low_res_masks.float32"):
         assert (package / "Tests" / "Golden" / name).stat().st_size

@@ -55,7 +55,7 @@ class Files:
 
     def __init__(self, trained: Report, *, fit: bool) -> None:
         self.job = SimpleNamespace(image_size=256, fit=fit, recover=7)
-        self.plan = SimpleNamespace(contract=None, recipe=None)
+        self.plan = SimpleNamespace(contract=SimpleNamespace(size=None), recipe=None)
         self.graphs = ("given", "decoder")
         self.reports: dict[Any, Report] = {"given": report(0.9), "trained": trained}
 

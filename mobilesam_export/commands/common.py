@@ -37,6 +37,19 @@ WORKERS = click.option(
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
+class SizeType(click.ParamType):  # type: ignore[type-arg] # click 8.1 takes none
+    """A side, or width and height: as text for `contract.frame.frame_of`, which knows the range."""
+
+    name = "N|WxH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from mobilesam_export.contract.frame import SIZE
+
+        if SIZE.fullmatch(str(value)) is None:
+            self.fail(f"{value!r} is no size such as 1024 or 1024x768", param, ctx)
+        return value
+
+
 def image_options(command: Callable[..., int]) -> Callable[..., int]:
     """Give a command the options that say which images bundles are evaluated on."""
     for option in reversed(IMAGES):

@@ -12,6 +12,7 @@ from mobilesam_export.commands.common import (
     FAILED,
     JSON,
     OK,
+    SizeType,
     print_json,
     print_notes,
     styled,
@@ -51,8 +52,9 @@ class ExportOptions:
         """The export for one target; `several`: it is one of many.
 
         Raises:
-            TargetError: the target has no such recipe.
+            TargetError: the target has no such recipe. UsageError: the size is none.
         """
+        from mobilesam_export.contract.frame import frame_of
         from mobilesam_export.pipeline import Job
 
         out = self.out
@@ -63,7 +65,7 @@ class ExportOptions:
             recipe=self.recipe,
             checkpoint=self.checkpoint,
             out=out,
-            image_size=self.image_size,
+            image_size=frame_of(self.image_size, self.margin).option,
             margin=self.margin,
             points=self.points,
             verify=not self.no_verify,
@@ -116,9 +118,9 @@ OPTIONS = (
     ),
     click.option(
         "--image-size",
+        type=SizeType(),
         default="1024",
         show_default=True,
-        metavar="N|WxH",
         help="Side of the square input, or width and height for images of one shape: multiples of "
         "64 from 256 to 4096.",
     ),

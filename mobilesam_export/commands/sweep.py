@@ -11,6 +11,7 @@ from mobilesam_export.commands.common import (
     OK,
     RAY,
     WORKERS,
+    SizeType,
     image_options,
     print_json,
 )
@@ -34,9 +35,9 @@ PATH = click.Path(path_type=Path)
     "--image-size",
     "image_sizes",
     multiple=True,
+    type=SizeType(),
     default=("1024",),
     show_default=True,
-    metavar="N|WxH",
     help="Side of the square input, or width and height; give it again for more.",
 )
 @image_options

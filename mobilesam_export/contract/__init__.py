@@ -82,6 +82,7 @@ class Contract:
         Raises:
             UsageError: they are out of range.
         """
+        self.size.check()
         if self.size.side != self.image_size:
             raise ValueError(f"{self.size} lies in no square of {self.image_size}")
         if not (self.dynamic or MIN_POINTS <= self.points <= MAX_POINTS):

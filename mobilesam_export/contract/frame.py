@@ -34,8 +34,8 @@ class Frame:
     width: int
     margin: int = 0
 
-    def __post_init__(self) -> None:
-        """Refuse what no graph can have.
+    def check(self) -> None:
+        """Refuse what no exported graph can have.
 
         Raises:
             UsageError: a side or the margin is out of range.
@@ -100,6 +100,9 @@ def square(side: int) -> Frame:
     return Frame(side, side)
 
 
+SIZE = re.compile(r"(-?\d{1,9})(?:[xX](\d{1,9}))?")
+
+
 def frame_of(image_size: int | str, margin: int | None = None) -> Frame:
     """What `--image-size` and `--margin` mean.
 
@@ -111,7 +114,7 @@ def frame_of(image_size: int | str, margin: int | None = None) -> Frame:
         UsageError: that is no size, the margin is out of range, or a square has none.
     """
     text = str(image_size)
-    found = re.fullmatch(r"(\d{1,5})(?:[xX](\d{1,5}))?", text.strip())
+    found = SIZE.fullmatch(text.strip())
     if found is None:
         raise UsageError(
             f"image size is {text!r}; "
@@ -122,4 +125,6 @@ def frame_of(image_size: int | str, margin: int | None = None) -> Frame:
         margin = min(MARGIN, abs(width - height))
     elif width == height and margin:
         raise UsageError(f"a square of {width} has no margin; leave --margin out")
-    return Frame(height, width, margin or 0)
+    frame = Frame(height, width, margin or 0)
+    frame.check()
+    return frame
