@@ -14,7 +14,7 @@ from mobilesam_export.errors import UsageError
 # The windows of TinyViT need 64; the rest is what a machine of today can export.
 STEP, MIN_SIDE, MAX_SIDE = 64, 256, 4096
 PATCH = 16  # pixels of the input per position of the embedding
-# Pixels of a rectangle's margin, from masks of the demo weights with margins of 0 to 128:
+# Pixels of a rectangle's margin, from masks of the demo weights with margins of 0 to 96:
 # benchmarks/README.md, "Rectangles".
 MARGIN = 96
 
