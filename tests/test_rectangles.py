@@ -1,5 +1,6 @@
 """Inputs that are no squares: what the model makes of them, and that every form computes that."""
 
+import copy
 import json
 from dataclasses import replace
 from functools import cache
@@ -18,9 +19,11 @@ from mobilesam_export.bundle.manifest import read_manifest
 from mobilesam_export.contract import Contract
 from mobilesam_export.contract.frame import Frame, frame_of, square
 from mobilesam_export.errors import UsageError
-from mobilesam_export.graphs import as_session, further_graphs, split_graphs
+from mobilesam_export.graphs import as_session, further_graphs, ranges, split_graphs
 from mobilesam_export.graphs.positions import encoding
 from mobilesam_export.model import Sam, build_sam
+from mobilesam_export.model.beyond import NothingBeyond
+from mobilesam_export.model.tiny_vit import TinyViTBlock
 from mobilesam_export.predictor import EmbeddedImage, Predictor
 from mobilesam_export.prompts import Prompt
 from mobilesam_export.scenes import masked_scene, scene
@@ -92,6 +95,33 @@ def test_a_margin_up_to_the_square_gives_the_squares_embedding(frame: Frame) -> 
     expected = model(square(frame.side)).encode(reference.normalize(image, square(frame.side)))
     found = model(whole).encode(reference.normalize(image, whole))
     torch.testing.assert_close(found, expected[:, :, :rows, :columns], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("frame", [LANDSCAPE, PORTRAIT])
+def test_blocks_that_know_the_padding_beyond_come_nearer_to_the_square(frame: Frame) -> None:
+    image = scene(3, *frame.shape)
+    rows, columns = frame.over(16)
+    expected = model(square(frame.side)).encode(reference.normalize(image, square(frame.side)))
+    knowing, ignorant = model(frame), copy.deepcopy(model(frame))
+    for module in ignorant.modules():
+        if isinstance(module, TinyViTBlock):
+            del module.beyond
+            module.beyond = NothingBeyond()
+    pixels = reference.normalize(image, frame)
+    errors = [
+        (sam.encode(pixels) - expected[:, :, :rows, :columns]).square().mean()
+        for sam in (knowing, ignorant)
+    ]
+    assert errors[0] < 0.5 * errors[1]
+
+
+@pytest.mark.parametrize("frame", [LANDSCAPE, PORTRAIT])
+def test_folded_ranges_scale_the_padding_beyond_too(frame: Frame) -> None:
+    sam = model(frame)
+    pixels = reference.normalize(scene(3, *frame.shape), frame)
+    exponents = dict.fromkeys(ranges.places(name for name, _ in sam.named_modules()), 3)
+    found = ranges.fold_ranges(sam, exponents).encode(pixels)
+    torch.testing.assert_close(found, sam.encode(pixels), rtol=0, atol=1e-4)
 
 
 def test_positions_are_those_of_the_square() -> None:

@@ -29,7 +29,7 @@ class Block(WindowBlock):
         self, block: tiny_vit.TinyViTBlock, size: tuple[int, int], stride: int, form: GraphForm
     ) -> None:
         attention = folding.fold_attention(block.attn)
-        super().__init__(block, attention, size, form.gelu)
+        super().__init__(block, attention, size, form.gelu, channel_last=False)
         self.attention = form.attention
         self.groups = self.heads if form.attention == "per-head" else -(-self.heads // MOST_HEADS)
         for index, bias in enumerate(attention.bias.float().chunk(self.groups)):
@@ -54,9 +54,11 @@ class Block(WindowBlock):
     def forward(self, x: Tensor) -> Tensor:
         # Zero-padding after qkv is exact for k and v (see fold_attention); padded queries are
         # cropped away.
+        x = self.beyond.fill_windows(x)
         qkv = self._partition(self.qkv(channel_norm(x, self.attention_eps)))
         y = self._attend_per_head(qkv) if self.attention == "per-head" else self._attend(qkv)
-        x = self.local_conv(x + self.proj(self._reverse(y)))
+        x = self.beyond.add_edge(x + self.proj(self._reverse(y)))
+        x = self.beyond.crop(self.local_conv(x))
         normalized = channel_norm(x, self.mlp_eps)
         return x + sum_of_chunks(
             fc2(F.gelu(fc1(normalized), approximate=self.gelu))

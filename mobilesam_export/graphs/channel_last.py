@@ -18,7 +18,7 @@ class TokensBlock(WindowBlock):
 
     def __init__(self, block: tiny_vit.TinyViTBlock, size: tuple[int, int], gelu: str) -> None:
         attention = folding.fold_attention(block.attn)
-        super().__init__(block, attention, size, gelu)
+        super().__init__(block, attention, size, gelu, channel_last=True)
         self._add_attention(attention)
         self.proj = folding.linear(attention.proj, attention.proj_bias)
         self.fc1 = folding.linear(*folding.fold_norm(block.mlp.norm, block.mlp.fc1))
@@ -31,10 +31,15 @@ class TokensBlock(WindowBlock):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
+        x = self.beyond.fill_windows(x)
         x = x + self._attend(F.layer_norm(x, (self.width,), eps=self.attention_eps))
-        x = self.local_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        x = self._convolve(x)
         normalized = F.layer_norm(x, (self.width,), eps=self.mlp_eps)
         return x + self.fc2(F.gelu(self.fc1(normalized), approximate=self.gelu))
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        x = self.local_conv(self.beyond.add_edge(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return self.beyond.crop(x)
 
     def _partition(self, x: Tensor, count: int, height: int) -> Tensor:
         """`height` rows, in `count` rows of windows -> (count, windows, window, window * C).

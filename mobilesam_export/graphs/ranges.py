@@ -198,7 +198,7 @@ def _scale_block(block: tiny_vit.TinyViTBlock, scale: float) -> None:
     for linear in (block.attn.proj, block.mlp.fc2):
         _multiply(scale, linear.weight, linear.bias)
     convolution = block.local_conv.bn
-    _multiply(scale, convolution.bias, convolution.running_mean)
+    _multiply(scale, convolution.bias, convolution.running_mean, *block.beyond.buffers())
     for norm in (block.attn.norm, block.mlp.norm):
         _scale_input(norm, scale)
 

@@ -175,8 +175,8 @@ class Block(channel_last.Block):
         self.token_rows = split_rows(height, -(-hidden_elements // MOST_EXPANDED))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = concat_rows([self._attended(x, rows) for rows in self.window_rows])
-        x = self.local_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        x = self.beyond.fill_windows(x)
+        x = self._convolve(concat_rows([self._attended(x, rows) for rows in self.window_rows]))
         tiles = [x[:, rows.start : rows.end] for rows in self.token_rows]
         return concat_rows([self._fed_forward(tile) for tile in tiles])
 

@@ -41,7 +41,8 @@ class WindowBlock(nn.Module):
     Sizes are plain numbers, fixed here, so that no graph reads a shape.
 
     Attributes:
-        size: (height, width) of the map, in tokens.
+        beyond: what a rectangle's map is filled up with, for windows and convolution.
+        size: (height, width) of the map that attends, in tokens, with what fills its windows.
         window: side of a window.
         windows: how many there are in (a column, a row).
         padded: (height, width) of the map when it is padded to whole windows.
@@ -59,10 +60,13 @@ class WindowBlock(nn.Module):
         attention: folding.AttentionWeights,
         size: tuple[int, int],
         gelu: str,
+        *,
+        channel_last: bool,
     ) -> None:
         super().__init__()
-        self.size, self.window, self.gelu = size, block.window, gelu
-        self.windows = -(-size[0] // block.window), -(-size[1] // block.window)
+        self.beyond = block.beyond.channel_last() if channel_last else block.beyond
+        self.size, self.window, self.gelu = block.beyond.filled_size(size), block.window, gelu
+        self.windows = -(-self.size[0] // block.window), -(-self.size[1] // block.window)
         self.padded = self.windows[0] * block.window, self.windows[1] * block.window
         self.tokens = block.window**2
         self.attention_eps, self.mlp_eps = block.attn.norm.eps, block.mlp.norm.eps

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from mobilesam_export.contract.frame import PATCH, Frame, square
 from mobilesam_export.model.architecture import MOBILESAM, Architecture, architecture_of
+from mobilesam_export.model.beyond import Beyond
 from mobilesam_export.model.mask_decoder import MaskDecoder
 from mobilesam_export.model.prompt_encoder import PromptEncoder
-from mobilesam_export.model.tiny_vit import TinyViT
+from mobilesam_export.model.tiny_vit import TinyViT, TinyViTBlock
 
 # RGB on the scale 0..255; the values of ImageNet that SAM was trained with.
 PIXEL_MEAN = (123.675, 116.28, 103.53)
@@ -115,9 +116,27 @@ def build_sam(state_dict: Mapping[str, Tensor], image_size: int | Frame = 1024) 
     sam.load_state_dict(state_dict, strict=True)
     sam.eval().requires_grad_(False)
     if not sam.size.is_square:
-        side = sam.size.side
-        sam.padding = sam.image_encoder(torch.zeros(1, 3, side, side))
+        sam.padding = _encode_padding(sam.image_encoder, sam.size)
     return sam
+
+
+def _encode_padding(encoder: TinyViT, size: Frame) -> Tensor:
+    """Embedding of a square of padding alone; blocks take what they need of it."""
+    found: dict[nn.Module, Tensor] = {}
+
+    def note(module: nn.Module, inputs: tuple[Tensor]) -> None:
+        found[module] = inputs[0]
+
+    blocks = [module for module in encoder.modules() if isinstance(module, TinyViTBlock)]
+    layers = [layer for block in blocks for layer in (block, block.local_conv)]
+    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
+    embedding: Tensor = encoder(torch.zeros(1, 3, size.side, size.side))
+    for hook in hooks:
+        hook.remove()
+    if min(size.computed) < size.side:
+        for block in blocks:
+            block.beyond = Beyond.cut(found[block], found[block.local_conv], size, block.window)
+    return embedding
 
 
 @cache

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mobilesam_export.model.architecture import MOBILESAM, STAGES, Architecture
+from mobilesam_export.model.beyond import Beyond, NothingBeyond
 
 STRIDES = (4, 8, 16, 16)  # pixels of the input per feature of each stage
 MLP_RATIO = 4
@@ -142,18 +143,25 @@ class Mlp(nn.Module):
 
 
 class TinyViTBlock(nn.Module):
-    """Window attention, a depthwise 3x3 convolution, and an MLP."""
+    """Window attention, a depthwise 3x3 convolution, and an MLP.
+
+    Attributes:
+        beyond: what the block finds where a rectangle ends before the square.
+    """
+
+    beyond: Beyond | NothingBeyond
 
     def __init__(self, width: int, heads: int, window: int) -> None:
         super().__init__()
-        self.window = window
+        self.window, self.beyond = window, NothingBeyond()
         self.attn = Attention(width, heads, window)
         self.mlp = Mlp(width)
         self.local_conv = Conv2dBN(width, width, 3, groups=width)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> same
+        x = self.beyond.fill_windows(x)
         x = x + self._attend(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        x = self.local_conv(x)
+        x = self.beyond.crop(self.local_conv(self.beyond.add_edge(x)))
         return x + self.mlp(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
     def _attend(self, x: Tensor) -> Tensor:  # (B, H, W, C) -> same
