@@ -5,7 +5,8 @@ The truth is PyTorch on the square of 1024, on which MobileSAM was trained.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from mobilesam_export.evaluation.candidates import PYTORCH, bundle_candidate
 from mobilesam_export.evaluation.scores import Candidate, evaluate_images
 from mobilesam_export.files import make_folder, read_json, write_json, write_whole
 from mobilesam_export.model import build_sam
-from mobilesam_export.pipeline import Job, check, export
+from mobilesam_export.pipeline import check, export
 from mobilesam_export.progress import items_bar
 from mobilesam_export.sweep.points import Point
 from mobilesam_export.sweep.rungs import LadderOptions, Rung, pareto
@@ -45,17 +46,16 @@ def run(options: LadderOptions) -> list[Rung]:
     """
     points = options.points()
     for point in points:  # all of them before the first takes its time
-        check(_job(options, point))
+        check(point.job(options.out))
     backend = get_backend(load_target(points[0].target).backend)
     if options.max_ms is not None and (reason := backend.why_unavailable()):
         raise UsageError(f"--max-ms: times of {options.target} are not to be had here: {reason}")
     images = _images(options)
     make_folder(options.out)
-    truth = _Truth(options, images)
     found = []
     with items_bar("Climbing", len(points)) as advance:
         for point in points:
-            found.append(_masks(options, point, truth))
+            found.append(_masks(options, point, images))
             advance()
     bundles = [open_bundle(options.out / point.name) for point in points]
     times = _times(options, bundles)
@@ -68,17 +68,6 @@ def run(options: LadderOptions) -> list[Rung]:
     return rungs
 
 
-def _job(options: LadderOptions, point: Point) -> Job:
-    return Job(
-        target=load_target(point.target),
-        recipe=point.recipe,
-        checkpoint=point.weights,
-        out=options.out / point.name,
-        image_size=point.image_size,
-        keep_failed=True,
-    )
-
-
 def _images(options: LadderOptions) -> dataset.Dataset:
     """Without masks: the truth is what the square finds."""
     if options.images:
@@ -87,25 +76,16 @@ def _images(options: LadderOptions) -> dataset.Dataset:
     return replace(scenes, read=lambda name: replace(scenes.read(name), masks=None))
 
 
-@dataclass
-class _Truth:
+@cache
+def _square(source: str) -> Candidate:
     """PyTorch on the square, loaded when it is first needed."""
-
-    options: LadderOptions
-    images: dataset.Dataset
-    loaded: Candidate | None = None
-
-    def candidate(self) -> Candidate:
-        if self.loaded is None:
-            checkpoint = load_checkpoint(self.options.checkpoint)
-            sam = build_sam(checkpoint.state_dict, TRAINED)
-            predictor = reference.load(sam, plain_contract(TRAINED, DEFAULT_POINTS))
-            weights = checkpoint.provenance.weights_sha256
-            self.loaded = Candidate(PYTORCH, weights, predictor, 0)
-        return self.loaded
+    checkpoint = load_checkpoint(source)
+    sam = build_sam(checkpoint.state_dict, TRAINED)
+    predictor = reference.load(sam, plain_contract(TRAINED, DEFAULT_POINTS))
+    return Candidate(PYTORCH, checkpoint.provenance.weights_sha256, predictor, 0)
 
 
-def _masks(options: LadderOptions, point: Point, truth: _Truth) -> Mapping[str, Any]:
+def _masks(options: LadderOptions, point: Point, images: dataset.Dataset) -> Mapping[str, Any]:
     """Export a size and compare its masks, unless an earlier call has."""
     path = options.out / f"{point.name}.masks.json"
     asked = json.loads(json.dumps(options.asked()))
@@ -113,11 +93,11 @@ def _masks(options: LadderOptions, point: Point, truth: _Truth) -> Mapping[str, 
         kept = read_json(path, MeasurementError)
         if isinstance(kept, Mapping) and kept.get("asked") == asked:
             return kept
-    outcome = export(_job(options, point))
+    outcome = export(point.job(options.out))
     bundle = bundle_candidate(point.name, open_bundle(options.out / point.name))
-    names = truth.images.names[: options.limit]
+    names = images.names[: options.limit]
     means = []
-    for record in evaluate_images([bundle], truth.candidate(), truth.images, names):
+    for record in evaluate_images([bundle], _square(options.checkpoint), images, names):
         for answers in record["candidates"].values():
             means += [
                 {

@@ -8,6 +8,7 @@ from mobilesam_export.contract.frame import frame_of
 from mobilesam_export.errors import UsageError
 from mobilesam_export.evaluation.run import EvaluateOptions
 from mobilesam_export.files import file_sha256
+from mobilesam_export.pipeline import Job
 from mobilesam_export.target import load_target
 
 
@@ -37,6 +38,18 @@ class Point:
             weights_name(self.weights),
         )
         return "-".join(parts)
+
+    def job(self, folder: Path, *, fit: bool = True) -> Job:
+        """The export to its name in a folder; files that fail verification are written, too."""
+        return Job(
+            target=load_target(self.target),
+            recipe=self.recipe,
+            checkpoint=self.weights,
+            out=folder / self.name,
+            image_size=self.image_size,
+            fit=fit,
+            keep_failed=True,
+        )
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,10 @@ from mobilesam_export import cluster, packages
 from mobilesam_export.errors import MeasurementError, MobileSamExportError
 from mobilesam_export.evaluation.run import run as evaluate
 from mobilesam_export.files import make_folder, read_json, write_json
-from mobilesam_export.pipeline import Job, check, export
+from mobilesam_export.pipeline import check, export
 from mobilesam_export.progress import items_bar, note
 from mobilesam_export.sweep.points import Point, SweepOptions
 from mobilesam_export.tables import Table, milliseconds
-from mobilesam_export.target import load_target
 
 Row = dict[str, Any]
 KINDS = ("click", "clicks", "box")
@@ -50,7 +49,7 @@ def run(options: SweepOptions) -> SweepResult:
         packages.require("ray", extra="ray")
     points = options.points()
     for point in points:  # all of them before the first takes its time
-        check(_job(options, point))
+        check(point.job(options.out, fit=options.fit))
     make_folder(options.out)
     rows = {point: _kept(options, point) for point in points}
     missing = [point for point, row in rows.items() if row is None]
@@ -63,18 +62,6 @@ def run(options: SweepOptions) -> SweepResult:
                 write_json(_path(options, point), {**row, "asked": options.asked(point)})
             advance()
     return SweepResult([row for row in rows.values() if row is not None])
-
-
-def _job(options: SweepOptions, point: Point) -> Job:
-    return Job(
-        target=load_target(point.target),
-        recipe=point.recipe,
-        checkpoint=point.weights,
-        out=_bundle(options, point),
-        image_size=point.image_size,
-        fit=options.fit,
-        keep_failed=True,
-    )
 
 
 def _bundle(options: SweepOptions, point: Point) -> Path:
@@ -115,7 +102,7 @@ def _measure(item: tuple[SweepOptions, Point]) -> Row:
         "weights": Path(point.weights).name,
     }
     try:
-        outcome = export(_job(options, point))
+        outcome = export(point.job(options.out, fit=options.fit))
         evaluation = evaluate(options.evaluation(_bundle(options, point), point.weights)).evaluation
     except MobileSamExportError as exc:
         return {**row, "problem": str(exc)}
