@@ -34,6 +34,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "demo-quality": tables.demo_quality,
     "distillation": tables.distillation,
     "distillation-speed": tables.distillation_speed,
+    "everything": speed_tables.everything,
     "executorch": speed_tables.executorch,
     "export-cost": tables.export_cost,
     "fitting": fitting_tables.fitting,

@@ -12,6 +12,7 @@ turn in one process, two threads.
 """
 
 import json
+import math
 import statistics
 import tempfile
 from collections.abc import Iterator
@@ -96,9 +97,11 @@ def photographs(shape: str, margin: int | None) -> None:
 
 
 def cut(image: Image.Image, frame: Frame) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """The largest part of the frame's shape, around the centre."""
-    scale = min(image.width / frame.width, image.height / frame.height)
-    width, height = round(frame.width * scale), round(frame.height * scale)
+    """The largest part of exactly the frame's shape, around the centre."""
+    common = math.gcd(frame.width, frame.height)
+    columns, rows = frame.width // common, frame.height // common
+    times = min(image.width // columns, image.height // rows)
+    width, height = columns * times, rows * times
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return np.asarray(image.crop((left, top, left + width, top + height)))
 

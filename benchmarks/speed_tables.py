@@ -85,6 +85,23 @@ def prompt_sets() -> str:
     return markdown((head, lines))
 
 
+def everything() -> str:
+    """One line for each way to find all masks of a scene, the official generator first."""
+    lines = [
+        [
+            way,
+            f"{row['masks']:.1f}",
+            f"{row['of_official']:.3f}",
+            f"{row['in_official']:.3f}",
+            f"{row['average_recall']:.3f}",
+            f"{row['time_ratio']:.2f}",
+        ]
+        for way, row in read("official_generator")["means"].items()
+    ]
+    head = ["", "masks of a scene", "of the official ones found", "own ones that are official"]
+    return markdown(([*head, "average recall", "time, of one call per point"], lines))
+
+
 def split_decoder() -> str:
     """One line for each target and file: the naive decoder, ours, and its two parts."""
     head = ["", "size", "median", "to naive, per round"]

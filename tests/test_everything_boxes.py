@@ -108,9 +108,22 @@ def test_options_that_make_no_sense(
 
 
 @given(per_side=st.integers(1, 40))
-def test_the_coarse_points_are_one_of_sixteen(per_side: int) -> None:
+def test_the_coarse_points_are_one_of_four(per_side: int) -> None:
     count = int(masks.coarse_points(per_side).sum())
     assert 1 <= count <= max(1, -(-per_side // masks.COARSE)) ** 2
+
+
+def test_beside_a_point_are_four_others() -> None:
+    points = np.zeros((4, 4), np.bool_)
+    points[0, 1] = points[2, 3] = True
+    assert np.argwhere(masks.beside(points)).tolist() == [
+        [0, 0],
+        [0, 2],
+        [1, 1],
+        [1, 3],
+        [2, 2],
+        [3, 3],
+    ]
 
 
 def half_masked(clicked: list[tuple[float, float]]) -> Predictor:
@@ -141,13 +154,17 @@ def test_what_sure_masks_cover_is_not_clicked_again() -> None:
         calls.append(len(clicked))
         steps.append(len(step))
     assert results[0] == results[1] == [(0, 0, 127, 255), (128, 0, 255, 255)]
-    assert calls == [64, 4]
+    assert calls == [64, 16]
     assert steps == [64, 64]
 
 
-def test_where_nothing_is_sure_every_point_is_clicked() -> None:
+@pytest.mark.parametrize(
+    ("threshold", "calls"),
+    [(0.95, 64 - 16), (1.0, 16)],  # nearly sure of everything; of nothing
+)
+def test_points_beside_what_is_nearly_sure_are_clicked(threshold: float, calls: int) -> None:
     image = EmbeddedImage(np.zeros((1, 256, 16, 16), np.float32), (256, 256))
     clicked: list[tuple[float, float]] = []
-    settings = Settings(points_per_side=8, pred_iou_thresh=1.0, hierarchical=True)
+    settings = Settings(points_per_side=8, pred_iou_thresh=threshold, hierarchical=True)
     assert masks.find_masks(half_masked(clicked), image, settings, lambda: None) == []
-    assert len(clicked) == 64
+    assert len(clicked) == calls

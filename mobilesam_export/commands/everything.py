@@ -23,7 +23,7 @@ HELP = {
     "pred_iou_thresh": "Least predicted IoU of a mask to keep.",
     "stability_score_thresh": "Least stability of a mask to keep.",
     "box_nms_thresh": "Largest overlap of boxes.",
-    "hierarchical": "Click on a coarse grid first, then where no sure mask is: fewer calls.",
+    "hierarchical": "Click on a coarse grid first, then beside what it found: fewer calls.",
 }
 OPTIONS = ("labels", "boxes", *HELP)  # that only everything mode has
 

@@ -6,6 +6,7 @@ The rules and defaults are those of `SamAutomaticMaskGenerator` in SAM's reposit
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,10 @@ from mobilesam_export.prompts import Prompt
 Box = tuple[int, int, int, int]
 Point = tuple[float, float]
 PromptBox = tuple[float, float, float, float]
-COARSE = 4  # of each side of the grid, the part that is clicked first in hierarchical mode
+COARSE = 2  # of each side of the grid, the part that is clicked first in hierarchical mode
+# Of what makes a mask sure: what makes it worth a click on the point beside. Both are from grids of
+# 16 x 16 on 20 held-out scenes: 113 clicks in place of 256, average recall 0.554 in place of 0.560.
+NEARLY = 0.9
 STABILITY_OFFSET = 1.0  # of logits: how far the threshold is moved each way to see what changes
 
 
@@ -83,9 +87,15 @@ def grid(per_side: int, size: tuple[int, int]) -> list[tuple[float, float]]:
 
 
 def coarse_points(per_side: int) -> NDArray[np.bool_]:
-    """Which points of the grid are clicked first: one of 4 x 4, about its middle."""
+    """(per_side, per_side): every second point of every second row."""
     places = np.arange(per_side) % COARSE == min(COARSE, per_side) // 2
-    return np.asarray(places[:, None] & places).ravel()
+    return np.asarray(places[:, None] & places)
+
+
+def beside(points: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The points of a grid to the left and right of these, above and below."""
+    around = np.pad(points, 1)
+    return np.asarray(around[:-2, 1:-1] | around[2:, 1:-1] | around[1:-1, :-2] | around[1:-1, 2:])
 
 
 def find_masks(
@@ -104,17 +114,40 @@ def find_masks(
     """
     points = grid(settings.points_per_side, image.size)
     if settings.hierarchical:
-        coarse = coarse_points(settings.points_per_side)
-        first = [point for point, early in zip(points, coarse, strict=True) if early]
-        rest = [point for point, early in zip(points, coarse, strict=True) if not early]
-        found = _click(predictor, image, settings, first, advance)
-        uncovered = _uncovered(rest, found, image.size)
-        for _ in range(len(rest) - len(uncovered)):
-            advance()
-        found += _click(predictor, image, settings, uncovered, advance)
+        found = _coarse_first(predictor, image, settings, points, advance)
     else:
-        found = _click(predictor, image, settings, points, advance)
+        answers = _click(predictor, image, settings, points, advance)
+        found = list(chain.from_iterable(answers))
     return keep_different(found, settings.box_nms_thresh)
+
+
+def _coarse_first(
+    predictor: Predictor,
+    image: EmbeddedImage,
+    settings: Settings,
+    points: Sequence[Point],
+    advance: Callable[[], None],
+) -> list[Found]:
+    """The sure masks of coarse points, and of those beside one that is nearly sure of something."""
+    nearly = replace(
+        settings,
+        pred_iou_thresh=NEARLY * settings.pred_iou_thresh,
+        stability_score_thresh=NEARLY * settings.stability_score_thresh,
+    )
+    coarse = coarse_points(settings.points_per_side)
+    first = _chosen(points, coarse)
+    answers = _click(predictor, image, nearly, first, advance)
+    found = [item for answer in answers for item in answer if _is_sure(item, settings)]
+    promising = np.zeros_like(coarse)
+    promising[coarse] = [bool(answer) for answer in answers]
+    rest = _uncovered(_chosen(points, beside(promising) & ~coarse), found, image.size)
+    for _ in range(len(points) - len(first) - len(rest)):
+        advance()
+    return [*found, *chain.from_iterable(_click(predictor, image, settings, rest, advance))]
+
+
+def _chosen(points: Sequence[Point], which: NDArray[np.bool_]) -> list[Point]:
+    return list(compress(points, which.ravel()))
 
 
 def _uncovered(
@@ -133,12 +166,12 @@ def _click(
     settings: Settings,
     points: Sequence[Point],
     advance: Callable[[], None],
-) -> list[Found]:
-    """The sure masks of clicks."""
-    found: list[Found] = []
+) -> list[list[Found]]:
+    """The sure masks of each click."""
+    found = []
     answers = predictor.decode_all([Prompt(((*point, True),)) for point in points], image)
     for point, outputs in zip(points, answers, strict=True):
-        found.extend(_sure_masks(outputs, point, image.size, predictor.contract, settings))
+        found.append(list(_sure_masks(outputs, point, image.size, predictor.contract, settings)))
         advance()
     return found
 
@@ -156,8 +189,15 @@ def _sure_masks(
             continue  # mask 0 is for prompts that are not ambiguous
         low_res = outputs["low_res_masks"][0, index]
         made = _found(low_res, float(predicted_iou), size, contract)
-        if made is not None and made.stability >= settings.stability_score_thresh:
+        if made is not None and _is_sure(made, settings):
             yield replace(made, point=point)
+
+
+def _is_sure(found: Found, settings: Settings) -> bool:
+    return (
+        found.predicted_iou > settings.pred_iou_thresh
+        and found.stability >= settings.stability_score_thresh
+    )
 
 
 def _found(

@@ -13,7 +13,8 @@ class Settings:
         stability_score_thresh: least stability, 0..1; see `masks.stability`.
         box_nms_thresh: IoU of two masks' boxes above which only the surer mask is kept, 0..1.
         hierarchical: whether a coarse part of the grid is clicked first, and of the rest only what
-            no sure mask covers; not of SAM, whose answer is that of all points.
+            lies beside a point that found something, and in no sure mask; not of SAM, whose answer
+            is that of all points.
     """
 
     points_per_side: int = 32
