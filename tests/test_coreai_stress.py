@@ -1,5 +1,6 @@
 """Whole networks in Apple's arithmetic, by a runtime that takes minutes for each."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,24 @@ def test_a_bundle_is_made_verified_and_used(tmp_path: Path) -> None:
         (["inspect", "b"], "Core AI asset"),
         (["segment", "b", image, "--point", "76,60", "-o", "mask.png"], "mask.png"),
         (["evaluate", "b", "--scenes", 1], "click"),
+    ):
+        done = warm(tmp_path, arguments)
+        assert done.code == 0, done.stderr
+        assert phrase in done.stdout + done.stderr
+
+
+def test_a_segmenter_is_made_verified_and_used(tmp_path: Path) -> None:
+    made = warm(tmp_path, ["coreai-segmenter", *DEFAULT, "-r", "float32", "-o", "b"])
+    assert made.code == 0, made.stderr
+    assert "verified (Core AI 1." in made.stdout
+    assert "The encoder runs at every click" in (tmp_path / "b" / "README.md").read_text()
+    assets = json.loads((tmp_path / "b" / "metadata.json").read_text())["assets"]
+    assert {path.name for path in (tmp_path / "b").glob("*.aimodel")} == set(assets.values())
+    image = "b/golden/landscape/image.png"
+    for arguments, phrase in (
+        (["verify", "b"], "verified (Core AI 1."),
+        (["inspect", "b"], "batched_points float32 (1, 1, 6, 2)"),
+        (["segment", "b", image, "--point", "76,60", "-o", "mask.png"], "mask.png"),
     ):
         done = warm(tmp_path, arguments)
         assert done.code == 0, done.stderr

@@ -45,7 +45,7 @@ def run(options: LadderOptions) -> list[Rung]:
     """
     points = options.points()
     for point in points:  # all of them before the first takes its time
-        check(_job(options, point))
+        check(_job(options, point)).contract.check_apart("ladder times")
     backend = get_backend(load_target(points[0].target).backend)
     if options.max_ms is not None and (reason := backend.why_unavailable()):
         raise UsageError(f"--max-ms: times of {options.target} are not to be had here: {reason}")
