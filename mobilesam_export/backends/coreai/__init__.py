@@ -61,6 +61,9 @@ class CoreaiBackend(Backend):
     def float32_islands(self, recipe: Recipe) -> tuple[str, ...]:
         return recipe.keep_float32
 
+    def samples(self, contract: Contract) -> tuple[str, ...]:
+        return ("swift-coreai",) if contract.form.image_input == "uint8" else ()
+
     def companions(self, contract: Contract, name: str) -> dict[str, str]:
         return {METADATA: metadata(name, self.suffix)} if contract.fused else {}
 
