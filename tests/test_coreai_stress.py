@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import coreai
+from benchmarks import coreai, coreai_ops
 from mobilesam_export.contract import Contract
 from mobilesam_export.graphs import split_graphs
 from mobilesam_export.metrics import psnr_db
@@ -28,6 +28,13 @@ def test_stress_weights_are_right_in_apples_arithmetic(tmp_path: Path) -> None:
     found = session.run(encoder_inputs(expected[0].image, contract))["image_embeddings"]
     assert "Core AI" in session.runtime
     assert psnr_db(found, expected[0].embeddings) > 70
+
+
+def test_operations_are_computed_as_the_table_says() -> None:
+    kept = {row["operation"]: row for row in json.loads(coreai_ops.RESULT.read_text())["rows"]}
+    for row in coreai_ops.rows():
+        for name in ("coreai", "pessimistic", "kind"):
+            assert row[name] == pytest.approx(kept[row["operation"]][name], abs=0.5), row
 
 
 def test_a_bundle_is_made_verified_and_used(tmp_path: Path) -> None:
