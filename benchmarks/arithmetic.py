@@ -1,14 +1,14 @@
 """What the arithmetic of chips makes of the files: pessimistic float16, Core AI, and ARM kernels.
 
     python -m benchmarks.arithmetic float16      exports of targets that compute in float16
-    python -m benchmarks.arithmetic coreai       the Apple layout by Apple's runtime, at 256;
-                                                 needs `pip install ".[coreai]"`
+    python -m benchmarks.arithmetic coreai       files of `coreai` by Apple's runtime, in float16
+                                                 or `--recipe`; needs `pip install ".[coreai]"`
     python -m benchmarks.arithmetic arm          every recipe of ONNX and TFLite; needs `make arm`
     python -m benchmarks.arithmetic heads        every recipe, channels of attention out of balance
 
 Weights are the demo weights and others that compute the same function in larger values, by the
 rules of `tests.stress_weights`. Each row is what the installed program says (`--json`), but for
-those of Core AI, which are of the target `coreai`. Rows are appended to
+those of Core AI, which are held to PyTorch here. Rows are appended to
 `benchmarks/results/arithmetic.json` as they are measured, and one that is there for the same
 weights, target, recipe, size and processor is replaced.
 """
@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=1024)
     parser.add_argument("--only", default="", help="a TARGET or TARGET:RECIPE")
     parser.add_argument("--weights", default="", help="only these, such as neck=200")
+    parser.add_argument("--recipe", default="float16", help="for coreai: of that target")
     parser.add_argument(
         "--bundles", type=Path, help="for arm: bundles TARGET-RECIPE of the demo weights, not again"
     )
@@ -71,7 +72,7 @@ def rows(arguments: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]
         if arguments.weights not in ("", name):
             continue
         if kind == "coreai":
-            yield coreai_row(name, rule(demo_weights()), image_size)
+            yield coreai_row(name, rule(demo_weights()), image_size, arguments.recipe)
             continue
         checkpoint = folder / "weights.safetensors"
         save_file(
@@ -110,10 +111,11 @@ def export_arguments(key: dict[str, Any], checkpoint: Path, bundle: Path) -> lis
     return [key["target"], "-c", checkpoint, *options]
 
 
-def coreai_row(name: str, weights: Weights, image_size: int) -> dict[str, Any]:
-    """The export form of `coreml`, run by Core AI."""
-    key = {"target": "coreml", "recipe": "float16", "size": image_size, "processor": "Core AI"}
-    return {"weights": name} | key | figures(coreai.verified(weights, image_size).as_dict())
+def coreai_row(name: str, weights: Weights, image_size: int, recipe: str) -> dict[str, Any]:
+    """Files of the target `coreai`, run by Core AI."""
+    key = {"target": "coreai", "recipe": recipe, "size": image_size, "processor": "Core AI"}
+    report = coreai.verified(weights, image_size, recipe).as_dict()
+    return {"weights": name} | key | figures(report)
 
 
 def every_recipe(kind: str) -> list[tuple[str, str]]:
@@ -133,7 +135,9 @@ def figures(report: dict[str, Any]) -> dict[str, Any]:
         "status": report["status"],
         "runtime": report["runtime"],
         "embedding_psnr_db": min(item["psnr_db"] for item in report["embeddings"]),
+        "embedding_max_abs_error": max(item["max_abs_error"] for item in report["embeddings"]),
         "mask_iou": min(item["mask_iou"] for item in report["prompts"]),
+        "logits_max_abs_error": max(item["logits_max_abs_error"] for item in report["prompts"]),
         "decoder_logits_max_abs_error": max(
             item["decoder_logits_max_abs_error"] for item in report["prompts"]
         ),

@@ -7,6 +7,7 @@ from mobilesam_export.tables import NONE, markdown
 
 Row = dict[str, Any]
 COREAI = "Core AI"
+EXACT = 999.0  # stands for infinity
 
 
 def float16() -> str:
@@ -31,23 +32,42 @@ def float16() -> str:
 
 
 def coreai() -> str:
-    """The Apple layout in float16 by Apple's runtime, beside both modes of the interpreter."""
+    """Files of `coreai` by Apple's runtime, beside both modes of the interpreter on `coreml`'s."""
     rows = []
-    for row in _rows(processor=COREAI):
-        key = {name: row[name] for name in ("weights", "target", "recipe", "size")}
-        ours = next(iter(_rows(processor=None, **key)), None)
+    for row in sorted(_rows(processor=COREAI), key=lambda row: (row["size"], row["recipe"])):
+        key = {name: row[name] for name in ("weights", "recipe", "size")}
+        ours = next(iter(_rows(processor=None, target="coreml", **key)), None)
+        half = None if ours is None else ours["float16"]
         rows.append(
             [
+                f"`{row['recipe']}`",
+                str(row["size"]),
                 row["weights"],
                 f"{row['embedding_psnr_db']:.1f} dB",
-                NONE if ours is None else f"{ours['float16']['embedding_psnr_db']:.1f} dB",
+                NONE if half is None else f"{half['embedding_psnr_db']:.1f} dB",
                 NONE if ours is None else f"{ours['embedding_psnr_db']:.1f} dB",
                 f"{row['mask_iou']:.4f}",
-                f"{row['decoder_logits_max_abs_error']:.2f}",
+                f"{row['decoder_logits_max_abs_error']:.2g}",
             ]
         )
-    head = ["weights", "Core AI", "interpreter, pessimistic", "interpreter, kind"]
+    head = ["recipe", "size", "weights", "Core AI", "interpreter, pessimistic", "interpreter, kind"]
     return markdown(([*head, "mask IoU", "logits of the decoder"], rows))
+
+
+def coreai_ops() -> str:
+    """One line for each operation: PSNR in Apple's arithmetic and in both of ours."""
+
+    def cell(value: float | None) -> str:
+        if value is None:
+            return "not finite"
+        return "exact" if value >= EXACT else f"{value:.1f} dB"
+
+    names = ("coreai", "pessimistic", "kind")
+    rows = [
+        [row["operation"], *(cell(row[name]) for name in names)]
+        for row in read("coreai_ops")["rows"]
+    ]
+    return markdown((["operation", "Core AI", "pessimistic", "kind"], rows))
 
 
 def arm() -> str:

@@ -24,6 +24,7 @@ BLOCK = re.compile(r"(<!-- (?P<name>[\w-]+) -->\n)(?P<body>.*?)(?=<!-- /(?P=name
 TABLES: dict[str, Callable[[], str]] = {
     "arithmetic-arm": arithmetic_tables.arm,
     "arithmetic-coreai": arithmetic_tables.coreai,
+    "arithmetic-coreai-ops": arithmetic_tables.coreai_ops,
     "arithmetic-float16": arithmetic_tables.float16,
     "arithmetic-heads": arithmetic_tables.heads,
     "baselines": baseline_tables.baselines,

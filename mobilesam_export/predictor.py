@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mobilesam_export import prompts
 from mobilesam_export.contract import Array, Contract
+from mobilesam_export.contract.specs import apart_arrays, fused_arrays
 from mobilesam_export.errors import ImageError
 from mobilesam_export.prompts import ImageArray, Prompt
 from mobilesam_export.session import Session
@@ -23,7 +24,7 @@ class EmbeddedImage:
     """An image that the encoder has seen; all its prompts are answered from this.
 
     Attributes:
-        embeddings: (1, 256, H/16, W/16) float32.
+        embeddings: (1, 256, H/16, W/16) float32; of a fused predictor the input (1, 3, H, W).
         size: (height, width) of the image in pixels.
         prepared: what the file `prepare` made of it, by name; None where it was not asked.
     """
@@ -72,6 +73,8 @@ class Predictor:
         prepare: run once per image; None where there is none.
         decoder_prepared: runs in the decoder's place for prompts without a mask input, on what
             `prepare` made; there are both or neither.
+        segmenter: the one file that stands behind encoder and decoder, see `whole`; None where each
+            is one.
 
     Example:
         image = predictor.embed("photo.jpg")
@@ -84,6 +87,12 @@ class Predictor:
     decoder_batch: Session | None = None
     prepare: Session | None = None
     decoder_prepared: Session | None = None
+    segmenter: Session | None = None
+
+    @property
+    def fused(self) -> bool:
+        """Whether one file is encoder and decoder, so that there are no embeddings."""
+        return self.segmenter is not None
 
     def embed(self, image: ImageArray | Path | str) -> EmbeddedImage:
         """Run the encoder, and `prepare` if there is one.
@@ -164,17 +173,40 @@ class Predictor:
         """
         if self.contract.dynamic:  # chosen and upscaled in the graph
             return Answer(outputs, 0, np.asarray(outputs["masks"][0, 0] > 0))
-        index = chosen_index(prompt, outputs["iou_predictions"])
+        iou = outputs["iou_predictions"]
+        index = int(np.argmax(iou)) if self.contract.fused else chosen_index(prompt, iou)
         return Answer(outputs, index, self.mask(outputs, index, size))
 
     def mask(
         self, outputs: Mapping[str, Array], index: int, size: tuple[int, int]
     ) -> NDArray[np.bool_]:
         """One of the decoder's masks at the image's size, (height, width)."""
-        low_res, frame = outputs["low_res_masks"][0, index], self.contract.size
+        low_res = outputs["low_res_masks"][0, index]
         if self.decoder.mask:
-            return self.decoder.mask(low_res, size, frame)
-        return np.asarray(prompts.upscale(low_res, size, frame) > 0)
+            return self.decoder.mask(low_res, size, self.contract.size)
+        return prompts.final_mask(low_res, size, self.contract)
+
+
+def whole(segmenter: Session, contract: Contract) -> Predictor:
+    """A predictor of the one file of a fused contract.
+
+    Its `embed` only makes the input, which stands in the embedding's place, and its `predict` runs
+    the file, encoder and all.
+    """
+
+    def keep(inputs: dict[str, Array]) -> dict[str, Array]:
+        return {"image_embeddings": inputs["image"]}
+
+    def run(inputs: dict[str, Array]) -> dict[str, Array]:
+        given = {"image": inputs["image_embeddings"], **inputs}
+        return apart_arrays(segmenter.run(fused_arrays(given)))
+
+    return Predictor(
+        replace(segmenter, run=keep, observe=None),
+        replace(segmenter, run=run, observe=None),
+        contract,
+        segmenter=segmenter,
+    )
 
 
 def chosen_index(prompt: Prompt, iou_predictions: Array) -> int:

@@ -70,12 +70,23 @@ def resized_size(height: int, width: int, room: tuple[int, int]) -> tuple[int, i
     return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
 
+def placed_size(size: tuple[int, int], contract: Contract) -> tuple[int, int]:
+    """(height, width) that an image of `size` has in the input: all of it where it is stretched."""
+    return contract.size.shape if contract.fused else resized_size(*size, contract.size.shape)
+
+
 def note_on_shape(image: ImageArray, contract: Contract) -> str:
     """What must be known where an image leaves much of a rectangle empty; "" where it does not."""
     size = contract.size
     height, width = height_and_width(image)
     rows, columns = resized_size(height, width, size.shape)
-    if size.is_square or rows * columns >= MUCH * size.height * size.width:
+    fits = rows * columns >= MUCH * size.height * size.width
+    if contract.fused and not fits:
+        return (
+            f"the image is {width} x {height}, and what this file is for stretches it to "
+            f"{size.width} x {size.height}: export with an --image-size of its shape"
+        )
+    if size.is_square or fits:
         return ""
     return (
         f"the image is {width} x {height} and this bundle is for the shape of {size.width} x "
@@ -84,8 +95,15 @@ def note_on_shape(image: ImageArray, contract: Contract) -> str:
 
 
 def encoder_inputs(image: ImageArray, contract: Contract) -> dict[str, Array]:
-    """The encoder's input for an image: resized by Pillow's antialiased bilinear filter."""
+    """The encoder's input for an image: resized by Pillow's antialiased bilinear filter.
+
+    Apple's ImageSegmenter draws it at the input's size, with the filter that is nearest to bicubic.
+    """
     size = contract.size
+    if contract.fused:
+        drawn = Image.fromarray(image).resize(size.shape[::-1], Image.Resampling.BICUBIC)
+        unit = np.asarray(drawn, np.float32).transpose(2, 0, 1)[None] / 255
+        return {"image": np.ascontiguousarray(unit)}
     height, width = resized_size(*height_and_width(image), size.shape)
     scaled = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
     resized = np.asarray(scaled)
@@ -109,20 +127,22 @@ def decoder_inputs(
     check_prompt(prompt, size, contract)
     prompt = clipped(prompt, size)
     slots = _labeled_points(prompt)
-    height, width = resized_size(*size, contract.size.shape)
+    height, width = placed_size(size, contract)
     scale = np.array([width / size[1], height / size[0], 1])
     filled = np.array(slots, np.float64).reshape(-1, 3) * scale
     # SAM's own decoder is told to pad a prompt without a box; ours has empty slots.
     missing = int(prompt.box is None) if contract.dynamic else contract.points - len(filled)
     filled = np.concatenate([filled, np.tile([0, 0, EMPTY], (missing, 1))]).astype(np.float32)
-    mask, blank = prompt.mask_input, np.zeros((1, 1, *contract.size.over(4)), np.float32)
     inputs: dict[str, Array] = {
         "image_embeddings": embeddings,
         "point_coords": np.ascontiguousarray(filled[None, :, :2]),
         "point_labels": np.ascontiguousarray(filled[None, :, 2]),
-        "mask_input": blank if mask is None else mask,
-        "has_mask_input": np.array([mask is not None], np.float32),
     }
+    if contract.fused:
+        return inputs
+    mask, blank = prompt.mask_input, np.zeros((1, 1, *contract.size.over(4)), np.float32)
+    inputs["mask_input"] = blank if mask is None else mask
+    inputs["has_mask_input"] = np.array([mask is not None], np.float32)
     if contract.dynamic:
         inputs["orig_im_size"] = np.array(size, np.float32)
     return inputs
@@ -190,14 +210,35 @@ def check_prompt(prompt: Prompt, size: tuple[int, int], contract: Contract) -> N
                 f"box {x0:g},{y0:g},{x1:g},{y1:g} is empty; "
                 "expected X0,Y0,X1,Y1 with X0 < X1 and Y0 < Y1"
             )
-    mask, logits = prompt.mask_input, (1, 1, *contract.size.over(4))
-    if mask is not None and mask.shape != logits:
-        raise UsageError(f"mask_input is {mask.shape}; expected the logits {logits}")
+    if prompt.mask_input is not None:
+        _check_mask_input(prompt.mask_input, contract)
     if not contract.dynamic and prompt.slots > contract.points:
         raise UsageError(
             f"the prompt takes {prompt.slots} slots (a box takes two) and this decoder has "
             f"{contract.points}; export with --points {prompt.slots} or more"
         )
+
+
+def _check_mask_input(mask: Array, contract: Contract) -> None:
+    if contract.fused:
+        raise UsageError("this file takes no mask_input; use a bundle with a decoder")
+    logits = (1, 1, *contract.size.over(4))
+    if mask.shape != logits:
+        raise UsageError(f"mask_input is {mask.shape}; expected the logits {logits}")
+
+
+def final_mask(low_res_mask: Array, size: tuple[int, int], contract: Contract) -> NDArray[np.bool_]:
+    """(H/4, W/4) logits -> (height, width) of the image, as the clients of these files do it."""
+    if contract.fused:
+        return _stretched_mask(low_res_mask, size)
+    return np.asarray(upscale(low_res_mask, size, contract.size) > 0)
+
+
+def _stretched_mask(low_res_mask: Array, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """As Apple's SegmentationPostprocessor: the logits' sigmoid is resized and held to 0.5."""
+    with np.errstate(over="ignore"):  # of a logit under -88: exactly 0
+        share = 1 / (1 + np.exp(-np.asarray(low_res_mask, np.float32)))
+    return np.asarray(bilinear(share.astype(np.float32), size) >= np.float32(0.5))
 
 
 def upscale(low_res_mask: Array, size: tuple[int, int], frame: Frame) -> NDArray[np.float32]:

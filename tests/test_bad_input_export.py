@@ -89,7 +89,7 @@ def test_target_file_that_is_not_utf8(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "phrase"),
     [
-        ("nope", "no target 'nope'; there are: coreai, coreml, executorch, onnx, onnx-sam"),
+        ("nope", "no target 'nope'; there are: coreai, coreai-segmenter, coreml, executorch, onnx"),
         ("", "no target ''"),
         ("gone.toml", "cannot read target gone.toml: No such file"),
         ("folder.toml", "cannot read target folder.toml: Is a directory"),

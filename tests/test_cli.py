@@ -57,6 +57,7 @@ def test_targets_lists_recipes_and_whether_files_run_here() -> None:
     listed = json.loads(run("targets", "--json").stdout)["targets"]
     assert [row["target"] for row in listed] == [
         "coreai",
+        "coreai-segmenter",
         "coreml",
         "executorch",
         "onnx",
@@ -64,8 +65,8 @@ def test_targets_lists_recipes_and_whether_files_run_here() -> None:
         "tflite",
         "tflite-gpu",
     ]
-    assert listed[3]["default_recipe"] == "float32"
-    assert listed[3]["unavailable"] == ""
+    assert listed[4]["default_recipe"] == "float32"
+    assert listed[4]["unavailable"] == ""
     shown = run("targets").stdout
     assert "recipes: float32 (default), float16" in shown
 

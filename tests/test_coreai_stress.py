@@ -1,10 +1,11 @@
 """Whole networks in Apple's arithmetic, by a runtime that takes minutes for each."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from benchmarks import coreai
+from benchmarks import coreai, coreai_ops
 from mobilesam_export.contract import Contract
 from mobilesam_export.graphs import split_graphs
 from mobilesam_export.metrics import psnr_db
@@ -29,6 +30,13 @@ def test_stress_weights_are_right_in_apples_arithmetic(tmp_path: Path) -> None:
     assert psnr_db(found, expected[0].embeddings) > 70
 
 
+def test_operations_are_computed_as_the_table_says() -> None:
+    kept = {row["operation"]: row for row in json.loads(coreai_ops.RESULT.read_text())["rows"]}
+    for row in coreai_ops.rows():
+        for name in ("coreai", "pessimistic", "kind"):
+            assert row[name] == pytest.approx(kept[row["operation"]][name], abs=0.5), row
+
+
 def test_a_bundle_is_made_verified_and_used(tmp_path: Path) -> None:
     """In float32, which the runtime computes fast."""
     made = warm(tmp_path, ["coreai", *DEFAULT, "-r", "float32", "-o", "b"])
@@ -42,6 +50,24 @@ def test_a_bundle_is_made_verified_and_used(tmp_path: Path) -> None:
         (["inspect", "b"], "Core AI asset"),
         (["segment", "b", image, "--point", "76,60", "-o", "mask.png"], "mask.png"),
         (["evaluate", "b", "--scenes", 1], "click"),
+    ):
+        done = warm(tmp_path, arguments)
+        assert done.code == 0, done.stderr
+        assert phrase in done.stdout + done.stderr
+
+
+def test_a_segmenter_is_made_verified_and_used(tmp_path: Path) -> None:
+    made = warm(tmp_path, ["coreai-segmenter", *DEFAULT, "-r", "float32", "-o", "b"])
+    assert made.code == 0, made.stderr
+    assert "verified (Core AI 1." in made.stdout
+    assert "The encoder runs at every click" in (tmp_path / "b" / "README.md").read_text()
+    assets = json.loads((tmp_path / "b" / "metadata.json").read_text())["assets"]
+    assert {path.name for path in (tmp_path / "b").glob("*.aimodel")} == set(assets.values())
+    image = "b/golden/landscape/image.png"
+    for arguments, phrase in (
+        (["verify", "b"], "verified (Core AI 1."),
+        (["inspect", "b"], "batched_points float32 (1, 1, 6, 2)"),
+        (["segment", "b", image, "--point", "76,60", "-o", "mask.png"], "mask.png"),
     ):
         done = warm(tmp_path, arguments)
         assert done.code == 0, done.stderr

@@ -61,7 +61,7 @@ def test_a_decoder_of_sam_s_interface_chooses_and_upscales_itself() -> None:
 
 
 def test_limits_are_the_recipe_s_by_stage() -> None:
-    found = limits(Tolerance(40, 0.05, 0.01, 0.98), logits_spread=10)
+    found = limits(CONTRACT, Tolerance(40, 0.05, 0.01, 0.98), logits_spread=10)
     assert found["encoder"] == {"psnr_db": 40}
     assert found["decoder"] == {"logits_max_abs": 0.5, "iou_predictions_max_abs": 0.01, "iou": 0.98}
     assert found["mask"] == {"iou": 0.98}

@@ -36,7 +36,7 @@ def test_folders_are_copied_whole_and_binary_files_as_they_are(tmp_path: Path) -
     (source / "__pycache__" / "x.pyc").write_bytes(b"x")
     (source / "a" / "b" / "Code.kt").write_text("val width = {{width}} // é")
     (source / "icon.png").write_bytes(b"\xff{{width}}")
-    samples._copy(source, target, VALUES)
+    samples._copy(samples._files(source), target, VALUES)
     assert (target / "a" / "b" / "Code.kt").read_text() == "val width = 1024 // é"
     assert (target / "icon.png").read_bytes() == b"\xff{{width}}"
     assert not (target / "__pycache__").exists()

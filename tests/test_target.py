@@ -18,7 +18,8 @@ GOOD = resources.files("mobilesam_export.targets").joinpath("onnx.toml").read_te
 
 def test_the_targets_of_the_package_are_found() -> None:
     assert builtin_targets() == [
-        *("coreai", "coreml", "executorch", "onnx", "onnx-sam", "tflite", "tflite-gpu")
+        *("coreai", "coreai-segmenter", "coreml", "executorch", "onnx", "onnx-sam", "tflite"),
+        "tflite-gpu",
     ]
 
 

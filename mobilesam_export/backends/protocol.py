@@ -208,8 +208,20 @@ class Backend(Protocol):
         return None
 
     def samples(self, contract: Contract) -> tuple[str, ...]:
-        """Sample apps for bundles with this contract: folders in `bundle/samples/`."""
+        """Sample apps for bundles with this contract: folders in `bundle/samples/`, see there."""
         return ()
+
+    def companions(self, contract: Contract, name: str) -> dict[str, str]:
+        """Further files that clients of this format look for beside those of the graphs.
+
+        Args:
+            contract: of the graphs.
+            name: of the target and recipe, as "TARGET-RECIPE".
+
+        Returns:
+            Their texts by name.
+        """
+        return {}
 
     def templates(self) -> Path:
         """Folder of the texts for a bundle's README, by form: PROMPT-LAYOUT.md or PROMPT.md.

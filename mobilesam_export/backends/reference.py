@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mobilesam_export import prompts
-from mobilesam_export.contract import BACKGROUND, FOREGROUND, Array, Contract
+from mobilesam_export.contract import BACKGROUND, FOREGROUND, NOT_ASKED, Array, Contract
 from mobilesam_export.contract.frame import Frame
 from mobilesam_export.model import PIXEL_MEAN, PIXEL_STD, Sam
 from mobilesam_export.predictor import Predictor
@@ -23,11 +23,15 @@ def load(sam: Sam, contract: Contract) -> Predictor:
 
     def encode(inputs: dict[str, Array]) -> dict[str, Array]:
         (pixels,) = inputs.values()
+        if contract.fused:
+            pixels = pixels[0].transpose(1, 2, 0) * np.float32(255)
         return {"image_embeddings": sam.encode(normalize(pixels, sam.size)).numpy()}
 
     def decode(inputs: dict[str, Array]) -> dict[str, Array]:
         masks, iou = sam.decode(**_prompt(inputs))
         outputs: dict[str, Array] = {"low_res_masks": masks.numpy(), "iou_predictions": iou.numpy()}
+        if contract.fused:
+            outputs["iou_predictions"] = _of_asked_masks(inputs["point_labels"], iou.numpy())
         return _sam_outputs(inputs, outputs, contract) if contract.dynamic else outputs
 
     return Predictor(Session(encode, runtime), Session(decode, runtime), contract)
@@ -48,7 +52,7 @@ def _prompt(inputs: dict[str, Array]) -> dict[str, Any]:
     labels = torch.from_numpy(np.asarray(inputs["point_labels"]))[0]
     clicks = (labels == FOREGROUND) | (labels == BACKGROUND)
     corners = labels > FOREGROUND
-    masked = bool(np.ravel(inputs["has_mask_input"])[0])
+    masked = "mask_input" in inputs and bool(np.ravel(inputs["has_mask_input"])[0])
     return {
         "image_embeddings": torch.from_numpy(np.asarray(inputs["image_embeddings"])),
         "point_coords": coords[clicks][None] if clicks.any() else None,
@@ -56,6 +60,15 @@ def _prompt(inputs: dict[str, Array]) -> dict[str, Any]:
         "box": coords[corners].reshape(1, 4) if corners.any() else None,
         "mask_input": torch.from_numpy(np.asarray(inputs["mask_input"])) if masked else None,
     }
+
+
+def _of_asked_masks(labels: Array, iou: Array) -> Array:
+    """(1, 4) predicted IoU, with `NOT_ASKED` for the masks that SAM does not show for a prompt."""
+    used = sorted(labels[labels >= 0].tolist())
+    asked = slice(1, 4) if used in ([BACKGROUND], [FOREGROUND]) else slice(0, 1)
+    result: Array = np.full_like(iou, NOT_ASKED)
+    result[:, asked] = iou[:, asked]
+    return result
 
 
 def _sam_outputs(

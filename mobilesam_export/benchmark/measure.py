@@ -78,8 +78,9 @@ def bundle_subjects(bundle: Bundle, device: str | None, threads: int) -> list[Su
     """A bundle on every device of its backend, or on one.
 
     Raises:
-        BundleError: its golden vectors cannot be read.
+        BundleError: its golden vectors cannot be read. UsageError: one file is encoder and decoder.
     """
+    bundle.contract.check_apart("benchmark times")
     backend = get_backend(bundle.backend)
     case = golden.read(bundle.folder / "golden")[0]
     devices = backend.devices()

@@ -69,6 +69,7 @@ def file_metadata(
         "decoder": "prompt encoder and mask decoder: run once per prompt",
         "decoder_batch": "prompt encoder and mask decoder for several prompts about one image",
         "prepare": "what the decoder computes of the image alone: run once per image",
+        "segmenter": "as a whole: run with the image once per prompt",
         "decoder_prepared": "decoder for prompts without a mask, on what `prepare` made",
     }[spec.name]
     return {

@@ -14,6 +14,7 @@ from PIL import Image
 
 from mobilesam_export import prompts
 from mobilesam_export.contract import EMPTY, Array, Contract
+from mobilesam_export.contract.specs import apart_arrays, fused_arrays
 from mobilesam_export.errors import BundleError, ImageError
 from mobilesam_export.images import load_image, read_image
 from mobilesam_export.predictor import Answer
@@ -56,19 +57,24 @@ def _write_image(folder: Path, case: ImageCase, contract: Contract) -> dict[str,
     else:
         (folder / file).write_bytes(case.jpeg)
     height, width = prompts.height_and_width(case.image)
-    group, inputs = f"{case.name}/encoder", prompts.encoder_inputs(case.image, contract)
     return {
         "name": case.name,
         "file": file,
         "width": width,
         "height": height,
         "orientation": read_image(folder / file).orientation,
-        "encoder": {
-            "inputs": _tensors(folder, group, inputs),
-            "outputs": _tensors(folder, group, {"image_embeddings": case.embeddings}),
-        },
+        "encoder": _write_encoder(folder, case, contract),
         "prompts": [_write_prompt(folder, case, item, contract) for item in case.prompts],
     }
+
+
+def _write_encoder(folder: Path, case: ImageCase, contract: Contract) -> dict[str, Any]:
+    """What goes in and out of it once per image, or into the whole of a fused file."""
+    group, inputs = f"{case.name}/encoder", prompts.encoder_inputs(case.image, contract)
+    outputs = {"image_embeddings": case.embeddings}
+    if contract.fused:
+        inputs, outputs = fused_arrays(inputs), {}
+    return {"inputs": _tensors(folder, group, inputs), "outputs": _tensors(folder, group, outputs)}
 
 
 def _write_prompt(
@@ -78,7 +84,10 @@ def _write_prompt(
     inputs = prompts.decoder_inputs(item.prompt, case.embeddings, size, contract)
     del inputs["image_embeddings"]  # the encoder's output, written once
     if item.prompt.mask_input is None:
-        del inputs["mask_input"]  # zeros
+        inputs.pop("mask_input", None)  # zeros
+    outputs = item.answer.outputs
+    if contract.fused:
+        inputs, outputs = fused_arrays(inputs), fused_arrays(outputs)
     group = f"{case.name}/{item.name}"
     (folder / group).mkdir()
     Image.fromarray(item.answer.mask).save(folder / group / "mask.png")
@@ -87,7 +96,7 @@ def _write_prompt(
         "points": [[x, y, int(inside)] for x, y, inside in item.prompt.points],
         "box": item.prompt.box,
         "inputs": _tensors(folder, group, inputs),
-        "outputs": _tensors(folder, group, item.answer.outputs),
+        "outputs": _tensors(folder, group, outputs),
         "chosen_mask": item.answer.index,
         "mask": f"{group}/mask.png",
     }
@@ -120,7 +129,8 @@ def read(folder: Path) -> tuple[ImageCase, ...]:
 
 
 def _read_image(folder: Path, item: dict[str, Any]) -> ImageCase:
-    (embeddings,) = _arrays(folder, item["encoder"]["outputs"]).values()
+    encoder = item["encoder"]  # without outputs where the input goes into a fused file
+    (embeddings,) = _arrays(folder, encoder["outputs"] or encoder["inputs"]).values()
     return ImageCase(
         name=item["name"],
         image=load_image(folder / item["file"]),
@@ -147,9 +157,10 @@ def _pixels(path: Path) -> Array:
 
 
 def _arrays(folder: Path, tensors: list[dict[str, Any]]) -> dict[str, Array]:
-    return {
+    found = {
         item["name"]: np.fromfile(
             folder / item["file"], np.dtype(item["dtype"]).newbyteorder("<")
         ).reshape(item["shape"])
         for item in tensors
     }
+    return apart_arrays(found)

@@ -1,10 +1,10 @@
-"""The encoder and decoder files of a folder, ready to run."""
+"""The files of a folder, ready to run."""
 
 from pathlib import Path
 
 from mobilesam_export.backends import Backend
 from mobilesam_export.contract import Contract, GraphSpec
-from mobilesam_export.predictor import Predictor
+from mobilesam_export.predictor import Predictor, whole
 from mobilesam_export.session import Session
 
 
@@ -46,4 +46,6 @@ def load_predictor(
         for spec in contract.graphs
         if batch or spec.name != "decoder_batch"
     }
+    if contract.fused:
+        return whole(sessions["segmenter"], contract)
     return Predictor(contract=contract, **sessions)

@@ -88,7 +88,7 @@ class Bundle:
         """One of the files, loaded afresh.
 
         Args:
-            graph: "encoder", "decoder", or the name of a further file if there is one.
+            graph: "encoder", "decoder", or the name of another file if there is one.
             device: where to run it, such as "cpu" or "cuda"; "" for the backend's first.
             threads: CPU threads of one run, 0 for the runtime's own choice.
 
@@ -137,12 +137,11 @@ def _as_dict(contents: Contents) -> dict[str, Any]:
             **_rectangle(contract),
             "points": None if contract.dynamic else contract.points,
             "form": asdict(contract.form),
-            "encoder": asdict(contract.encoder),
-            "decoder": asdict(contract.decoder),
-            **_further(contract),
+            **({"prompt_sets": contract.sets} if contract.sets else {}),
+            **{spec.name: asdict(spec) for spec in contract.graphs},
             **procedure(contract),
         },
-        "limits": limits(contents.recipe.tolerance, contents.logits_spread),
+        "limits": limits(contract, contents.recipe.tolerance, contents.logits_spread),
         "checkpoint": asdict(provenance),
         "license": provenance.license,
         "steps": {name: dict(found) for name, found in contents.steps.items()},
@@ -158,11 +157,6 @@ def _as_dict(contents: Contents) -> dict[str, Any]:
 def _rectangle(contract: Contract) -> dict[str, Any]:
     """Of inputs that are no square."""
     return {"rectangle": asdict(contract.frame)} if contract.frame else {}
-
-
-def _further(contract: Contract) -> dict[str, Any]:
-    sets = {"prompt_sets": contract.sets} if contract.sets else {}
-    return {**sets, **{spec.name: asdict(spec) for spec in contract.further}}
 
 
 def record_arm(opened: Bundle, reports: Mapping[str, Report]) -> None:
@@ -226,28 +220,33 @@ def _from_dict(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
             f"{folder} has manifest version {manifest['schema_version']}; "
             f"this {PROJECT} reads version {SCHEMA_VERSION}: export again or upgrade"
         )
-    contract, recipe = manifest["contract"], dict(manifest["recipe"])
+    contract, recipe = _contract(manifest["contract"]), dict(manifest["recipe"])
+    answering = manifest["limits"][contract.answering.name]
     return Bundle(
         folder=folder,
         target=manifest["target"],
         backend=manifest["backend"],
         recipe_name=recipe.pop("name"),
         recipe=_recipe(recipe),
-        contract=Contract(
-            contract["image_size"],
-            contract["points"] or 0,
-            GraphForm(**contract["form"]),
-            contract.get("prompt_sets", 0),
-            split="prepare" in contract,
-            frame=Frame(**contract["rectangle"]) if "rectangle" in contract else None,
-        ),
+        contract=contract,
         convert=dict(manifest["convert"]),
         provenance=Provenance(**manifest["checkpoint"]),
         versions=dict(manifest["versions"]),
         status=Status(manifest["verification"]["status"]),
-        logits_limit=float(manifest["limits"]["decoder"]["logits_max_abs"]),
+        logits_limit=float(answering["logits_max_abs"]),
         exponents={name: int(value) for name, value in manifest["range_folding"].items()},
         files={name: FileEntry(**entry) for name, entry in manifest["files"].items()},
+    )
+
+
+def _contract(table: Mapping[str, Any]) -> Contract:
+    return Contract(
+        table["image_size"],
+        table["points"] or 0,
+        GraphForm(**table["form"]),
+        table.get("prompt_sets", 0),
+        split="prepare" in table,
+        frame=Frame(**table["rectangle"]) if "rectangle" in table else None,
     )
 
 

@@ -23,13 +23,16 @@ from mobilesam_export.target import Tolerance
 INPUT_MAX, INPUT_MEAN = 1, 0.5
 
 
-def limits(tolerance: Tolerance, logits_spread: float) -> dict[str, dict[str, float]]:
+def limits(
+    contract: Contract, tolerance: Tolerance, logits_spread: float
+) -> dict[str, dict[str, float]]:
     """The largest errors of each stage against `golden/`, for an app's own test.
 
     PSNR is 20 log10(P / N) in dB: P is the largest absolute value of PyTorch's embedding, and N
     the root of the mean squared difference from it.
 
     Args:
+        contract: of the files.
         tolerance: what the files were held to.
         logits_spread: of the golden answers, see `cases.logits_spread`.
 
@@ -39,10 +42,12 @@ def limits(tolerance: Tolerance, logits_spread: float) -> dict[str, dict[str, fl
         `iou_predictions_max_abs` at most, `iou` of the final mask at least. "mask", from the image
         on: `iou` at least.
     """
+    unit = 255 if contract.fused else 1  # of its input, 0..1
+    encoder = {"encoder": {"psnr_db": tolerance.embedding_psnr_db}}
     return {
-        "preprocessing": {"max": INPUT_MAX, "mean": INPUT_MEAN},
-        "encoder": {"psnr_db": tolerance.embedding_psnr_db},
-        "decoder": {
+        "preprocessing": {"max": INPUT_MAX / unit, "mean": INPUT_MEAN / unit},
+        **({} if contract.fused else encoder),
+        contract.answering.name: {
             "logits_max_abs": tolerance.logits_error * logits_spread,
             "iou_predictions_max_abs": tolerance.iou_max_abs_error,
             "iou": tolerance.mask_iou,
@@ -64,11 +69,15 @@ def procedure(contract: Contract) -> dict[str, Any]:
 def _preprocess(contract: Contract) -> dict[str, Any]:
     """Steps from an image file to the encoder's input, in this order."""
     size = contract.size
+    start = {"exif_orientation": "apply", "color": "RGB"}
+    if contract.fused:
+        resize = {"stretch": list(size.shape), "filter": "bicubic", "antialias": True}
+        range_ = [0, 1]
+        return {**start, "range": range_, "resize": resize, "pad": None, "normalize": "in the file"}
     padded = contract.form.image_input != "sam"
     pad = {"to": list(size.shape), "image": "top-left", "value": list(FILL)}
     return {
-        "exif_orientation": "apply",
-        "color": "RGB",
+        **start,
         "range": [0, 255],
         "resize": {
             **_resized_to(size),
@@ -96,6 +105,10 @@ def _postprocess(contract: Contract) -> dict[str, Any]:
         return {"tensor": "masks", "steps": [threshold]}
     to = list(contract.size.shape)
     resize = {"step": "resize", "filter": "bilinear", "antialias": False, "pixel_centers": 0.5}
+    if contract.fused:
+        half = {**threshold, "foreground": "from", "value": 0.5}
+        steps = [{"step": "sigmoid"}, {**resize, "to": "image"}, half]
+        return {"tensor": "pred_masks", "steps": steps}
     return {
         "tensor": "low_res_masks",
         "steps": [
@@ -111,6 +124,8 @@ def _which_mask(contract: Contract) -> dict[str, Any]:
     """Which entry of the postprocessed tensor answers a prompt."""
     if contract.dynamic:
         return {"chosen_by": "decoder"}
+    if contract.fused:
+        return {"chosen_by": "app", "every_prompt": {"largest": "iou_scores"}}
     return {
         "chosen_by": "app",
         "one_click_without_box": {"among": [1, 2, 3], "largest": "iou_predictions"},
@@ -120,10 +135,11 @@ def _which_mask(contract: Contract) -> dict[str, Any]:
 
 def _coordinates(contract: Contract) -> dict[str, Any]:
     """How a point of the upright image is passed to the decoder."""
+    inside = "input's" if contract.fused else "resized"
     return {
         "order": ["x", "y"],
         "origin": "top-left",
-        "scale": ["resized width / width", "resized height / height"],
+        "scale": [f"{inside} width / width", f"{inside} height / height"],
         "labels": {
             "foreground": FOREGROUND,
             "background": BACKGROUND,

@@ -76,7 +76,7 @@ def readme(contents: Contents, graphs: Sequence[GraphFile]) -> str:
 
     Args:
         contents: of the bundle.
-        graphs: its encoder and its decoder, from `graph_files`.
+        graphs: its files of graphs, from `graph_files`.
     """
     target, contract = contents.target, contents.contract
     provenance, form = contents.checkpoint.provenance, contents.contract.form
@@ -93,10 +93,11 @@ def readme(contents: Contents, graphs: Sequence[GraphFile]) -> str:
         "files": _files(graphs),
         "encoder": _table(contract.encoder),
         "decoder": _table(contract.decoder),
+        "whole": _table(contract.graphs[0]),
         "batch": _batch(contract) + _prepared(contract),
         "memory": template("memory.md").rstrip(),
         "verification": _verification(contents.report),
-        "limits": _limits(limits(contents.recipe.tolerance, contents.logits_spread)),
+        "limits": _limits(limits(contract, contents.recipe.tolerance, contents.logits_spread)),
         "source": provenance.source,
         "license": provenance.license,
         "weights_sha256": provenance.weights_sha256,
@@ -108,9 +109,13 @@ def readme(contents: Contents, graphs: Sequence[GraphFile]) -> str:
     code = Template(own.read_text(encoding="utf-8")).substitute(values)
     values["requirements"], _, values["code"] = code.partition("\n\n")
     values["samples"] = _samples(get_backend(target.backend).samples(contract))
-    for place in ("prompting", "mask_step"):
-        text = template(f"{place.replace('_', '-')}-{form.prompt}.md")
-        values[place] = Template(text).substitute(values).rstrip()
+    kind = "fused" if contract.fused else "apart"
+    for place, name in (
+        ("prompting", f"prompting-{form.prompt}"),
+        ("mask_step", f"mask-step-{form.prompt}"),
+        *((place, f"{place}-{kind}") for place in ("lead", "checking", "interface")),
+    ):
+        values[place] = Template(template(f"{name}.md")).substitute(values).rstrip()
     return Template(template("README.md")).substitute(values)
 
 
@@ -215,22 +220,27 @@ def _samples(names: Sequence[str]) -> str:
 
 def _limits(found: Mapping[str, Mapping[str, float]]) -> str:
     """`procedure.limits` as a table."""
+    fused = "segmenter" in found
+    answering = found["segmenter" if fused else "decoder"]
+    subject = "the file" if fused else "decoder on PyTorch's embedding"
+    psnr = [] if fused else [("embedding", f"PSNR at least {found['encoder']['psnr_db']:g} dB")]
     rows = [
-        ("encoder's input, 0..255", f"at most {found['preprocessing']['max']:g} off"),
-        ("the same, on average", f"at most {found['preprocessing']['mean']:g} off"),
-        ("embedding", f"PSNR at least {found['encoder']['psnr_db']:g} dB"),
         (
-            "decoder on PyTorch's embedding: mask logits",
-            f"at most {found['decoder']['logits_max_abs']:.2g} off",
+            "input, 0..1" if fused else "encoder's input, 0..255",
+            f"at most {found['preprocessing']['max']:.3g} off",
         ),
+        ("the same, on average", f"at most {found['preprocessing']['mean']:.3g} off"),
+        *psnr,
+        (f"{subject}: mask logits", f"at most {answering['logits_max_abs']:.2g} off"),
         (
-            "the same: `iou_predictions`",
-            f"at most {found['decoder']['iou_predictions_max_abs']:g} off",
+            f"the same: `{'iou_scores' if fused else 'iou_predictions'}`",
+            f"at most {answering['iou_predictions_max_abs']:g} off",
         ),
         ("final mask", f"IoU at least {found['mask']['iou']:g}"),
     ]
     head = ["| stage | limit |", "| --- | --- |"]
-    return "\n".join([*head, *(f"| {stage} | {limit} |" for stage, limit in rows)])
+    table = "\n".join([*head, *(f"| {stage} | {limit} |" for stage, limit in rows)])
+    return table if fused else f"{table}\n\n{template('psnr.md').rstrip()}"
 
 
 def _peak_memory(graph: GraphFile) -> str:
@@ -264,9 +274,10 @@ def _verification(report: Report) -> str:
         )
     worst = min(item.mask_iou for item in report.prompts)
     logits = max(item.logits_max_abs_error for item in report.prompts)
+    images = len({item.image for item in report.prompts})
     text = _lines(
         f"**Passed** with {report.runtime} against PyTorch in float32 on "
-        f"{len(report.embeddings)} images and {len(report.prompts)} prompts: mask IoU at "
+        f"{images} images and {len(report.prompts)} prompts: mask IoU at "
         f"least {worst:.4f}, mask logits at most {logits:.1e} apart. Every figure is in "
         "`manifest.json`."
     )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from mobilesam_export.backends import get_backend
 from mobilesam_export.bundle import golden, manifest, readme
 from mobilesam_export.bundle.contents import Contents
 from mobilesam_export.bundle.samples import write_sample
@@ -16,6 +17,10 @@ def write_contents(stage: Path, contents: Contents, cases: Sequence[ImageCase]) 
     """Add golden vectors, samples, README, LICENSE, hashes and manifest to the files in `stage`."""
     golden.write(stage / "golden", cases, contents.contract)
     write_sample(stage, contents)
+    backend = get_backend(contents.target.backend)
+    name = f"{contents.target.name}-{contents.recipe_name}"
+    for file, text in backend.companions(contents.contract, name).items():
+        (stage / file).write_text(text, encoding="utf-8")
     graphs = readme.graph_files(stage, contents.target.backend)
     (stage / "README.md").write_text(readme.readme(contents, graphs), encoding="utf-8")
     (stage / "LICENSE").write_text(readme.template("LICENSE"), encoding="utf-8")

@@ -79,8 +79,8 @@ class ExportOptions:
         )
 
     def _is_plain(self, target: Target, several: bool) -> bool:
-        """Whether it goes without further files: of several targets those of SAM's interface."""
-        return several and target.graph.prompt == "sam"
+        """Whether it goes without further files: of several targets those of others' interfaces."""
+        return several and target.graph.prompt in ("sam", "segmenter")
 
     def note_plain(self, target: Target) -> None:
         """Say which further files one of several targets goes without."""
@@ -88,11 +88,12 @@ class ExportOptions:
 
         if not self._is_plain(target, several=True):
             return
-        has = f"{target.name} has SAM's own interface"
+        one = "one decoder" if target.graph.prompt == "sam" else "one file"
+        has = f"{target.name} has an interface of others"
         if self.prompt_sets is not None:
             note(f"{has}, which knows no prompt sets: none for it")
         if self.split_decoder:
-            note(f"{has}, which knows one decoder: it is not split")
+            note(f"{has}, which knows {one}: it is not split")
 
 
 OPTIONS = (

@@ -43,8 +43,9 @@ def check_comparable(base: Bundle, candidate: Bundle) -> None:
     """Refuse bundles whose files are not two versions of one export.
 
     Raises:
-        UsageError: another target, image size or number of points.
+        UsageError: another target, image size or number of points, or files that are not timed.
     """
+    candidate.contract.check_apart("compare times")
     for name, base_value, candidate_value in (
         ("target", base.target, candidate.target),
         ("image size", base.contract.size.option, candidate.contract.size.option),

@@ -5,15 +5,14 @@ rectangles), N is the number of prompt slots, Q that of prompt sets.
 """
 
 from dataclasses import dataclass
-from typing import Any
-
-from numpy.typing import NDArray
 
 from mobilesam_export.contract.frame import PATCH, Frame, square
+from mobilesam_export.contract.specs import Array as Array
+from mobilesam_export.contract.specs import GraphSpec as GraphSpec
+from mobilesam_export.contract.specs import TensorSpec as TensorSpec
+from mobilesam_export.contract.specs import fused_spec
 from mobilesam_export.errors import UsageError
 from mobilesam_export.target import GraphForm
-
-Array = NDArray[Any]
 
 # Bytes nearest to the model's zero (the means 123.675, 116.28, 103.53): what padding looks like.
 FILL = (124, 116, 104)
@@ -27,32 +26,10 @@ PLAIN_FORM = GraphForm(layout="channel-last", image_input="uint8", prompt="slots
 # What `--split-decoder` adds.
 SPLIT_FILES = ("prepare", "decoder_prepared")
 # Every graph that a bundle may have a file of, in their order.
-GRAPH_FILES = ("encoder", "decoder", "decoder_batch", *SPLIT_FILES)
+GRAPH_FILES = ("encoder", "decoder", "decoder_batch", *SPLIT_FILES, "segmenter")
+# The predicted IoU of a mask that does not answer a prompt of that kind: below any of a network.
+NOT_ASKED = -10.0
 FOREGROUND, BACKGROUND, TOP_LEFT, BOTTOM_RIGHT, EMPTY = 1.0, 0.0, 2.0, 3.0, -1.0
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """One input or output of a graph; a str in `shape` is a dynamic axis."""
-
-    name: str
-    shape: tuple[int | str, ...]
-    dtype: str
-    meaning: str
-
-
-@dataclass(frozen=True)
-class GraphSpec:
-    """The interface of one file."""
-
-    name: str
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-
-    @property
-    def role(self) -> str:
-        """What a recipe calls it: "encoder" or "decoder", of which all other files are parts."""
-        return "encoder" if self.name == "encoder" else "decoder"
 
 
 @dataclass(frozen=True)
@@ -95,6 +72,14 @@ class Contract:
                 "use another target, such as onnx"
             )
         most = min(MAX_SETS, MAX_SET_POSITIONS // square(self.image_size).positions)
+        self._check_further()
+        if not 0 <= self.sets <= most:
+            raise UsageError(
+                f"prompt sets is {self.sets}; expected 1 to {most} at image size {self.size}"
+            )
+
+    def _check_further(self) -> None:
+        """Refuse further files of interfaces that have none."""
         if self.sets and self.dynamic:
             raise UsageError(
                 "there are no prompt sets with SAM's own interface, whose clients know one prompt "
@@ -105,9 +90,26 @@ class Contract:
                 "SAM's own interface has one decoder, which is not split; "
                 "use another target, such as onnx"
             )
-        if not 0 <= self.sets <= most:
+        if self.fused and (self.sets or self.split):
+            option = "--prompt-sets" if self.sets else "--split-decoder"
             raise UsageError(
-                f"prompt sets is {self.sets}; expected 1 to {most} at image size {self.size}"
+                f"{option} adds files beside a decoder, but here one file takes image and prompt "
+                "together, one prompt a call; use a target with a decoder"
+            )
+
+    def check_apart(self, what: str) -> None:
+        """Refuse files of a fused contract where encoder and decoder are needed apart.
+
+        Args:
+            what: needs them, with a verb: "benchmark times".
+
+        Raises:
+            UsageError: there is one file for both.
+        """
+        if self.fused:
+            raise UsageError(
+                f"{what} an encoder and a decoder, and here one file is both; use a bundle of "
+                "another target of the same backend"
             )
 
     @property
@@ -119,6 +121,14 @@ class Contract:
     def dynamic(self) -> bool:
         """Whether the decoder takes any number of points, with SAM's own ONNX names."""
         return self.form.prompt == "sam"
+
+    @property
+    def fused(self) -> bool:
+        """Whether there is one file, `segmenter`, that takes an image and a prompt together.
+
+        `encoder` and `decoder` are what it is made of then: its two halves, not files.
+        """
+        return self.form.prompt == "segmenter"
 
     @property
     def max_points(self) -> int:
@@ -141,9 +151,19 @@ class Contract:
         return self._decoder("decoder_batch", self.sets)
 
     @property
+    def segmenter(self) -> GraphSpec:
+        """The one file of a fused contract."""
+        return fused_spec(self.encoder, self.decoder)
+
+    @property
     def graphs(self) -> tuple[GraphSpec, ...]:
         """The interfaces of all files: encoder, decoder, and the further ones that there are."""
-        return (self.encoder, self.decoder, *self.further)
+        return (self.segmenter,) if self.fused else (self.encoder, self.decoder, *self.further)
+
+    @property
+    def answering(self) -> GraphSpec:
+        """The interface of the file that answers a prompt."""
+        return self.segmenter if self.fused else self.decoder
 
     @property
     def further(self) -> tuple[GraphSpec, ...]:
@@ -179,7 +199,7 @@ class Contract:
         height, width = self.size.over(4)
         count: int | str = "num_points" if self.dynamic else self.points
         empty = '-1 "not a point"' if self.dynamic else "-1 an empty slot"
-        inputs = [
+        asked = [
             self._embeddings(),
             TensorSpec(
                 "point_coords",
@@ -194,6 +214,8 @@ class Contract:
                 "1 foreground, 0 background, 2 the box's top-left and 3 its bottom-right corner, "
                 + empty,
             ),
+        ]
+        mask = [
             TensorSpec(
                 "mask_input",
                 (sets, 1, height, width),
@@ -202,7 +224,8 @@ class Contract:
             ),
             TensorSpec("has_mask_input", (sets,), "float32", "1 if mask_input is used, else 0"),
         ]
-        return GraphSpec(name, tuple(inputs + self._sizes()), tuple(self._masks(sets)))
+        inputs = asked if self.fused else [*asked, *mask, *self._sizes()]
+        return GraphSpec(name, tuple(inputs), tuple(self._masks(sets)))
 
     def _image(self) -> TensorSpec:
         size = self.size
@@ -213,6 +236,9 @@ class Contract:
                 "float32",
                 f"RGB 0..255, longest side resized to {size.side}, not padded",
             )
+        if self.fused:
+            meaning = f"RGB 0..1, stretched to {size.width} x {size.height}"
+            return TensorSpec("image", (1, 3, *size.shape), "float32", meaning)
         dtype = "float32" if self.form.image_input == "float32" else "uint8"
         meaning = f"RGB 0..255, {_resized_to(size)}, placed top left, the rest filled with {FILL}"
         if self.form.image_input == "image":
@@ -232,6 +258,14 @@ class Contract:
             return []
         return [TensorSpec("orig_im_size", (2,), "float32", "height, width of the image")]
 
+    def _meaning_of_iou(self) -> str:
+        meaning = "predicted IoU of each mask"
+        return (
+            f"{meaning} that answers the prompt, {NOT_ASKED:g} of the others"
+            if self.fused
+            else meaning
+        )
+
     def _masks(self, sets: int) -> list[TensorSpec]:
         count = 1 if self.dynamic else 4
         low_res = TensorSpec(
@@ -241,7 +275,7 @@ class Contract:
             "mask logits, foreground above 0"
             + ("" if self.dynamic else "; 0 the single-mask answer, 1..3 the multi-mask ones"),
         )
-        iou = TensorSpec("iou_predictions", (sets, count), "float32", "predicted IoU of each mask")
+        iou = TensorSpec("iou_predictions", (sets, count), "float32", self._meaning_of_iou())
         if not self.dynamic:
             return [low_res, iou]
         full = TensorSpec(

@@ -242,7 +242,7 @@ def judge(question: Question, reply: Answer, contract: Contract) -> dict[str, fl
     if not contract.dynamic:  # otherwise the graph has chosen; the other masks are not there
         size = question.truth.shape
         low_res = reply.outputs["low_res_masks"][0, 1:]
-        masks = [np.asarray(prompts.upscale(logits, size, contract.size) > 0) for logits in low_res]
+        masks = [prompts.final_mask(logits, size, contract) for logits in low_res]
         figures["click_best"] = max(mask_iou(mask, question.truth) for mask in masks)
     return {**figures, "stability": stability(reply.low_res_mask)}
 

@@ -66,6 +66,7 @@ def check_settings(settings: Settings, contract: Contract) -> None:
     Raises:
         UsageError: a value is outside its range, or the decoder gives one mask a prompt only.
     """
+    contract.check_apart("--everything runs")
     if contract.dynamic:
         raise UsageError(
             "--everything needs the decoder's three masks of a click, and this bundle's decoder "

@@ -1,6 +1,7 @@
 """The model split into the two graphs that a bundle holds, in export form.
 
-In: a `Sam` and a `Contract`. Out: two `Graph`s, whose modules converters take as they are.
+In: a `Sam` and a `Contract`. Out: two `Graph`s, whose modules converters take as they are, or for a
+fused contract the halves of one.
 """
 
 import copy
@@ -17,6 +18,7 @@ from mobilesam_export.graphs.decoder import SamDecoder, SlotDecoder
 from mobilesam_export.graphs.decoder_sets import SetsDecoder
 from mobilesam_export.graphs.encoder import Encoder
 from mobilesam_export.graphs.prepared import Prepare, PreparedDecoder
+from mobilesam_export.graphs.segmenter import QueryDecoder, Segmenter
 from mobilesam_export.model import Sam
 from mobilesam_export.session import Session
 
@@ -24,6 +26,7 @@ __all__ = [
     "Graph",
     "as_session",
     "batch_graph",
+    "file_graphs",
     "further_graphs",
     "in_float16",
     "prepared_graphs",
@@ -91,6 +94,14 @@ def split_graphs(sam: Sam, contract: Contract) -> tuple[Graph, Graph]:
     )
 
 
+def file_graphs(halves: tuple[Graph, Graph], contract: Contract) -> tuple[Graph, ...]:
+    """Encoder and decoder as files take them: each its own, or one file both."""
+    if not contract.fused:
+        return halves
+    encoder, decoder = (half.module for half in halves)
+    return (Graph(contract.segmenter, Segmenter(encoder, decoder).eval()),)
+
+
 def batch_graph(sam: Sam, contract: Contract) -> Graph | None:
     """The decoder of prompt sets, in one form for every layout; None if the contract has none."""
     if not contract.sets:
@@ -134,6 +145,8 @@ def as_session(graph: Graph) -> Session:
 def _decoder(sam: Sam, contract: Contract) -> nn.Module:
     if contract.dynamic:
         return SamDecoder(sam)
+    if contract.fused:
+        return QueryDecoder(sam, contract.points)
     if contract.form.layout == "batch-one":
         return decoder_batch_one.SlotDecoder(sam, contract.points, contract.form.upsampling)
     return SlotDecoder(sam, contract.points)
@@ -144,9 +157,9 @@ def _example(spec: TensorSpec, generator: torch.Generator) -> Tensor:
     if spec.name in ("image", "input_image"):
         pixels = torch.randint(0, 256, shape, generator=generator)
         return pixels.to(getattr(torch, spec.dtype))
-    if spec.name == "point_labels":
+    if spec.name.endswith("point_labels"):
         return torch.ones(shape)
-    if spec.name == "point_coords":
+    if spec.name in ("point_coords", "batched_points"):
         return 256 * torch.rand(shape, generator=generator)
     return torch.randn(shape, generator=generator)
 

@@ -241,6 +241,13 @@ class SlotDecoder(PromptedDecoder):
         mask_input: Tensor,
         has_mask_input: Tensor,
     ) -> tuple[Tensor, Tensor]:
+        dense = self.mask_prompt(mask_input, has_mask_input)
+        return self.answer(image_embeddings, point_coords, point_labels, dense)
+
+    def answer(
+        self, image_embeddings: Tensor, point_coords: Tensor, point_labels: Tensor, dense: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The masks of the slots and a dense prompt (1, C, H/16, W/16) or (1, C, 1, 1)."""
         prompt, labeled = self.points(point_coords, point_labels)
         # Three axes throughout: GPU delegates cut no tensor with two.
         has_point = labeled[:, :, :2].sum((1, 2), keepdim=True).clamp(0, 1)  # (1, 1, 1)
@@ -252,7 +259,6 @@ class SlotDecoder(PromptedDecoder):
         visible = torch.cat([outputs, slots, padded], dim=-1)  # (1, 1, T)
         mask = ((1 - visible) * MASKED)[:, None]  # (1, 1, 1, T)
         prompt = torch.cat([prompt, self.not_a_point], dim=1)
-        dense = self.mask_prompt(mask_input, has_mask_input)
         return self.transformer(image_embeddings, prompt, dense, mask)
 
 

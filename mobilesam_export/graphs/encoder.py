@@ -41,6 +41,19 @@ class ImageInput(nn.Module):
         return image - self.mean
 
 
+class UnitInput(nn.Module):
+    """(1, 3, H, W) float32 RGB 0..1 -> the same, 0..255 and centred."""
+
+    mean: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(PIXEL_MEAN).reshape(1, 3, 1, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image * 255 - self.mean
+
+
 class SamPixelsInput(nn.Module):
     """(H, W, 3) float32 RGB 0..255, H and W up to S and dynamic -> (1, 3, S, S), centred.
 
@@ -119,6 +132,8 @@ class Encoder(nn.Module):
 def _pixels_input(image_input: str, side: int) -> nn.Module:
     if image_input == "image":
         return ImageInput()
+    if image_input == "segmenter":
+        return UnitInput()
     return SamPixelsInput(side) if image_input == "sam" else PixelsInput()
 
 

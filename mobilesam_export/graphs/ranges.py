@@ -219,7 +219,8 @@ def _fold_decoder(sam: Sam, scales: Mapping[str, float]) -> None:
         ("prompt_encoder.mask_downscaling", sam.prompt_encoder.mask_downscaling, (0, 3)),
     ):
         for place in places:
-            scale = scales[f"{name}.{place + 1}"]
+            # Files that take no mask prompt have shown no values of its layers.
+            scale = scales.get(f"{name}.{place + 1}", 1.0)
             _scale_before(layers[place], layers[place + 1], scale)
 
 

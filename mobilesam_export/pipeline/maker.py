@@ -42,7 +42,9 @@ class Maker:
 
     def report(self, recipe: Recipe) -> verify.Report:
         """Write the files of a recipe, as far as they are not there, and run them."""
-        for graph in self.graphs:
+        from mobilesam_export.graphs import file_graphs
+
+        for graph in file_graphs(self.graphs, self.plan.contract):
             name = graph.spec.name
             exceptions = recipe.exceptions.get(name, {})
             if self.converted.get(name) != exceptions:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mobilesam_export.contract import Contract
+from mobilesam_export.contract import Contract, plain_contract
 from mobilesam_export.contract.frame import square
 from mobilesam_export.progress import note, step
 from mobilesam_export.verification import square as agreements
@@ -30,7 +30,7 @@ def beside_square(report: Report, sam: "Sam", contract: Contract) -> Report:
     with step("Comparing the rectangle with the square"):
         whole = build_sam(sam.state_dict(), square(contract.image_size))
         found = agreements.agreement(
-            reference.load(whole, replace(contract, frame=None)),
+            reference.load(whole, plain_contract(contract.image_size, contract.points)),
             reference.load(sam, contract),
             agreements.scenes(contract.frame),
         )

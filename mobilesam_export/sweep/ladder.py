@@ -46,7 +46,7 @@ def run(options: LadderOptions) -> list[Rung]:
     """
     points = options.points()
     for point in points:  # all of them before the first takes its time
-        check(point.job(options.out))
+        check(point.job(options.out)).contract.check_apart("ladder times")
     backend = get_backend(load_target(points[0].target).backend)
     if options.max_ms is not None and (reason := backend.why_unavailable()):
         raise UsageError(f"--max-ms: times of {options.target} are not to be had here: {reason}")

@@ -7,8 +7,8 @@ from mobilesam_export.target.words import check_choice
 
 LAYOUTS = ("channel-last", "channel-first", "batch-one")
 UPSAMPLINGS = ("transposed", "pointwise")
-IMAGE_INPUTS = ("uint8", "float32", "image", "sam")
-PROMPTS = ("slots", "sam")
+IMAGE_INPUTS = ("uint8", "float32", "image", "sam", "segmenter")
+PROMPTS = ("slots", "sam", "segmenter")
 ROW_TILES = (0, 1, 2, 4, 8, 16)
 GELUS = ("none", "tanh")  # torch's words; "none" is the exact form
 ATTENTIONS = ("manual", "sdpa", "per-head")
@@ -21,9 +21,12 @@ class GraphForm:
     Attributes:
         layout: position of the channels in TinyViT's transformer stages.
         image_input: the encoder's input. "uint8" or "float32" (1, S, S, 3); "image" a Core ML
-            image of S x S; "sam" (H, W, 3) float32 with H, W <= S. RGB 0..255 in each case.
-        prompt: "slots" (a fixed number, each filled or neutral) or "sam" (any number, with
-            SAM's own ONNX names).
+            image of S x S; "sam" (H, W, 3) float32 with H, W <= S. RGB 0..255 in each case, but
+            for "segmenter": (1, 3, H, W) float32 RGB 0..1.
+        prompt: "slots" (a fixed number, each filled or neutral), "sam" (any number, with SAM's own
+            ONNX names), or "segmenter" (slots again, in one file with the image: the interface of
+            EfficientSAM, as Apple's ImageSegmenter runs it). The last two go with the image input
+            of the same name.
         gelu: "none" (exact) or "tanh".
         attention: of channel-first windows. "manual" (two matrix products), "sdpa" (the
             fused operation of iOS 18), or "per-head" (one head at a time).
@@ -70,6 +73,12 @@ class GraphForm:
                     f'and layout "{self.layout}"',
                     name,
                 )
+        if "segmenter" in (self.image_input, self.prompt) and self.image_input != self.prompt:
+            raise TargetError(
+                'graph.image_input = "segmenter" goes with prompt = "segmenter", found '
+                f"{self.image_input!r} and {self.prompt!r}",
+                "prompt",
+            )
         if self.row_tiles and self.mlp_chunks:
             raise TargetError(
                 "graph.row_tiles already makes expanded maps small, found mlp_chunks = true too",

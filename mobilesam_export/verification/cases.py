@@ -165,7 +165,11 @@ def _scaled(prompt: Prompt, old: tuple[int, ...], new: tuple[int, int]) -> Promp
 
 def _ask(asked: Mapping[str, Prompt], image: EmbeddedImage, predictor: Predictor) -> list[_Asked]:
     """The decoder's outputs to every prompt for one object, and to the first answer refined."""
-    found = [(name, prompt, predictor.decode(prompt, image)) for name, prompt in asked.items()]
+    found: list[_Asked] = [
+        (name, prompt, predictor.decode(prompt, image)) for name, prompt in asked.items()
+    ]
+    if predictor.contract.fused:
+        return found  # it takes no mask
     _, first, outputs = found[0]
     answer = predictor.answer(first, outputs, image.size)
     refined = replace(first, mask_input=answer.low_res_mask)

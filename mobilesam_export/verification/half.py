@@ -10,12 +10,13 @@ The model of arithmetic:
   inside hides it.
 * A sum over an axis is itself a float16 number, as in LiteRT's GPU delegate (LiteRT#9249), so a sum
   of squares overflows where the squares do not.
-* Products and convolutions are rounded at their results only: every runtime that we know of keeps
-  at least their partial sums in float32, or adds them in blocks. Their partial sums are bounded
-  (sum of |weight * input|) for the headroom.
+* Products and convolutions are rounded at their results only: most runtimes keep at least their
+  partial sums in float32, or add them in blocks. Their partial sums are bounded (sum of
+  |weight * input|) for the headroom.
 
 What it does not model: the order of additions inside a sum, fused multiply-add, flushing of
-subnormal numbers to zero.
+subnormal numbers to zero, and the partial sums of matrix products, which are float16 in Core AI's
+CPU runtime (`benchmarks/coreai_ops.py`: 20 dB below this model at 256 terms).
 """
 
 import math

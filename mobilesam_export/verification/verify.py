@@ -75,7 +75,7 @@ class Report:
         runtime: what ran the files.
         note: what must be known of that runtime; see `Session`.
         failures: every limit that was broken, in words.
-        embeddings: by image.
+        embeddings: by image; none of files that give no embedding.
         prompts: by image and prompt.
         logits_spread: what errors of logits are judged in units of, see `cases.logits_spread`; 0
             where nothing was run.
@@ -115,12 +115,12 @@ class Report:
             sum(getattr(p, name) for p in self.prompts)
             for name in ("best_mask_changed", "tie_flipped")
         )
-        figures = (
-            f"embedding PSNR {min(e.psnr_db for e in self.embeddings):.1f} dB, "
+        psnr = min((e.psnr_db for e in self.embeddings), default=None)
+        figures = ("" if psnr is None else f"embedding PSNR {psnr:.1f} dB, ") + (
             f"logits {max(p.logits_max_abs_error for p in self.prompts):.1e}, "
             f"mask IoU {min(p.mask_iou for p in self.prompts):.4f}, "
             f"{changed} best masks changed{f', {ties} of them ties' if ties else ''}; "
-            f"worst of {len(self.embeddings)} images, {len(self.prompts)} prompts"
+            f"worst of {len({p.image for p in self.prompts})} images, {len(self.prompts)} prompts"
         )
         for file, errors in (("decoder_batch", self.sets), ("decoder_prepared", self.prepared)):
             if errors:
@@ -195,8 +195,9 @@ def verify(
 def _run(findings: _Findings, predictor: Predictor, cases: Sequence[ImageCase]) -> None:
     for case in cases:
         image = predictor.embed(case.image)
-        findings.found[case.name] = np.asarray(image.embeddings, np.float32)
-        findings.embeddings.append(_embedding_error(case, image.embeddings))
+        if not predictor.fused:
+            findings.found[case.name] = np.asarray(image.embeddings, np.float32)
+            findings.embeddings.append(_embedding_error(case, image.embeddings))
         for prompt_case in case.prompts:
             answer = predictor.predict(prompt_case.prompt, image)
             findings.prompts.append(_prompt_error(case, prompt_case, answer, predictor))
@@ -226,13 +227,16 @@ def _prompt_error(
     case: ImageCase, prompt_case: PromptCase, answer: Answer, predictor: Predictor
 ) -> PromptError:
     expected = prompt_case.answer
-    alone = predictor.decode(prompt_case.prompt, case.embedded)
+    alone = answer.outputs  # of a fused file there is no decoder alone
+    if not predictor.fused:
+        alone = predictor.decode(prompt_case.prompt, case.embedded)
 
     def largest_error(name: str, outputs: Mapping[str, Array] = answer.outputs) -> float:
         return float(np.abs(outputs[name].astype(np.float64) - expected.outputs[name]).max())
 
     changed, mask = answer.index != expected.index, expected.mask
-    tie = changed and _is_tie(expected.outputs["iou_predictions"][0], expected.index, answer.index)
+    rated = expected.outputs["iou_predictions"][0]
+    tie = changed and bool(rated[expected.index] - rated[answer.index] < CLEAR)
     if tie:
         mask = predictor.mask(expected.outputs, answer.index, case.embedded.size)
     return PromptError(
@@ -245,10 +249,6 @@ def _prompt_error(
         best_mask_changed=changed,
         tie_flipped=tie,
     )
-
-
-def _is_tie(predicted_ious: Array, best: int, other: int) -> bool:
-    return bool(predicted_ious[best] - predicted_ious[other] < CLEAR)
 
 
 def _largest(predictor: Predictor, case: ImageCase, image: EmbeddedImage) -> tuple[str, float]:
@@ -297,7 +297,9 @@ def _low_mean(findings: _Findings, tolerance: Tolerance) -> tuple[str, ...]:
 
 
 def _collapse(findings: _Findings, cases: Sequence[ImageCase]) -> tuple[str, ...]:
-    failures = []
+    failures: list[str] = []
+    if not findings.found:
+        return ()  # a fused file is held to masks only, and those of other images are others
     for case in cases:
         found = findings.found[case.name]
         if not np.isfinite(found).all():

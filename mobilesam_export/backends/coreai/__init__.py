@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from mobilesam_export import packages
 from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.backends.coreai import platforms, settings
+from mobilesam_export.backends.coreai.segmenter import METADATA, metadata
 from mobilesam_export.backends.protocol import Backend
-from mobilesam_export.contract import GraphSpec
+from mobilesam_export.contract import Contract, GraphSpec
 from mobilesam_export.errors import BackendError
 from mobilesam_export.inspection.graph import GraphDescription
 from mobilesam_export.session import Session
@@ -59,6 +60,12 @@ class CoreaiBackend(Backend):
 
     def float32_islands(self, recipe: Recipe) -> tuple[str, ...]:
         return recipe.keep_float32
+
+    def samples(self, contract: Contract) -> tuple[str, ...]:
+        return ("swift-coreai",) if contract.form.image_input == "uint8" else ()
+
+    def companions(self, contract: Contract, name: str) -> dict[str, str]:
+        return {METADATA: metadata(name, self.suffix)} if contract.fused else {}
 
     def describe(self, path: Path) -> GraphDescription:
         if reason := self.why_unavailable():

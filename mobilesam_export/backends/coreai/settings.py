@@ -10,6 +10,7 @@ from mobilesam_export.target import GraphForm, Recipe
 
 SYSTEM = "minimum_os"  # the word of [convert]
 SYSTEMS = ("27",)  # coreai.authoring.OSVersion; iOS and macOS have the same number
+FORMS = (("uint8", "slots"), ("float32", "slots"), ("segmenter", "segmenter"))
 PRECISIONS = (("float32", "float32"), ("float16", "float16"))
 GRANULARITIES = {
     "int8": ("per_tensor", "per_channel"),
@@ -31,11 +32,17 @@ class CoreaiSettings(Settings):
 def parse(recipe: Recipe, form: GraphForm, convert: Mapping[str, Any]) -> CoreaiSettings:
     """See `Backend.parse_recipe`."""
     system = _minimum_os(convert)
-    if form.prompt != "slots" or form.image_input not in ("uint8", "float32"):
+    if (form.image_input, form.prompt) not in FORMS:
         raise TargetError(
-            'a coreai target has image_input = "uint8" or "float32" and prompt = "slots", '
-            f"found {form.image_input!r} and {form.prompt!r}",
+            'a coreai target has image_input = "uint8" or "float32" and prompt = "slots", or '
+            f'"segmenter" for both, found {form.image_input!r} and {form.prompt!r}',
             *("graph", "image_input"),
+        )
+    if recipe.compressed and form.prompt == "segmenter":
+        raise TargetError(
+            'a recipe for prompt = "segmenter" has float32 or float16 weights, '
+            f"found {recipe.weights}",
+            "weights",
         )
     if recipe.compressed:
         _check_compressed(recipe)

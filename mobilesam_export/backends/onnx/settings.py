@@ -30,9 +30,10 @@ class OnnxSettings(Settings):
 def parse(recipe: Recipe, form: GraphForm, convert: Mapping[str, Any]) -> OnnxSettings:
     """See `Backend.parse_recipe`."""
     opset = _opset(convert)
-    if form.image_input == "image":
+    if form.image_input in ("image", "segmenter"):
         raise TargetError(
-            'an onnx target has image_input = "uint8", "float32" or "sam", not "image"',
+            'an onnx target has image_input = "uint8", "float32" or "sam", '
+            f'not "{form.image_input}"',
             *("graph", "image_input"),
         )
     if form.image_input == "sam" and form.prompt != "sam":

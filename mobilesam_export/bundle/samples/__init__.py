@@ -1,7 +1,8 @@
 """Sample apps of a bundle: one folder per platform here, written into the bundle's `sample/`.
 
-A sample reads what it can from `manifest.json` at run time. What a compiler has to know is a
-placeholder in its text, such as `{{width}}`; `placeholders` lists them.
+The files of `swift-coreai`, for another runtime, lie over those of `swift`, and so on: what comes
+behind a hyphen is a variant. A sample reads what it can from `manifest.json` at run time. What a
+compiler has to know is a placeholder in its text, such as `{{width}}`; `placeholders` lists them.
 """
 
 import contextlib
@@ -32,12 +33,28 @@ def write_sample(stage: Path, contents: Contents) -> None:
         BackendError: there is no sample of a name, or it has an unknown placeholder.
     """
     values = placeholders(contents)
-    root = resources.files(__name__)
     for name in get_backend(contents.target.backend).samples(contents.contract):
-        source = root / name
-        if not source.is_dir():
-            raise BackendError(f"backend {contents.target.backend!r} names no sample: {name!r}")
-        _copy(source, stage / FOLDER / name, values)
+        write_files(name, stage / FOLDER, values)
+
+
+def write_files(name: str, folder: Path, values: Mapping[str, str]) -> None:
+    """Write one sample, a variant into the folder of what it is one of.
+
+    Args:
+        name: such as "swift" or "swift-coreai".
+        folder: in which it gets a folder.
+        values: of placeholders.
+
+    Raises:
+        BackendError: there is no sample of that name, or it has an unknown placeholder.
+    """
+    root, base = resources.files(__name__), name.partition("-")[0]
+    files: dict[str, Traversable] = {}
+    for part in dict.fromkeys((base, name)):
+        if not (root / part).is_dir():
+            raise BackendError(f"a backend names no sample: {name!r}")
+        files |= _files(root / part)
+    _copy(files, folder / base, values)
 
 
 def placeholders(contents: Contents) -> Mapping[str, str]:
@@ -82,16 +99,23 @@ def fill(text: str, values: Mapping[str, str]) -> str:
     return PLACEHOLDER.sub(lambda match: values[match[1]], text)
 
 
-def _copy(source: Traversable, target: Path, values: Mapping[str, str]) -> None:
-    """A folder with all that is below it; files that are not UTF-8 text as they are."""
-    target.mkdir(parents=True, exist_ok=True)
+def _files(source: Traversable, above: str = "") -> dict[str, Traversable]:
+    """Every file below a folder by its path there, with "/"."""
+    found: dict[str, Traversable] = {}
     for item in source.iterdir():
-        path = target / item.name
-        if item.is_dir():
-            if item.name not in CACHES:
-                _copy(item, path, values)
-            continue
+        if not item.is_dir():
+            found[f"{above}{item.name}"] = item
+        elif item.name not in CACHES:
+            found |= _files(item, f"{above}{item.name}/")
+    return found
+
+
+def _copy(files: Mapping[str, Traversable], target: Path, values: Mapping[str, str]) -> None:
+    """Files into a folder; those that are not UTF-8 text as they are."""
+    for name, item in files.items():
         content = item.read_bytes()
         with contextlib.suppress(UnicodeDecodeError):  # an image or an archive
             content = fill(content.decode("utf-8"), values).encode("utf-8")
+        path = target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)

@@ -23,29 +23,7 @@ public struct SelfTest: Sendable, CustomStringConvertible {
     public private(set) var prompts: [PromptFigures] = []
     public private(set) var failures: [String] = []
 
-    init(folder: URL, runtime: Runtime, contract: Contract) throws {
-        let golden = folder.appendingPathComponent("golden")
-        let index = try read(Golden.self, golden.appendingPathComponent("golden.json"))
-        for image in index.images {
-            let pixels = try Pixels(contentsOf: golden.appendingPathComponent(image.file))
-            let input = encoderInput(pixels, contract: contract)
-            let embedding = try runtime.encode(input)
-            let expected = try floats(image.encoder.outputs, "image_embeddings", golden) ?? []
-            try add(image, input, embedding, expected, golden)
-            for prompt in image.prompts {
-                let inputs = try prompt.inputs(of: pixels.size, in: golden, contract: contract)
-                let white = try Pixels(contentsOf: golden.appendingPathComponent(prompt.mask)).white
-                func iou(_ embedding: [Float]) throws -> Double {
-                    let outputs = try runtime.decode(embedding, inputs)
-                    let index = outputs.chosen(points: prompt.clicks, box: prompt.rectangle)
-                    return Mask.iou(outputs.mask(index, size: pixels.size, contract: contract).inside, white)
-                }
-                prompts.append(PromptFigures(
-                    image: image.name, prompt: prompt.name, decoderIoU: try iou(expected), maskIoU: try iou(embedding)))
-            }
-        }
-        judge(try read(Manifest.self, folder.appendingPathComponent("manifest.json")).limits)
-    }
+    init() {}
 
     public var description: String {
         let figures = images.map {
@@ -58,15 +36,39 @@ public struct SelfTest: Sendable, CustomStringConvertible {
         return ([verdict] + figures + failures.map { "failed: \($0)" }).joined(separator: "\n")
     }
 
-    private mutating func add(
-        _ image: Golden.Image, _ input: [UInt8], _ embedding: [Float], _ expected: [Float], _ golden: URL
-    ) throws {
+    /// Compare what the encoder took and gave for an image.
+    ///
+    /// - Returns: PyTorch's embedding.
+    mutating func add(
+        _ image: Golden.Image, _ input: [UInt8], _ embedding: [Float], _ golden: URL
+    ) throws -> [Float] {
         let pixels = try floats(image.encoder.inputs, "image", golden) ?? []
+        let expected = try floats(image.encoder.outputs, "image_embeddings", golden) ?? []
         let apart = zip(input, pixels).map { abs(Int($0) - Int($1)) }
         images.append(ImageFigures(
             image: image.name, preprocessingMax: apart.max() ?? 255,
             preprocessingMean: Double(apart.reduce(0, +)) / Double(max(1, apart.count)),
             embeddingPSNR: psnr(embedding, expected)))
+        return expected
+    }
+
+    /// Compare the masks of a prompt: of the decoder on PyTorch's embedding, and of both files.
+    mutating func add(
+        _ image: Golden.Image, _ prompt: Golden.Prompt, alone: DecoderOutputs, both: DecoderOutputs,
+        size: ImageSize, contract: Contract, _ golden: URL
+    ) throws {
+        let white = try Pixels(contentsOf: golden.appendingPathComponent(prompt.mask)).white
+        func iou(_ outputs: DecoderOutputs) -> Double {
+            let index = outputs.chosen(points: prompt.clicks, box: prompt.rectangle)
+            return Mask.iou(outputs.mask(index, size: size, contract: contract).inside, white)
+        }
+        prompts.append(PromptFigures(
+            image: image.name, prompt: prompt.name, decoderIoU: iou(alone), maskIoU: iou(both)))
+    }
+
+    /// Judge by the limits in `manifest.json`.
+    mutating func judge(_ folder: URL) throws {
+        judge(try read(Manifest.self, folder.appendingPathComponent("manifest.json")).limits)
     }
 
     /// Compare with the manifest's limits; what it does not limit is not judged.
@@ -106,7 +108,7 @@ private struct Manifest: Decodable {
 }
 
 /// `golden/golden.json`.
-private struct Golden: Decodable {
+struct Golden: Decodable {
     struct Tensor: Decodable { let name: String; let file: String; let dtype: String }
     struct Encoder: Decodable { let inputs: [Tensor]; let outputs: [Tensor] }
     struct Image: Decodable { let name: String; let file: String; let encoder: Encoder; let prompts: [Prompt] }
@@ -134,6 +136,10 @@ private struct Golden: Decodable {
     }
 
     let images: [Image]
+
+    init(_ folder: URL) throws {
+        self = try read(Golden.self, folder.appendingPathComponent("golden.json"))
+    }
 }
 
 extension Pixels {

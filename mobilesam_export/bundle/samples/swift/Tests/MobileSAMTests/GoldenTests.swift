@@ -17,7 +17,7 @@ final class GoldenTests: XCTestCase {
     }
 
     func open() async throws -> MobileSAM {
-        if Bundle.main.url(forResource: "encoder", withExtension: "mlmodelc") != nil {
+        if Bundle.main.url(forResource: "golden", withExtension: nil) != nil {
             return try await MobileSAM()
         }
         return try await MobileSAM(
