@@ -160,6 +160,25 @@ def executorch() -> str:
     return markdown((head, lines))
 
 
+def web(result: dict[str, Any] | None = None) -> str:
+    """One line for each runtime, number of threads and recipe; of `web.json` by default."""
+    graphs = ("encoder", "decoder", "prepare", "decoder_prepared")
+    lines: dict[str, dict[str, str]] = {}
+    for row in (result or read("web"))["rows"]:
+        threads = "1 thread" if row["threads"] == 1 else f"{row['threads']} threads"
+        label = f"{row['runtime']}, {threads}, {row['recipe']}"
+        lines.setdefault(label, {})[row["graph"]] = _web_cell(row)
+    body = [[label, *(cells.get(graph, "") for graph in graphs)] for label, cells in lines.items()]
+    return markdown((["ms; of a processor; to naive", *graphs], body))
+
+
+def _web_cell(row: dict[str, Any]) -> str:
+    if "refused" in row:
+        return "refused"
+    ratio = f"{row['ratio_to_naive']:.2f}" if "ratio_to_naive" in row else "–"
+    return f"{_ms(row['median_ms'])}; {_ms(row['median_cpu_ms'])}; {ratio}"
+
+
 def paper() -> str:
     """One line for each encoder of the run, then what the authors published."""
     result = read("paper_table")
