@@ -20,6 +20,7 @@ from mobilesam_export.errors import TargetError, UsageError
 from mobilesam_export.graphs import as_session, file_graphs, split_graphs
 from mobilesam_export.metrics import mask_iou
 from mobilesam_export.model import Sam
+from mobilesam_export.pipeline import Job, check
 from mobilesam_export.predictor import Predictor, chosen_index, whole
 from mobilesam_export.prompts import Prompt
 from mobilesam_export.scenes import scene
@@ -27,7 +28,6 @@ from mobilesam_export.target import load_target
 from mobilesam_export.verification import verify
 from mobilesam_export.verification.cases import reference_cases
 from mobilesam_export.verification.status import Status
-from tests.cli_runner import USAGE, refused
 
 TARGET = load_target("coreai-segmenter")
 CONTRACT = Contract(256, 4, TARGET.graph)
@@ -204,17 +204,20 @@ def test_apple_s_model_folder_is_described() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "phrase"),
+    ("job", "message"),
     [
-        (["--split-decoder"], "--split-decoder adds files beside a decoder, but here one file"),
-        (["--prompt-sets", 4], "--prompt-sets adds files beside a decoder, but here one file"),
-        (["--points", 1], "points is 1; expected 2"),
+        (Job(TARGET, split_decoder=True), "--split-decoder adds files beside a decoder"),
+        (Job(TARGET, prompt_sets=4), "--prompt-sets adds files beside a decoder"),
+        (Job(TARGET, points=1), "points is 1; expected 2"),
     ],
 )
 def test_options_for_a_decoder_are_refused(
-    options: list[object], phrase: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    job: Job, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refused(tmp_path, ["coreai-segmenter", "-c", "seeded", *options], USAGE, [phrase])
+    # The extra need not be there: nothing is converted.
+    monkeypatch.setattr(get_backend("coreai"), "why_cannot_convert", lambda: "")
+    with pytest.raises(UsageError, match=message):
+        check(replace(job, checkpoint="seeded"))
 
 
 def test_what_needs_an_encoder_and_a_decoder_says_so() -> None:
