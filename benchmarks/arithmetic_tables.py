@@ -70,6 +70,29 @@ def coreai_ops() -> str:
     return markdown((["operation", "Core AI", "pessimistic", "kind"], rows))
 
 
+def coreai_recipes() -> str:
+    """One line for each recipe of `coreai`: size beside `coreml`, and masks by Apple's runtime."""
+    beside = read("recipes")["recipes"]
+    rows = []
+    for row in read("coreai_recipes")["rows"]:
+        ours, theirs = row["bytes"], beside[f"coreml:{row['recipe']}"]["bytes"]
+        change = sum(ours.values()) / sum(theirs.values()) - 1
+        means = [f"{row['mask_iou'][k]['mean']:.4f}" for k in ("click", "box")]
+        worst = min(part["min"] for part in row["mask_iou"].values())
+        rows.append(
+            [
+                f"`{row['recipe']}`",
+                *(f"{ours[part] / 1e6:.1f} MB" for part in ("encoder", "decoder")),
+                f"{change:+.1%}",
+                *means,
+                f"{worst:.3f}",
+                f"{row['prompts']} at {row['image_size']}",
+            ]
+        )
+    head = ["recipe", "encoder", "decoder", "beside `coreml`", "mask IoU, click", "box", "worst"]
+    return markdown(([*head, "prompts"], rows))
+
+
 def arm() -> str:
     """One line for each recipe: PSNR by the x86 build, and by the ARM build on both processors."""
     models = list(dict.fromkeys(row["processor"] for row in _rows() if _is_arm(row)))

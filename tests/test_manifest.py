@@ -42,7 +42,8 @@ def stage(folder: Path, **files: Any) -> Path:
 def test_every_recipe_is_read_as_it_was_written(target_name: str, tmp_path: Path) -> None:
     for name, recipe in load_target(target_name).recipes.items():
         written = contents(target_name, name)
-        folder = stage(tmp_path / name)
+        graphs = {f"{spec.name}.bin": b"a graph" for spec in written.contract.graphs}
+        folder = stage(tmp_path / name, **graphs)
         write_manifest(folder, written)
         opened = open_bundle(folder)
         assert (opened.recipe_name, opened.recipe) == (name, recipe)

@@ -29,6 +29,7 @@ from tests.cli_runner import ERROR, FAILED, USAGE, error_line, refused, warm
 from tests.test_prompt_sets import reuse
 
 SIZE, EQUAL = 256, 1e-4  # of logits
+SPLIT = "onnx-split"  # the bundle's folder
 CONTRACT = Contract(SIZE, 6, load_target("onnx").graph, split=True)
 IMAGE = (SIZE, SIZE)
 CLICK = Prompt(points=((40, 60, True),))
@@ -122,16 +123,19 @@ def test_a_mask_input_is_answered_by_the_decoder(predictor: Predictor) -> None:
     assert np.abs(without["low_res_masks"] - answer["low_res_masks"]).max() > EQUAL
 
 
-@pytest.fixture(scope="module")
-def bundle(shared: Path, onnx_demo_bundle: Path) -> Path:
+def exported(folder: Path, base: Path) -> Path:
     """The demo weights' bundle with both further files; the others are copied."""
-    folder = shared / "onnx-split"
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
             asked = ["onnx", "-c", "demo", "--image-size", SIZE, "--split-decoder", "-o", folder]
-            done = warm(folder.parent, asked, before=[partial(reuse, onnx_demo_bundle)])
+            done = warm(folder.parent, asked, before=[partial(reuse, base)])
             assert done.code == 0, done.stderr
     return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(shared: Path, onnx_demo_bundle: Path) -> Path:
+    return exported(shared / SPLIT, onnx_demo_bundle)
 
 
 def test_both_files_are_verified_in_the_contract_and_on_four_axes(bundle: Path) -> None:

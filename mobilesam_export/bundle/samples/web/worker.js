@@ -10,24 +10,29 @@ const THREADS = 4; // more do not help the encoder
 const SETTINGS = { imageOrientation: "from-image", colorSpaceConversion: "none" };
 
 class Model {
-  /** Download both files and load them on a device. */
+  /** Download what every image and prompt needs, and load it on a device. */
   static async open(files, runtime, device) {
     const model = new Model();
     const { contract } = files.manifest;
     const [, height, width] = contract.encoder.inputs[0].shape;
     Object.assign(model, { files, device, input: { width, height }, slots: contract.points });
     model.ort = await loadRuntime(runtime, device);
-    const names = ["encoder.onnx", "decoder.onnx"];
-    const total = names.reduce((sum, name) => sum + (files.entries[name]?.bytes ?? 0), 0);
+    const names = contract.prepare ? ["encoder", "prepare", "decoder_prepared"] : ["encoder", "decoder"];
+    const total = names.reduce((sum, name) => sum + (files.entries[`${name}.onnx`]?.bytes ?? 0), 0);
     let before = 0;
     for (const name of names) {
       const report = (loaded) => progress("Downloading the model", before + loaded, total);
-      const bytes = await files.read(name, report);
+      const bytes = await files.read(`${name}.onnx`, report);
       before += bytes.length;
       progress("Loading the model", before, total);
-      model[name.split(".")[0]] = await model.session(name, bytes);
+      model[name] = await model.session(`${name}.onnx`, bytes);
     }
     return model;
+  }
+
+  release() {
+    const { encoder, decoder, prepare, decoder_prepared } = this;
+    return Promise.all([encoder, decoder, prepare, decoder_prepared].map((file) => file?.release()));
   }
 
   async session(name, bytes) {
@@ -40,9 +45,15 @@ class Model {
   }
 
   forgetImage() {
-    this.embeddings?.dispose();
+    this.forgetEmbeddings();
     this.image?.close();
-    Object.assign(this, { embeddings: null, image: null });
+    this.image = null;
+  }
+
+  forgetEmbeddings() {
+    const { embeddings, prepared } = this;
+    for (const tensor of Object.values({ embeddings, ...prepared })) tensor?.dispose();
+    Object.assign(this, { embeddings: null, prepared: null });
   }
 
   async setImage(image) {
@@ -65,8 +76,9 @@ class Model {
     const { width, height } = this.input;
     const image = new this.ort.Tensor("uint8", pixels, [1, height, width, 3]);
     const outputs = await this.encoder.run({ image });
-    this.embeddings?.dispose();
-    this.embeddings = outputs.image_embeddings;
+    const prepared = await this.prepare?.run(outputs);
+    this.forgetEmbeddings();
+    Object.assign(this, { embeddings: outputs.image_embeddings, prepared });
   }
 
   /** Both files once on nothing; an image that has been encoded has done it already. */
@@ -92,23 +104,36 @@ class Model {
   async decode(prompt) {
     const { ort, input, slots } = this;
     const { coords, labels } = geometry.slots(prompt, this.width, this.height, input, slots);
-    const [rows, columns] = [input.height / 4, input.width / 4];
-    const area = rows * columns;
-    const earlier = prompt.previousMask ?? new Float32Array(area);
-    if (earlier.length !== area) {
-      throw new MobileSAMError("bad-prompt", `previousMask has ${earlier.length} values.`);
-    }
-    const outputs = await this.decoder.run({
-      image_embeddings: this.embeddings,
+    const area = (input.height / 4) * (input.width / 4);
+    const asked = {
       point_coords: new ort.Tensor("float32", coords, [1, slots, 2]),
       point_labels: new ort.Tensor("float32", labels, [1, slots]),
-      mask_input: new ort.Tensor("float32", earlier, [1, 1, rows, columns]),
-      has_mask_input: new ort.Tensor("float32", [prompt.previousMask ? 1 : 0], [1]),
-    });
+    };
+    const outputs =
+      this.prepared && !prompt.previousMask
+        ? await this.decoder_prepared.run({ ...this.prepared, ...asked })
+        : await this.decodeWithMask(asked, prompt.previousMask);
     const scores = outputs.iou_predictions.data;
     const index = geometry.chosenMask(prompt, scores);
     const logits = outputs.low_res_masks.data.slice(index * area, (index + 1) * area);
     return { logits, score: scores[index] };
+  }
+
+  /** The decoder itself; beside `decoder_prepared` it is downloaded when a mask first asks for it. */
+  async decodeWithMask(asked, previousMask) {
+    const { ort, input, files } = this;
+    const [rows, columns] = [input.height / 4, input.width / 4];
+    const earlier = previousMask ?? new Float32Array(rows * columns);
+    if (earlier.length !== rows * columns) {
+      throw new MobileSAMError("bad-prompt", `previousMask has ${earlier.length} values.`);
+    }
+    this.decoder ??= await this.session("decoder.onnx", await files.read("decoder.onnx"));
+    return this.decoder.run({
+      image_embeddings: this.embeddings,
+      ...asked,
+      mask_input: new ort.Tensor("float32", earlier, [1, 1, rows, columns]),
+      has_mask_input: new ort.Tensor("float32", [previousMask ? 1 : 0], [1]),
+    });
   }
 
   async toPng(mask, kind) {
@@ -157,7 +182,7 @@ async function openOnBest(files, runtime, device) {
     } catch (error) {
       if (error.code === "damaged-file" || error.code === "missing-file") throw error;
     }
-    await Promise.all([model?.encoder.release(), model?.decoder.release()]);
+    await model?.release();
   }
   return Model.open(files, runtime, "wasm");
 }

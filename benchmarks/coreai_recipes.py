@@ -1,0 +1,73 @@
+"""Recipes of `coreai`: sizes beside those of `coreml`, and masks in Apple's arithmetic.
+
+`python -m benchmarks.coreai_recipes [--only RECIPE]` exports each recipe of the demo weights at
+1024 for its size, and asks Core AI about every object of ten scenes by a click and by a box, as
+`benchmarks.recipes` does, at `--image-size`: half a minute an encoder makes 1024 slow. It writes
+`benchmarks/results/coreai_recipes.json` row by row. What is done lies under build/recipes/, and is
+not done again. Needs `pip install ".[coreai]"`.
+"""
+
+import argparse
+import json
+from typing import Any
+
+from benchmarks import recipes
+from benchmarks.tables import RESULTS, replace_row
+from mobilesam_export.bundle import staging
+from mobilesam_export.checkpoint.load import load_checkpoint
+from mobilesam_export.model import build_sam
+from mobilesam_export.target import load_target
+
+RESULT = RESULTS / "coreai_recipes.json"
+SIZE = 1024  # of the files whose bytes are told
+TARGET = load_target("coreai")
+
+
+def main() -> None:
+    """Measure the recipes that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--image-size", type=int, default=512)
+    parser.add_argument("--only", default="", choices=("", *TARGET.recipes))
+    parser.add_argument("--sizes", action="store_true", help="no masks")
+    arguments = parser.parse_args()
+    for name in TARGET.recipes:
+        if arguments.only in ("", name):
+            row = {"recipe": name, "bytes": sizes(name)}
+            write(row)
+            if not arguments.sizes:
+                write(row | masks(name, arguments.image_size))
+
+
+def run_at(side: int) -> recipes.Run:
+    """The demo weights at a size, with the folder of what is done."""
+    loaded = load_checkpoint("demo")
+    folder = recipes.WORK / f"{loaded.provenance.weights_sha256[:12]}-{side}"
+    return recipes.Run("demo", build_sam(loaded.state_dict, side), side, recipes.SCENES, folder)
+
+
+def sizes(recipe: str) -> dict[str, int]:
+    """Bytes of encoder and decoder at `SIZE`."""
+    folder = recipes.exported(run_at(SIZE), TARGET, recipe)
+    files = json.loads((folder / staging.MANIFEST).read_text())["files"]
+    return {
+        part: sum(entry["bytes"] for name, entry in files.items() if name.startswith(f"{part}."))
+        for part in ("encoder", "decoder")
+    }
+
+
+def masks(recipe: str, side: int) -> dict[str, Any]:
+    """Mask IoU with PyTorch at a size."""
+    row = recipes.measured(run_at(side), TARGET, recipe)
+    return {"image_size": side, **{k: v for k, v in row.items() if k not in ("key", "bytes")}}
+
+
+def write(row: dict[str, Any]) -> None:
+    """Put a row in the place of the recipe's, keeping figures that it lacks."""
+    kept = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else []
+    old = next((other for other in kept if other["recipe"] == row["recipe"]), {})
+    print(json.dumps(row), flush=True)
+    replace_row(RESULT, old | row, ("recipe",))
+
+
+if __name__ == "__main__":
+    main()
