@@ -64,7 +64,7 @@ def masks(recipe: str, side: int) -> dict[str, Any]:
 def write(row: dict[str, Any]) -> None:
     """Put a row in the place of the recipe's, keeping figures that it lacks."""
     kept = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else []
-    old = next((other for other in kept if other["recipe"] == row["recipe"]), {})
+    old: dict[str, Any] = next((other for other in kept if other["recipe"] == row["recipe"]), {})
     print(json.dumps(row), flush=True)
     replace_row(RESULT, old | row, ("recipe",))
 
