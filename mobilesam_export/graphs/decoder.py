@@ -241,13 +241,12 @@ class SlotDecoder(PromptedDecoder):
         mask_input: Tensor,
         has_mask_input: Tensor,
     ) -> tuple[Tensor, Tensor]:
+        prompt, mask = self.tokens(point_coords, point_labels)
         dense = self.mask_prompt(mask_input, has_mask_input)
-        return self.answer(image_embeddings, point_coords, point_labels, dense)
+        return self.transformer(image_embeddings, prompt, dense, mask)
 
-    def answer(
-        self, image_embeddings: Tensor, point_coords: Tensor, point_labels: Tensor, dense: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The masks of the slots and a dense prompt (1, C, H/16, W/16) or (1, C, 1, 1)."""
+    def tokens(self, point_coords: Tensor, point_labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens of the prompt (1, N + 1, C), and what hides empty slots as keys, (1, 1, 1, T)."""
         prompt, labeled = self.points(point_coords, point_labels)
         # Three axes throughout: GPU delegates cut no tensor with two.
         has_point = labeled[:, :, :2].sum((1, 2), keepdim=True).clamp(0, 1)  # (1, 1, 1)
@@ -258,8 +257,7 @@ class SlotDecoder(PromptedDecoder):
         slots = labeled.sum(-1, keepdim=True).permute(0, 2, 1)
         visible = torch.cat([outputs, slots, padded], dim=-1)  # (1, 1, T)
         mask = ((1 - visible) * MASKED)[:, None]  # (1, 1, 1, T)
-        prompt = torch.cat([prompt, self.not_a_point], dim=1)
-        return self.transformer(image_embeddings, prompt, dense, mask)
+        return torch.cat([prompt, self.not_a_point], dim=1), mask
 
 
 class SamDecoder(PromptedDecoder):

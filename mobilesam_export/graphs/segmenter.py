@@ -31,8 +31,8 @@ class QueryDecoder(SlotDecoder):
     def forward(  # type: ignore[override]
         self, image_embeddings: Tensor, point_coords: Tensor, point_labels: Tensor
     ) -> tuple[Tensor, Tensor]:
-        dense = self.mask_prompt.no_mask
-        masks, iou = self.answer(image_embeddings, point_coords, point_labels, dense)
+        prompt, mask = self.tokens(point_coords, point_labels)
+        masks, iou = self.transformer(image_embeddings, prompt, self.mask_prompt.no_mask, mask)
         used = (one_hot(point_labels, self.points.codes) * self.uses).sum((1, 2)).reshape(1, 1)
         single = F.relu(1 - (used - 1).abs())  # 1 or 0
         asked = single + self.first - 2 * single * self.first  # one of both: (1, 4)
