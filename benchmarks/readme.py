@@ -59,7 +59,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "targets": tables.targets,
     "tflite-decoder": partial(speed_tables.tflite, "decoder"),
     "tflite-encoder": partial(speed_tables.tflite, "encoder"),
-    "web": speed_tables.web,
     "web-page": tables.web_page,
     "webgpu": tables.webgpu,
 }
