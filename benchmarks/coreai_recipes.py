@@ -13,7 +13,6 @@ from typing import Any
 
 from benchmarks import recipes
 from benchmarks.tables import RESULTS, replace_row
-from mobilesam_export.bundle import staging
 from mobilesam_export.checkpoint.load import load_checkpoint
 from mobilesam_export.model import build_sam
 from mobilesam_export.target import load_target
@@ -48,11 +47,7 @@ def run_at(side: int) -> recipes.Run:
 def sizes(recipe: str) -> dict[str, int]:
     """Bytes of encoder and decoder at `SIZE`."""
     folder = recipes.exported(run_at(SIZE), TARGET, recipe)
-    files = json.loads((folder / staging.MANIFEST).read_text())["files"]
-    return {
-        part: sum(entry["bytes"] for name, entry in files.items() if name.startswith(f"{part}."))
-        for part in ("encoder", "decoder")
-    }
+    return recipes.part_bytes(recipes.written_files(folder))
 
 
 def masks(recipe: str, side: int) -> dict[str, Any]:

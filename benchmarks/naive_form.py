@@ -6,11 +6,16 @@ between (1, tokens, C) and (1, C, H, W), and every normalisation stays where it 
 the architecture for this comparison; `tests/test_tflite_benchmark.py` holds it to the model.
 """
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mobilesam_export.contract import Array
 from mobilesam_export.model import Sam, tiny_vit
+from mobilesam_export.quiet import quiet_descriptors
 
 
 class NaiveBlock(nn.Module):
@@ -128,3 +133,12 @@ class NaiveDecoder(nn.Module):
         dense = dense + (1 - has_mask_input) * no_mask
         out: tuple[Tensor, Tensor] = self.decoder(image_embeddings, self.image_pe, sparse, dense)
         return out
+
+
+def convert_onnx(module: nn.Module, inputs: Mapping[str, Array], path: Path) -> None:
+    """What torch.onnx makes of a module as it is, by its inputs' names and order."""
+    tensors = tuple(torch.from_numpy(values) for values in inputs.values())
+    with quiet_descriptors(), torch.no_grad():
+        program = torch.onnx.export(module, tensors, dynamo=True, input_names=list(inputs))
+    assert program is not None  # noqa: S101 - with dynamo there is one
+    program.save(path)

@@ -14,7 +14,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -223,19 +223,25 @@ def measure(run: Run, only: str) -> dict[str, dict[str, Any]]:
     return rows
 
 
+def written_files(folder: Path) -> dict[str, Any]:
+    """A bundle's files by name, with bytes and hash, as its manifest has them."""
+    files: dict[str, Any] = json.loads((folder / staging.MANIFEST).read_text())["files"]
+    return files
+
+
+def part_bytes(files: Mapping[str, Any]) -> dict[str, int]:
+    """Bytes of encoder and decoder, each a file or a folder with more below it."""
+    return {
+        part: sum(e["bytes"] for file, e in files.items() if file.partition(".")[0] == part)
+        for part in ("encoder", "decoder")
+    }
+
+
 def measured(run: Run, target: Target, recipe: str) -> dict[str, Any]:
     """One recipe's row, kept on disk with the hashes of the files that it is about."""
     folder = exported(run, target, recipe)
-    written = json.loads((folder / staging.MANIFEST).read_text())
-    files = {
-        part: sum(
-            entry["bytes"]
-            for file, entry in written["files"].items()
-            if file.partition(".")[0] == part
-        )
-        for part in ("encoder", "decoder")
-    }
-    key = hashlib.sha256(json.dumps([written["files"], run.scenes]).encode()).hexdigest()
+    files = written_files(folder)
+    key = hashlib.sha256(json.dumps([files, run.scenes]).encode()).hexdigest()
     kept = run.folder / f"{target.name}-{recipe}.json"
     if kept.exists() and (row := json.loads(kept.read_text()))["key"] == key:
         return dict(row)
@@ -243,7 +249,7 @@ def measured(run: Run, target: Target, recipe: str) -> dict[str, Any]:
     row = {
         "key": key,
         "default": recipe == target.default_recipe,
-        "bytes": files,
+        "bytes": part_bytes(files),
         **({"unverified": why} if why else accuracy(run, folder)),
     }
     kept.write_text(json.dumps(row, indent=2) + "\n")

@@ -18,7 +18,6 @@ from typing import Any
 
 import click
 import numpy as np
-import torch
 
 from benchmarks import naive_form, recipe_latency, tflite_cpu
 from benchmarks.prompt_sets import SEED, THREADS, convert, embedding_of
@@ -30,7 +29,6 @@ from mobilesam_export.contract import Array, Contract
 from mobilesam_export.files import write_json
 from mobilesam_export.graphs import prepared_graphs, split_graphs
 from mobilesam_export.model import Sam, build_sam
-from mobilesam_export.quiet import quiet_descriptors
 from mobilesam_export.target import load_target
 
 SIDE, POINTS, ROUNDS = 1024, 6, 40
@@ -66,11 +64,7 @@ def naive(target: str, sam: Sam, inputs: Inputs, folder: Path) -> Callable[[], l
         return invoke
     import onnxruntime
 
-    tensors = tuple(torch.from_numpy(value) for value in given.values())
-    with quiet_descriptors():
-        program = torch.onnx.export(module, tensors, dynamo=True, input_names=list(given))
-    assert program is not None  # noqa: S101 - with dynamo there is one
-    program.save(path)
+    naive_form.convert_onnx(module, given, path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -19,7 +19,6 @@ from mobilesam_export.bundle.manifest import Bundle, open_bundle
 from mobilesam_export.checkpoint.load import load_checkpoint
 from mobilesam_export.contract import Array
 from mobilesam_export.model import Sam, build_sam
-from mobilesam_export.quiet import quiet_descriptors
 from mobilesam_export.scenes import scene
 
 SAMPLE = ROOT / "mobilesam_export" / "bundle" / "samples" / "web"
@@ -164,14 +163,6 @@ def _naive(
     return found
 
 
-def _convert_onnx(module: torch.nn.Module, inputs: Tensors, path: Path) -> None:
-    tensors = tuple(torch.from_numpy(value) for value in inputs.values())
-    with quiet_descriptors(), torch.no_grad():
-        program = torch.onnx.export(module, tensors, dynamo=True, input_names=list(inputs))
-    assert program is not None  # noqa: S101 - with dynamo there is one
-    program.save(path)
-
-
 def _onnx_answers(path: Path, inputs: Tensors, count: int) -> Tensors:
     import onnxruntime
 
@@ -191,7 +182,7 @@ def _tflite_answers(path: Path, inputs: Tensors, count: int) -> Tensors:
 Convert = Callable[[torch.nn.Module, Tensors, Path], None]
 Answers = Callable[[Path, Tensors, int], Tensors]
 NAIVE_FILES: dict[str, tuple[Convert, Answers]] = {
-    "onnx": (_convert_onnx, _onnx_answers),
+    "onnx": (naive_form.convert_onnx, _onnx_answers),
     "tflite": (tflite_cpu.convert_naive, _tflite_answers),
 }
 

@@ -41,17 +41,11 @@ class ImageInput(nn.Module):
         return image - self.mean
 
 
-class UnitInput(nn.Module):
+class UnitInput(ImageInput):
     """(1, 3, H, W) float32 RGB 0..1 -> the same, 0..255 and centred."""
 
-    mean: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(PIXEL_MEAN).reshape(1, 3, 1, 1))
-
     def forward(self, image: Tensor) -> Tensor:
-        return image * 255 - self.mean
+        return super().forward(image * 255)
 
 
 class SamPixelsInput(nn.Module):

@@ -214,14 +214,13 @@ def _fold_decoder(sam: Sam, scales: Mapping[str, float]) -> None:
         _multiply(scale, block.norm2.weight, block.norm2.bias)
         _multiply(1 / scale, block.mlp.lin1.weight)
         _scale_before(block.mlp.lin2, block.norm3, scale)
-    for name, layers, places in (
-        (f"{DECODER}.output_upscaling", decoder.output_upscaling, (0,)),
-        ("prompt_encoder.mask_downscaling", sam.prompt_encoder.mask_downscaling, (0, 3)),
-    ):
-        for place in places:
-            # Files that take no mask prompt have shown no values of its layers.
-            scale = scales.get(f"{name}.{place + 1}", 1.0)
-            _scale_before(layers[place], layers[place + 1], scale)
+    layers = decoder.output_upscaling
+    _scale_before(layers[0], layers[1], scales[f"{DECODER}.output_upscaling.1"])
+    layers = sam.prompt_encoder.mask_downscaling
+    for place in (0, 3):
+        # Files that take no mask prompt have shown no values of its layers.
+        scale = scales.get(f"prompt_encoder.mask_downscaling.{place + 1}", 1.0)
+        _scale_before(layers[place], layers[place + 1], scale)
 
 
 def _scale_before(layer: nn.Module, norm: nn.Module, scale: float) -> None:
