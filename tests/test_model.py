@@ -71,3 +71,18 @@ def test_any_multiple_of_64_is_an_image_size(size: int, mobilesam: dict[str, tor
     masks, iou = sam.decode(embeddings, torch.tensor([[[9.0, 9.0]]]), torch.tensor([[1]]))
     assert masks.shape == (1, 4, size // 4, size // 4)
     assert iou.shape == (1, 4)
+
+
+@pytest.mark.parametrize("kind", ["point", "box", "mask"])
+def test_prompts_are_answered_on_the_weights_device(kind: str) -> None:
+    """On torch's device without data, which mixes with the CPU as little as a GPU does."""
+    sam = Sam(256).to("meta")
+    points = torch.empty(3, 1, 2, device="meta") if kind == "point" else None
+    logits, ious = sam.decode(
+        torch.empty(1, 256, 16, 16, device="meta"),
+        points,
+        None if points is None else torch.empty(3, 1, device="meta"),
+        torch.empty(3, 4, device="meta") if kind == "box" else None,
+        torch.empty(3, 1, 64, 64, device="meta") if kind == "mask" else None,
+    )
+    assert (logits.device.type, logits.shape, ious.shape) == ("meta", (3, 4, 64, 64), (3, 4))

@@ -30,7 +30,8 @@ class PositionEmbeddingRandom(nn.Module):
 
     def grid(self, side: int) -> Tensor:
         """Features of the centres of a side x side grid: (1, 256, side, side)."""
-        centers = (torch.arange(side, dtype=torch.float32) + 0.5) / side
+        device = self.positional_encoding_gaussian_matrix.device
+        centers = (torch.arange(side, dtype=torch.float32, device=device) + 0.5) / side
         y, x = torch.meshgrid(centers, centers, indexing="ij")
         return self(torch.stack([x, y], dim=-1)).permute(2, 0, 1)[None]
 
@@ -63,7 +64,7 @@ class PromptEncoder(nn.Module):
 
     def point_tables(self) -> Tensor:
         """(4, 256), the learned part of a token by label: 0, 1, 2 (top left), 3 (bottom right)."""
-        return torch.cat([table(torch.tensor([0])) for table in self.point_embeddings])
+        return torch.cat([table.get_parameter("weight") for table in self.point_embeddings])
 
     def forward(
         self,
@@ -82,7 +83,7 @@ class PromptEncoder(nn.Module):
         """
         prompt = next((x for x in (point_coords, box, mask_input) if x is not None), None)
         batch = 1 if prompt is None else len(prompt)
-        sparse = torch.zeros(batch, 0, EMBEDDING_WIDTH)
+        sparse = torch.zeros(batch, 0, EMBEDDING_WIDTH, device=self.no_mask_embed.weight.device)
         if point_coords is not None and point_labels is not None:
             sparse = self._positions(point_coords) + self.point_tables()[point_labels.long()]
             if box is None:  # SAM was trained with one padding token on prompts without a box
