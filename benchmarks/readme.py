@@ -60,6 +60,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "tflite-decoder": partial(speed_tables.tflite, "decoder"),
     "tflite-encoder": partial(speed_tables.tflite, "encoder"),
     "web-page": tables.web_page,
+    "web": speed_tables.web,
     "webgpu": tables.webgpu,
 }
 
