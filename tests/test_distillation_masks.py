@@ -16,7 +16,7 @@ from mobilesam_export.distillation.batches import Batch
 from mobilesam_export.distillation.masks import (
     MaskLoss,
     boxes_around,
-    mask_loss,
+    mask_losses,
     points_in,
 )
 from mobilesam_export.distillation.options import DistillOptions
@@ -48,6 +48,19 @@ def test_the_teacher_s_own_embedding_has_the_least_loss(demo_sam: Sam) -> None:
         for found in (expected, expected + 0.1 * embeddings(1), embeddings(1))
     )
     assert own < near < far
+
+
+def test_a_batch_costs_the_mean_of_its_images(demo_sam: Sam) -> None:
+    loss, found, expected = MaskLoss(demo_sam, demo_sam), embeddings(1), embeddings(0)
+    alone = [
+        float(loss(found[i : i + 1], expected[i : i + 1], part, 0))
+        for i, part in enumerate(
+            Batch(torch.empty(0), (key,), (size,))
+            for key, size in zip(IMAGES.keys, IMAGES.sizes, strict=True)
+        )
+    ]
+    assert float(loss(found, expected, IMAGES, 0)) == pytest.approx(sum(alone) / 2, rel=1e-5)
+    assert alone[0] != pytest.approx(alone[1], rel=1e-3)
 
 
 def test_only_the_embedding_learns(demo_sam: Sam) -> None:
@@ -86,8 +99,8 @@ def test_a_mask_that_is_sure_and_right_costs_nothing() -> None:
     target = torch.zeros(2, 4, 4, dtype=torch.bool)
     target[0, 1:3] = True  # the other is empty
     sure = torch.where(target, 50.0, -50.0)
-    assert float(mask_loss(sure, target)) == pytest.approx(0, abs=1e-6)
-    assert float(mask_loss(-sure, target)) > 40
+    assert float(mask_losses(sure, target).max()) == pytest.approx(0, abs=1e-6)
+    assert float(mask_losses(-sure, target).min()) > 40
 
 
 def test_each_phase_has_its_own_warm_up_and_cosine() -> None:

@@ -43,24 +43,24 @@ class MaskLoss:
             batch: whose embeddings they are; prompts are drawn by its keys, inside its sizes.
             step: of the run; another one asks for other points.
         """
-        pairs = zip(found.float(), expected.float(), batch.keys, batch.sizes, strict=True)
-        losses = [
-            self._image_loss(student[None], teacher[None], points_in(key, step, size))
-            for student, teacher, key, size in pairs
-        ]
-        return torch.stack(losses).mean()
-
-    def _image_loss(self, found: Tensor, expected: Tensor, points: Tensor) -> Tensor:
-        points = points.to(found.device)
-        masks, index = self._teacher_masks(expected, points)
-        loss = mask_loss(self._asked(self._student, found, points)[0][index], masks)
+        # All prompts of all images in one call: a GPU waits for small ones.
+        image = torch.arange(len(found), device=found.device).repeat_interleave(PROMPTS)
+        points = torch.cat(
+            [points_in(key, step, size) for key, size in zip(batch.keys, batch.sizes, strict=True)]
+        ).to(found.device)
+        student, teacher = found.float()[image], expected.float()[image]
+        masks, index = self._teacher_masks(teacher, points)
+        losses = mask_losses(self._asked(self._student, student, points)[0][index], masks)
         boxes, whole = boxes_around(masks)
         if not whole.any():
-            return loss
+            return losses.mean()
+        student, teacher, boxes = student[whole], teacher[whole], boxes[whole]
         with torch.no_grad():
-            target = self._asked(self._teacher, expected, boxes=boxes[whole])[0][:, 0] > 0
-        answer = self._asked(self._student, found, boxes=boxes[whole])[0][:, 0]
-        return loss + mask_loss(answer, target)
+            target = self._asked(self._teacher, teacher, boxes=boxes)[0][:, 0] > 0
+        answer = self._asked(self._student, student, boxes=boxes)[0][:, 0]
+        return losses.mean() + _mean_of_images(
+            mask_losses(answer, target), image[whole], len(found)
+        )
 
     @torch.no_grad()
     def _teacher_masks(self, expected: Tensor, points: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -73,7 +73,7 @@ class MaskLoss:
     def _asked(
         sam: Sam, embedding: Tensor, points: Tensor | None = None, boxes: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Logits (P, 4, S/4, S/4) and predicted IoU (P, 4) of P points or boxes."""
+        """Logits (P, 4, S/4, S/4) and predicted IoU (P, 4) of P embeddings' points or boxes."""
         coords = None if points is None else points[:, None]
         labels = None if coords is None else torch.ones_like(coords[..., 0])
         with autocast(embedding.device):
@@ -117,16 +117,33 @@ def boxes_around(masks: Tensor) -> tuple[Tensor, Tensor]:
     return CELL * torch.stack([x0, y0, x1, y1], dim=1).float(), masks.flatten(1).any(dim=1)
 
 
-def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy and Dice, of equal weight.
+def mask_losses(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy and Dice, of equal weight, of each mask.
 
     Args:
         logits: (P, h, w) float32.
         target: (P, h, w) bool.
+
+    Returns:
+        (P,) float32.
     """
     wanted = target.float()
     probability = logits.sigmoid()
     overlap = (probability * wanted).sum((1, 2))
     total = probability.sum((1, 2)) + wanted.sum((1, 2))
     dice = 1 - (2 * overlap + 1) / (total + 1)  # 1: so that nothing at all is no division by 0
-    return F.binary_cross_entropy_with_logits(logits, wanted) + dice.mean()
+    entropy = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    return entropy.mean((1, 2)) + dice
+
+
+def _mean_of_images(losses: Tensor, image: Tensor, count: int) -> Tensor:
+    """Of each image the mean of its losses, 0 without any; of these the mean.
+
+    Args:
+        losses: (P,).
+        image: (P,) of each the image, 0 to count - 1.
+        count: of images.
+    """
+    sums = losses.new_zeros(count).index_add(0, image, losses)
+    found = losses.new_zeros(count).index_add(0, image, torch.ones_like(losses))
+    return (sums / found.clamp_min(1)).mean()

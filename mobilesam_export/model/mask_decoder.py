@@ -135,7 +135,7 @@ class MaskDecoder(nn.Module):
         """Predict all four masks.
 
         Args:
-            image_embeddings: (1, 256, S/16, S/16) float32.
+            image_embeddings: (1, 256, S/16, S/16) float32, or one for each prompt.
             image_pe: positional features of the embedding, of the same shape.
             sparse: (B, tokens, 256) float32, from the prompt encoder.
             dense: (B, 256, S/16, S/16) float32, the mask prompt or "no mask".

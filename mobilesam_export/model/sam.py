@@ -75,7 +75,7 @@ class Sam(nn.Module):
         """B prompts of one kind on one image -> logits (B, 4, H/4, W/4), predicted IoU (B, 4).
 
         Args:
-            image_embeddings: (1, 256, H/16, W/16) float32, from `encode`.
+            image_embeddings: (1, 256, H/16, W/16) float32, from `encode`, or one for each prompt.
             point_coords: (B, N, 2) float32, x and y in pixels of the input.
             point_labels: (B, N), 1 foreground, 0 background.
             box: (B, 4) float32, x0, y0, x1, y1 in the same pixels.
