@@ -56,11 +56,11 @@ def float16(sam: Sam, expected: tuple[ImageCase, ...]) -> Float16:
 
 
 def float16_of(graphs: tuple[Graph, Graph], expected: tuple[ImageCase, ...]) -> Float16:
-    halves = PessimisticFloat16(), PessimisticFloat16()
+    halves = {graph.spec.name: PessimisticFloat16() for graph in graphs}
     encoder, decoder = (
-        pessimistic.open_graph(graph, half, ()) for graph, half in zip(graphs, halves, strict=True)
+        pessimistic.open_graph(graph, halves[graph.spec.name], ()) for graph in graphs
     )
-    return pessimistic.measure((encoder, decoder), halves, CONTRACT, expected)
+    return pessimistic.measure(Predictor(encoder, decoder, CONTRACT), halves, expected)
 
 
 def few(expected: tuple[ImageCase, ...]) -> tuple[ImageCase, ...]:

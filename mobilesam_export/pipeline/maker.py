@@ -58,7 +58,7 @@ class Maker:
         if reason := backend.why_unavailable() if self.job.verify else "--no-verify was given":
             return verify.unverified(reason)
         files = Files(self.stage, backend, recipe, self.plan.contract)
-        return verify_files(files, self.graphs, self.expected)
+        return verify_files(files, (*self.graphs, *self.further), self.expected)
 
     def with_encoder(self, encoder: "Graph", recipe: Recipe) -> verify.Report:
         """Write the files again with another encoder of the same form, and run them."""

@@ -53,14 +53,15 @@ def verify_bundle(
         packages.require(*REFERENCE, extra="torch")
     if reason := backend.why_unavailable() or packages.why_missing(*REFERENCE, extra="torch"):
         return verify.unverified(f"hashes are right, but {reason}"), {}
-    from mobilesam_export.graphs import ranges, split_graphs
+    from mobilesam_export.graphs import further_graphs, ranges, split_graphs
 
     sam, expected = _expected_answers(opened, checkpoint)
     on_grid = bool(opened.provenance.recovered_for)
     folded = ranges.fold_ranges(sam, opened.exponents, on_grid=on_grid)
-    graphs = split_graphs(folded, opened.contract)
-    files = Files(folder, backend, opened.recipe, opened.contract)
-    report = beside_square(verify_files(files, graphs, expected), sam, opened.contract)
+    contract = opened.contract
+    graphs = (*split_graphs(folded, contract), *further_graphs(folded, contract))
+    files = Files(folder, backend, opened.recipe, contract)
+    report = beside_square(verify_files(files, graphs, expected), sam, contract)
     models = arm.MODELS if emulate else ()
     emulated = {model: _verify_emulated(opened, model, expected) for model in models}
     if emulated:

@@ -1,4 +1,4 @@
-"""An encoder and a decoder file, run and compared with PyTorch's answers."""
+"""Files of graphs, run and compared with PyTorch's answers."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mobilesam_export.backends import Backend
 from mobilesam_export.bundle.load import load_predictor
 from mobilesam_export.contract import Contract
+from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import step
 from mobilesam_export.target import Recipe
 from mobilesam_export.verification import cases, prepared, sets, verify
@@ -18,7 +19,7 @@ if TYPE_CHECKING:  # torch is imported in functions: hashes are checked without 
 
 @dataclass(frozen=True)
 class Files:
-    """An encoder and a decoder file, not opened yet."""
+    """The files of a bundle, not opened yet."""
 
     folder: Path
     backend: Backend
@@ -26,18 +27,18 @@ class Files:
     contract: Contract
 
     def path(self, graph: str) -> Path:
-        """Of the encoder or the decoder."""
+        """Of one graph."""
         return self.folder / f"{graph}{self.backend.suffix}"
 
 
 def verify_files(
-    files: Files, graphs: "tuple[Graph, Graph]", expected: tuple[cases.ImageCase, ...]
+    files: Files, graphs: "tuple[Graph, ...]", expected: tuple[cases.ImageCase, ...]
 ) -> verify.Report:
     """Run the files, and where chips compute them in float16 also in its pessimistic form.
 
     Args:
         files: the files.
-        graphs: the export form of encoder and decoder.
+        graphs: the export form of encoder, decoder and the further files.
         expected: PyTorch's answers.
     """
     recipe, float16 = files.recipe, None
@@ -55,17 +56,17 @@ def verify_files(
 
 
 def _pessimistic(
-    files: Files, graphs: "tuple[Graph, Graph]", expected: tuple[cases.ImageCase, ...]
+    files: Files, graphs: "tuple[Graph, ...]", expected: tuple[cases.ImageCase, ...]
 ) -> Float16:
     from mobilesam_export.verification import pessimistic
     from mobilesam_export.verification.half import PessimisticFloat16
 
     with step("Computing them in pessimistic float16"):
-        halves = PessimisticFloat16(), PessimisticFloat16()
+        halves = {graph.spec.name: PessimisticFloat16() for graph in graphs}
         islands = files.backend.float32_islands(files.recipe)
-        encoder, decoder = (
-            files.backend.stepwise(files.path(graph.spec.name), half.at)
+        sessions = {
+            name: files.backend.stepwise(files.path(name), half.at)
             or pessimistic.open_graph(graph, half, islands)
-            for graph, half in zip(graphs, halves, strict=True)
-        )
-        return pessimistic.measure((encoder, decoder), halves, files.contract, expected)
+            for graph, (name, half) in zip(graphs, halves.items(), strict=True)
+        }
+        return pessimistic.measure(Predictor(contract=files.contract, **sessions), halves, expected)

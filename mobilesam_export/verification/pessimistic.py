@@ -2,17 +2,17 @@
 
 import copy
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import nn
 
-from mobilesam_export.contract import Array, Contract
+from mobilesam_export.contract import Array
 from mobilesam_export.graphs import Graph, as_session
 from mobilesam_export.metrics import mask_iou, psnr_db
-from mobilesam_export.predictor import Predictor
+from mobilesam_export.predictor import EmbeddedImage, Predictor
 from mobilesam_export.session import Session
 from mobilesam_export.verification.cases import ImageCase
 from mobilesam_export.verification.float16 import Float16
@@ -22,30 +22,29 @@ FLOAT16_NORMAL = 2.0**-14  # the smallest number with all eleven bits
 
 
 def measure(
-    sessions: tuple[Session, Session],
-    halves: tuple[PessimisticFloat16, PessimisticFloat16],
-    contract: Contract,
+    predictor: Predictor,
+    halves: Mapping[str, PessimisticFloat16],
     expected: Sequence[ImageCase],
 ) -> Float16:
     """Ask what `verify` asks, of graphs that compute in pessimistic float16.
 
     Args:
-        sessions: encoder and decoder, from `open_graph` or a backend's `stepwise`.
-        halves: what each of them computes in.
-        contract: of both.
+        predictor: of sessions from `open_graph` or a backend's `stepwise`. Further decoders that it
+            has are asked, too.
+        halves: what each graph computes in, by its name.
         expected: the reference's answers.
     """
-    predictor = Predictor(*sessions, contract)
+    decoders = _decoders(predictor)
     psnrs, ious, found = [], [], []
     with np.errstate(all="ignore"):  # overflow is a finding, not a warning
         for case in expected:
-            image = predictor.embed(case.image)
+            image = decoders[0].embed(case.image)
             found.append(image.embeddings)
             psnrs.append(psnr_db(image.embeddings, case.embeddings))
-            for item in case.prompts:
-                ious.append(mask_iou(predictor.predict(item.prompt, image).mask, item.answer.mask))
+            for decoder in decoders:
+                ious += _mask_ious(decoder, image, case)
         distance = np.divide(_distance(found), _distance([case.embeddings for case in expected]))
-    pairs = list(zip(("encoder", "decoder"), halves, strict=True))
+    pairs = halves.items()
     largest = max((half.largest.value, f"{name}: {half.largest.tensor}") for name, half in pairs)
     faintest = min((half.faintest.value, f"{name}: {half.faintest.tensor}") for name, half in pairs)
     return Float16(
@@ -57,6 +56,29 @@ def measure(
         floor=faintest[0] / FLOAT16_NORMAL,
         faintest=faintest[1],
     )
+
+
+def _decoders(predictor: Predictor) -> list[Predictor]:
+    """The decoder alone, `decoder_batch` and `decoder_prepared`, as far as there are any."""
+    alone = replace(predictor, decoder_batch=None, prepare=None, decoder_prepared=None)
+    found = [alone]
+    if predictor.decoder_batch is not None:
+        found.append(replace(alone, decoder_batch=predictor.decoder_batch))
+    if predictor.decoder_prepared is not None:
+        found.append(replace(predictor, decoder_batch=None))
+    return found
+
+
+def _mask_ious(decoder: Predictor, image: EmbeddedImage, case: ImageCase) -> list[float]:
+    """Of every prompt, on the embedding that was found."""
+    image = decoder.with_prepared(image)
+    masked = image.prepared is not None  # with a mask input, the plain decoder answers
+    asked = [item for item in case.prompts if not masked or item.prompt.mask_input is None]
+    outputs = decoder.decode_all([item.prompt for item in asked], image)
+    return [
+        mask_iou(decoder.answer(item.prompt, out, image.size).mask, item.answer.mask)
+        for item, out in zip(asked, outputs, strict=True)
+    ]
 
 
 def _distance(embeddings: Sequence[Array]) -> float:
