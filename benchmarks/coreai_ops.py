@@ -26,6 +26,7 @@ from benchmarks import coreai
 from benchmarks.tables import RESULTS
 from mobilesam_export.contract import Array, Contract, GraphSpec, TensorSpec
 from mobilesam_export.graphs import Graph
+from mobilesam_export.graphs.decoder import averages
 from mobilesam_export.graphs.norms import channel_norm
 from mobilesam_export.metrics import psnr_db
 from mobilesam_export.session import Session
@@ -69,6 +70,13 @@ def norm() -> nn.Module:
     return nn.LayerNorm(256, eps=1e-6)
 
 
+def average(terms: int) -> nn.Module:
+    """Of 16 values at 4,096 positions for each of eight tokens."""
+    return Call(
+        lambda x: averages(x.softmax(-1), x[:, :, :4].repeat(1, 1, 4, 1).permute(0, 1, 3, 2), terms)
+    )
+
+
 def spelled_norm() -> nn.Module:
     """The same over the channels of a map, in the steps that the Apple layout has."""
     return Call(lambda x: channel_norm(x, 1e-6))
@@ -93,6 +101,8 @@ CASES: dict[str, tuple[nn.Module, tuple[int, ...], float]] = {
     "linear layer, 256 terms": (nn.Linear(256, 64), TOKENS, 1.0),
     "linear layer, 4,096 terms": (nn.Linear(4096, 16), (1, 16, 4096), 1.0),
     "product of two activations, 256 terms": (Call(lambda x: x @ x.permute(0, 2, 1)), TOKENS, 1.0),
+    "average over 4,096 positions": (average(0), (1, 4, 8, 4096), 3.0),
+    "the same, in products of 64": (average(64), (1, 4, 8, 4096), 3.0),
     "convolution 1 x 1, 256 terms": (nn.Conv2d(256, 64, 1), MAP, 1.0),
     "convolution 3 x 3, 2,304 terms": (nn.Conv2d(256, 16, 3, padding=1), (1, 256, 16, 16), 1.0),
     "depthwise convolution 3 x 3": (
@@ -114,6 +124,9 @@ def graph() -> Graph:
     """All cases, with weights that are float16 numbers."""
     torch.manual_seed(0)
     module = Operations([part for part, _, _ in CASES.values()]).eval().requires_grad_(False)
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            part.reset_parameters()
     with torch.no_grad():
         for weight in module.parameters():
             spread = weight.abs().max().clamp_min(0.1)

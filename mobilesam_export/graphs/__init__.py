@@ -17,6 +17,7 @@ from mobilesam_export.graphs import decoder_batch_one
 from mobilesam_export.graphs.decoder import SamDecoder, SlotDecoder
 from mobilesam_export.graphs.decoder_sets import SetsDecoder
 from mobilesam_export.graphs.encoder import Encoder
+from mobilesam_export.graphs.pointwise import with_short_products
 from mobilesam_export.graphs.prepared import Prepare, PreparedDecoder
 from mobilesam_export.graphs.segmenter import QueryDecoder, Segmenter
 from mobilesam_export.model import Sam
@@ -83,7 +84,7 @@ def split_graphs(sam: Sam, contract: Contract) -> tuple[Graph, Graph]:
     can resize to a size that is an input, so that backend adds them.
     """
     encoder = Encoder(sam, contract.form)
-    decoder = _decoder(sam, contract)
+    decoder = _in_form(_decoder(sam, contract), contract)
     return (
         Graph(
             contract.encoder,
@@ -106,13 +107,16 @@ def batch_graph(sam: Sam, contract: Contract) -> Graph | None:
     """The decoder of prompt sets, in one form for every layout; None if the contract has none."""
     if not contract.sets:
         return None
-    module = SetsDecoder(sam, contract.points, contract.sets)
+    module = _in_form(SetsDecoder(sam, contract.points, contract.sets), contract)
     return Graph(contract.decoder_batch, module.eval().requires_grad_(False))
 
 
 def prepared_graphs(sam: Sam, contract: Contract) -> tuple[Graph, Graph]:
     """`prepare` and `decoder_prepared`, in one form for every layout."""
-    prepare, decoder = Prepare(sam), PreparedDecoder(sam, contract.points)
+    prepare, decoder = (
+        _in_form(module, contract)
+        for module in (Prepare(sam), PreparedDecoder(sam, contract.points))
+    )
     return (
         Graph(contract.prepare, prepare.eval().requires_grad_(False)),
         Graph(contract.decoder_prepared, decoder.eval().requires_grad_(False)),
@@ -150,6 +154,12 @@ def _decoder(sam: Sam, contract: Contract) -> nn.Module:
     if contract.form.layout == "batch-one":
         return decoder_batch_one.SlotDecoder(sam, contract.points, contract.form.upsampling)
     return SlotDecoder(sam, contract.points)
+
+
+def _in_form(decoder: nn.Module, contract: Contract) -> nn.Module:
+    """A decoder with the products that the form asks for."""
+    short = contract.form.products == "short"
+    return with_short_products(decoder, contract.size) if short else decoder
 
 
 def _example(spec: TensorSpec, generator: torch.Generator) -> Tensor:

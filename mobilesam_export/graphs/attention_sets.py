@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mobilesam_export.graphs import folding
-from mobilesam_export.graphs.decoder import HEADS
+from mobilesam_export.graphs.decoder import HEADS, averages
 from mobilesam_export.model import mask_decoder
 
 
@@ -88,6 +88,7 @@ class Reading(nn.Module):
         self.q, self.out = attention.q_proj, attention.out_proj
         width = attention.q_proj.out_features
         self.scale = (width // HEADS) ** -0.5
+        self.terms = 0  # see `averages`
         self.rows = HeadRows(tokens, width)
         # What a key's bias adds is the same for all positions, and softmax does not see it.
         self.k = nn.Identity() if projected else transposed_linear(attention.k_proj.weight)
@@ -96,7 +97,8 @@ class Reading(nn.Module):
     def forward(self, tokens: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         rows = self.k(self.rows(self.q(tokens) * self.scale))
         weights = (rows @ keys.permute(0, 1, 3, 2)).softmax(-1)  # (1, Q, heads T, P)
-        return self.out(self.rows.joined(self.v(weights @ values)))
+        found = averages(weights, values, self.terms)
+        return self.out(self.rows.joined(self.v(found)))
 
 
 class Writing(nn.Module):

@@ -20,6 +20,24 @@ EMPTY_SLOT = -1.0
 MASKED = -4096.0
 
 
+def averages(weights: Tensor, values: Tensor, terms: int) -> Tensor:
+    """(1, B, T, P) and (1, B, P, D) -> their product (1, B, T, D).
+
+    Args:
+        weights: of P positions.
+        values: of each.
+        terms: that are added up in one product, a divisor of P, the products by themselves; 0 for
+            all at once.
+    """
+    if not terms:
+        return weights @ values
+    _, sets, tokens, positions = weights.shape
+    parts = positions // terms
+    weights = weights.reshape(sets, tokens, parts, terms).permute(0, 2, 1, 3)
+    values = values.reshape(sets, parts, terms, values.shape[3])
+    return (weights @ values).sum(1)[None]
+
+
 def one_hot(labels: Tensor, codes: Tensor) -> Tensor:
     """(1, N) whole numbers as float32, (K) codes -> (1, N, K), 1 where they agree, else 0."""
     return F.relu(1 - (labels[:, :, None] - codes).abs())
@@ -76,6 +94,7 @@ class Attention(nn.Module):
         self.queries, self.keys = queries, keys  # -1: not known, a dynamic number of points
         self.inner = attention.q_proj.out_features
         self.scale = (self.inner // HEADS) ** -0.5
+        self.terms = 0  # see `averages`
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None = None) -> Tensor:
         q, k, v = self.q(q) * self.scale, self.k(k), self.v(v)
@@ -85,7 +104,7 @@ class Attention(nn.Module):
         logits = q @ k  # (1, heads, queries, keys)
         if key_mask is not None:
             logits = logits + key_mask
-        y = (logits.softmax(-1) @ v).permute(0, 2, 1, 3)
+        y = averages(logits.softmax(-1), v, self.terms).permute(0, 2, 1, 3)
         return self.out(y.reshape(1, self.queries, self.inner))
 
 

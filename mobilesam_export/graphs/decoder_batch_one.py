@@ -3,35 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from mobilesam_export.graphs import decoder, folding
+from mobilesam_export.graphs import decoder, pointwise
 from mobilesam_export.model import Sam, mask_decoder
-
-
-class Upsampling(nn.Module):
-    """A transposed convolution of kernel 2 and stride 2, without TRANSPOSE_CONV.
-
-    No two products of it fall on the same pixel: the two rows that a row becomes are two 1x1
-    convolutions, whose channels are the two columns. (1, C, H, W) -> (1, C', 2H, 2W).
-    """
-
-    def __init__(self, conv: nn.ConvTranspose2d, size: tuple[int, int]) -> None:
-        super().__init__()
-        self.size, self.width = size, conv.out_channels
-        weight = conv.weight.detach().double()  # (C, C', rows, columns)
-        bias = None if conv.bias is None else conv.bias.detach().double().repeat(2)
-        self.rows = nn.ModuleList(
-            folding.pointwise(weight[:, :, row].permute(2, 1, 0).flatten(0, 1), bias)
-            for row in range(2)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        height, width = self.size
-        rows = [
-            row(x).permute(0, 2, 3, 1).reshape(1, height, 1, 2 * width * self.width)
-            for row in self.rows
-        ]
-        y = torch.cat(rows, dim=2)
-        return y.reshape(1, 2 * height, 2 * width, self.width).permute(0, 3, 1, 2)
 
 
 class HyperNetworks(nn.Module):
@@ -51,12 +24,7 @@ class MaskTransformer(decoder.MaskTransformer):
     def __init__(self, sam: Sam, tokens: int, upsampling: str) -> None:
         super().__init__(sam, tokens)
         if upsampling == "pointwise":
-            layers = list(self.upscaling)
-            for place, stride in ((0, 16), (3, 8)):
-                conv = layers[place]
-                assert isinstance(conv, nn.ConvTranspose2d)
-                layers[place] = Upsampling(conv, sam.size.over(stride))
-            self.upscaling = nn.Sequential(*layers)
+            self.upscaling = pointwise.upsampled(self.upscaling, sam.size)
 
     def _hyper_networks(self, model: mask_decoder.MaskDecoder) -> nn.Module:
         return HyperNetworks(model)

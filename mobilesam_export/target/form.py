@@ -12,6 +12,7 @@ PROMPTS = ("slots", "sam", "segmenter")
 ROW_TILES = (0, 1, 2, 4, 8, 16)
 GELUS = ("none", "tanh")  # torch's words; "none" is the exact form
 ATTENTIONS = ("manual", "sdpa", "per-head")
+PRODUCTS = ("whole", "short")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class GraphForm:
             matrix, which recipes can quantise pixel by pixel. 0: no tiles.
         upsampling: for batch-one: the decoder's two "transposed" convolutions, or
             "pointwise" ones, which every GPU supports.
+        products: for channel-first: of matrices in the decoders. "whole", or "short" for runtimes
+            that add them up in float16: linear layers are 1x1 convolutions then, and averages over
+            the image are sums of products of 64 terms at most.
     """
 
     layout: str
@@ -49,6 +53,7 @@ class GraphForm:
     mlp_chunks: bool = False
     row_tiles: int = 0
     upsampling: str = "transposed"
+    products: str = "whole"
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -59,12 +64,14 @@ class GraphForm:
             ("attention", ATTENTIONS),
             ("row_tiles", ROW_TILES),
             ("upsampling", UPSAMPLINGS),
+            ("products", PRODUCTS),
         ):
             check_choice(f"graph.{name}", getattr(self, name), allowed, name)
         for name, layout in (
             ("attention", "channel-first"),
             ("row_tiles", "channel-last"),
             ("upsampling", "batch-one"),
+            ("products", "channel-first"),
         ):
             value = getattr(self, name)
             if value != type(self).__dataclass_fields__[name].default and self.layout != layout:
