@@ -173,7 +173,7 @@ def test_the_android_script_runs_against_a_made_up_adb(onnx_bundle: Path, tmp_pa
 def test_a_bundle_that_no_device_times_this_way_is_refused(
     onnx_bundle: Path, tmp_path: Path
 ) -> None:
-    phrases = ["is an onnx bundle", "for bundles of coreml, tflite"]
+    phrases = ["is an onnx bundle", "for bundles of coreml, executorch, tflite"]
     refused(tmp_path, ["device-script", onnx_bundle, "-o", "x"], USAGE, phrases)
 
 

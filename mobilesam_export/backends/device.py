@@ -4,6 +4,8 @@ A person runs the script on a phone or a Mac; its results are a text file of lin
 log between lines of ours that begin with "# ".
 """
 
+import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,8 @@ from shlex import quote
 from mobilesam_export.contract import Contract
 from mobilesam_export.target import Tolerance
 
+SECTION = "# section: "  # then component and processor: what follows is the log of one run
+MOST_SHOWN = 200  # characters of a line of the log
 PREFIX = "@"  # on both sides of a name in a template: $ is the shell's and { is Swift's
 
 
@@ -78,6 +82,24 @@ class DeviceScript:
     platform: str
     write: Callable[[DeviceSubject, Path], None]
     read: Callable[[Sequence[str]], Iterator[DeviceTiming]]
+
+
+def sections(lines: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Component, processor and log of every run in the results of a script that marks them."""
+    marks = [i for i, line in enumerate(lines) if line.startswith(SECTION)]
+    for mark, end in itertools.pairwise([*marks, len(lines)]):
+        component, _, place = lines[mark].removeprefix(SECTION).partition(" ")
+        yield component, place, "\n".join(lines[mark + 1 : end])
+
+
+def how_it_ended(log: str, tool: str, error: re.Pattern[str]) -> str:
+    """Why a log has no number: its first line about an error, and its last line."""
+    texts = [line for line in log.splitlines() if any(map(str.isalnum, line))]  # not rules of "="
+    lines = [" ".join(line.split())[:MOST_SHOWN] for line in texts]
+    if not lines:
+        return f"{tool} printed nothing"
+    first = next((line for line in lines if error.search(line)), lines[-1])
+    return first if first == lines[-1] else f"{first}; the log ends with: {lines[-1]}"
 
 
 def subject_values(subject: DeviceSubject) -> dict[str, str]:

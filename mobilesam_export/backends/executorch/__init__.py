@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mobilesam_export import packages
 from mobilesam_export.backends.conversion import Conversion
+from mobilesam_export.backends.device import DeviceScript
 from mobilesam_export.backends.executorch import settings
 from mobilesam_export.backends.protocol import Backend
 from mobilesam_export.contract import GraphSpec
@@ -80,6 +81,11 @@ class ExecutorchBackend(Backend):
         from mobilesam_export.backends.executorch.quantize import product_weights
 
         return name in product_weights(graph.module)
+
+    def device_script(self) -> DeviceScript:
+        from mobilesam_export.backends.executorch import android
+
+        return DeviceScript("android-executorch", android.write, android.read)
 
 
 backend = ExecutorchBackend()

@@ -6,6 +6,7 @@ from pathlib import Path
 from mobilesam_export.errors import BackendError, BundleError
 
 METHOD = "forward"
+RELEASE = "1.5.1"  # of executorch, which writes the files
 IDENTIFIER = slice(4, 8)  # of flatbuffers: "ET" and the version of the format
 VERSION = b"ET12"  # what executorch 1.5.1 writes and reads
 EXTENDED = b"eh00"  # then, from byte 12 on: its length, sizes of the program and of the segments

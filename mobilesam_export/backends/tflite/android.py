@@ -1,15 +1,17 @@
 """TFLite files timed on an Android phone: adb and LiteRT's benchmark_model, which prints us."""
 
-import itertools
 import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mobilesam_export.backends.device import (
+    MOST_SHOWN,
     DeviceSubject,
     DeviceTiming,
     fill_template,
+    how_it_ended,
+    sections,
     subject_values,
 )
 from mobilesam_export.target import GRAPHS
@@ -33,8 +35,7 @@ NOT_ON_GPU = re.compile(
     re.MULTILINE,
 )
 ERROR = re.compile("ERROR|[Ff]ailed|error:|CANNOT LINK")
-MOST_SHOWN = 200  # characters of a line of the log
-SECTION = "# section: "
+TOOL = "benchmark_model"
 
 
 def write(subject: DeviceSubject, folder: Path) -> None:
@@ -48,11 +49,9 @@ def write(subject: DeviceSubject, folder: Path) -> None:
 
 def read(lines: Sequence[str]) -> Iterator[DeviceTiming]:
     """One timing per section of the log; see `DeviceScript`."""
-    marks = [i for i, line in enumerate(lines) if line.startswith(SECTION)]
-    for mark, end in itertools.pairwise([*marks, len(lines)]):
-        component, _, place = lines[mark].removeprefix(SECTION).partition(" ")
+    for component, place, log in sections(lines):
         if component in GRAPHS:
-            yield _section("\n".join(lines[mark + 1 : end]), component, place)
+            yield _section(log, component, place)
 
 
 def _section(log: str, component: str, place: str) -> DeviceTiming:
@@ -67,7 +66,7 @@ def _section(log: str, component: str, place: str) -> DeviceTiming:
     return DeviceTiming(
         component=component,
         device=f"android-{place}",
-        runtime="LiteRT benchmark_model",
+        runtime=f"LiteRT {TOOL}",
         load_ms=_start_ms(init),
         cold_ms=_start_ms(first),
         figures=figures,
@@ -101,15 +100,10 @@ def _delegates(log: str) -> str:
 
 
 def _failure(log: str) -> str:
-    """Why there is no number: the first line about an error, and how the log ends."""
+    """Why there is no number."""
     if log.count("count=") > len(COUNT.findall(log)):
-        return "benchmark_model printed no median; use a newer one"
-    texts = [line for line in log.splitlines() if any(map(str.isalnum, line))]  # not rules of "="
-    lines = [" ".join(line.split())[:MOST_SHOWN] for line in texts]
-    if not lines:
-        return "benchmark_model printed nothing"
-    error = next((line for line in lines if ERROR.search(line)), lines[-1])
-    return error if error == lines[-1] else f"{error}; the log ends with: {lines[-1]}"
+        return f"{TOOL} printed no median; use a newer one"
+    return how_it_ended(log, TOOL, ERROR)
 
 
 def _start_ms(found: re.Match[str] | None) -> tuple[float, ...]:
