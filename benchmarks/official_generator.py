@@ -1,6 +1,6 @@
 """Everything mode beside the official generator: the same masks, and in what time?
 
-    mobilesam-export onnx -c demo --prompt-sets 16 -o build/onnx-sets
+    mobilesam-export onnx -c demo -r float32 --points 2 --prompt-sets 64 -o build/onnx-sets
     python -m benchmarks.official_generator MOBILESAM build/onnx-sets --scenes 20
 
 MOBILESAM is a checkout of ChaoningZhang/MobileSAM, whose `SamAutomaticMaskGenerator` runs with our
@@ -143,8 +143,9 @@ def main(checkout: Path, bundle: Path, scenes: int, threads: int, **values: floa
         "decoder_batch": ours(batch, settings),
         "hierarchical": ours(batch, replace(settings, hierarchical=True)),
     }
-    about = {"prompt_sets": opened.contract.sets, "threads": threads}
-    dataset = held_out_scenes(scenes, opened.contract.size)
+    contract = opened.contract
+    about = {"prompt_sets": contract.sets, "points": contract.points, "threads": threads}
+    dataset = held_out_scenes(scenes, contract.size)
     kept = json.loads(RESULT.read_text())["scenes"] if RESULT.exists() else {}
     for name in dataset.names:
         if name in kept:

@@ -28,6 +28,9 @@ from mobilesam_export.images import load_image as load_image
 
 MUCH = 0.95  # of a rectangle; an image of its shape fills all but a row or two
 BOX_OVERSHOOT = 1  # pixels outside the image: inclusive corners and rounding of other tools
+CACHED_ROWS = (
+    32  # of a mask that is resized at a time: what is added up stays in a processor's cache
+)
 
 
 @dataclass(frozen=True)
@@ -261,20 +264,33 @@ def _resized(
     values: NDArray[np.float32], size: tuple[int, int], kept: tuple[int, int]
 ) -> NDArray[np.float32]:
     """Resize to `size`, of which only the top left (height, width) `kept` is computed."""
-    columns = _resized_rows(np.ascontiguousarray(values.T), size[1], kept[1])
-    return _resized_rows(np.ascontiguousarray(columns.T), size[0], kept[0])
-
-
-def _resized_rows(values: NDArray[np.float32], count: int, kept: int) -> NDArray[np.float32]:
-    """(rows, n) -> the first `kept` of (count, n), each between the two nearest rows."""
-    rows = len(values)
-    # In float32 like torch, which otherwise decides otherwise on logits near 0.
-    scale, half = np.float32(rows / count), np.float32(0.5)
-    place = np.clip((np.arange(kept, dtype=np.float32) + half) * scale - half, 0, rows - 1)
-    first = place.astype(np.intp)
-    result: NDArray[np.float32] = values[first]
-    difference = values[np.minimum(first + 1, rows - 1)]
-    difference -= result
-    difference *= (place - first.astype(np.float32))[:, None]
-    result += difference
+    first, second, share = _neighbours(values.shape[1], size[1], kept[1])
+    columns = values.take(first, axis=1)
+    change = values.take(second, axis=1)
+    change -= columns
+    change *= share
+    columns += change
+    first, second, share = _neighbours(len(values), size[0], kept[0])
+    result = np.empty(kept, np.float32)
+    for start in range(0, kept[0], CACHED_ROWS):
+        rows = slice(start, start + CACHED_ROWS)
+        made = result[rows]
+        np.take(columns, first[rows], axis=0, out=made, mode="clip")  # other modes make a copy
+        change = columns[second[rows]]
+        change -= made
+        change *= share[rows, None]
+        made += change
     return result
+
+
+def _neighbours(
+    count: int, wanted: int, kept: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """Of the first `kept` of `wanted` places: both nearest of `count` values, the second's share.
+
+    In float32 like torch, which otherwise decides otherwise on logits near 0.
+    """
+    scale, half = np.float32(count / wanted), np.float32(0.5)
+    place = np.clip((np.arange(kept, dtype=np.float32) + half) * scale - half, 0, count - 1)
+    first = place.astype(np.intp)
+    return first, np.minimum(first + 1, count - 1), place - first.astype(np.float32)
