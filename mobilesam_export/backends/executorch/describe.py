@@ -132,13 +132,18 @@ class _Reader:
         self.left.append((kind, results[0].name))
 
     def _add_closed(self, kind: str, arguments: list[int]) -> None:
-        """A delegate's partition as one operation: its results are what nothing made before."""
+        """A delegate's partition as one operation: its results are what nothing made before.
+
+        What it computes in between is one more, of unknown size, so that no sum leaves it out.
+        """
         made = {tensor for node in self.nodes for tensor in node.outputs}
         made |= {self.tensors[index] for index in self.plan.inputs} | set(self.constants)
         tensors = [tensor for index in arguments for tensor in self._tensors(index)]
         inputs = [tensor for tensor in tensors if tensor in made]
         results = tuple(tensor for tensor in tensors if tensor not in made)
-        self.nodes.append(Node(kind, {str(i): (t,) for i, t in enumerate(inputs)}, results))
+        inside = Tensor(f"inside {kind} {self.count}", "unknown", None)
+        named = {str(i): (t,) for i, t in enumerate(inputs)}
+        self.nodes.append(Node(kind, named, (*results, inside)))
 
     def _tensors(self, index: int) -> tuple[Tensor, ...]:
         """A tensor, those of a list, or none where the value is no tensor."""
