@@ -1,4 +1,4 @@
-"""Run two files on stored inputs, in an environment that has a runtime and numpy only.
+"""Run two files on stored inputs, in an environment that has a runtime and what that needs only.
 
 `python runtime_probe.py KIND FOLDER` with an environment's own Python: KIND is a key of `OPENERS`,
 FOLDER has encoder and decoder files and `cases.npz` from `benchmarks.runtimes`. Prints one JSON
@@ -56,7 +56,28 @@ def open_opencv(path: Path) -> Run:
     return run
 
 
-OPENERS = {"onnxruntime": open_onnx, "opencv": open_opencv, "tflite": open_tflite}
+def open_executorch(path: Path) -> Run:
+    """An ExecuTorch program, whose tensors have an order and no names."""
+    import torch
+    from executorch.runtime import Runtime
+
+    program = Runtime.get().load_program(path)
+
+    def run(inputs: Arrays) -> Arrays:
+        method = program.load_method("forward")
+        first, *_ = method.execute([torch.from_numpy(value) for value in inputs.values()])
+        return {FIRST_OUTPUTS[path.stem]: first.numpy().copy()}  # the memory is the method's
+
+    return run
+
+
+FIRST_OUTPUTS = {"encoder": "image_embeddings", "decoder": "low_res_masks"}
+OPENERS = {
+    "executorch": open_executorch,
+    "onnxruntime": open_onnx,
+    "opencv": open_opencv,
+    "tflite": open_tflite,
+}
 
 
 def probe(

@@ -41,14 +41,15 @@ class Runtime:
         version: of it.
         kind: how `runtime_probe` opens files with it.
         backend: whose files it reads.
-        numpy: requirement of the time: packages built against numpy 1 do not load with 2.
+        others: requirements of the time: packages built against numpy 1 do not load with 2, and
+            those built against one torch not with another.
     """
 
     package: str
     version: str
     kind: str
     backend: str
-    numpy: str = "numpy"
+    others: tuple[str, ...] = ("numpy",)
 
     @property
     def name(self) -> str:
@@ -56,8 +57,17 @@ class Runtime:
         return f"{self.package}=={self.version}"
 
 
-OLD = "numpy<2"
+OLD = ("numpy<2",)
+# Versions of ExecuTorch, and the torch that each was built against.
+EXECUTORCH = {
+    **{"1.0.1": "2.9.*", "1.1.0": "2.10.*", "1.2.0": "2.11.*", "1.3.1": "2.12.*"},
+    **dict.fromkeys(("1.4.0", "1.4.1", "1.5.0", "1.5.1"), "2.13.*"),
+}
 RUNTIMES = (
+    *(
+        Runtime("executorch", version, "executorch", "executorch", ("numpy", f"torch=={torch}"))
+        for version, torch in EXECUTORCH.items()
+    ),
     Runtime("tflite-runtime", "2.14.0", "tflite", "tflite", OLD),
     Runtime("ai-edge-litert", "1.0.1", "tflite", "tflite", OLD),
     *(
@@ -76,7 +86,7 @@ RUNTIMES = (
     ),
 )
 # The package of which a recipe's `runtime` speaks; other packages are in the table only.
-CLAIMED = {"ONNX Runtime": "onnxruntime", "LiteRT": "ai-edge-litert"}
+CLAIMED = {"ExecuTorch": "executorch", "ONNX Runtime": "onnxruntime", "LiteRT": "ai-edge-litert"}
 
 
 def export(recipe: str) -> Bundle:
@@ -136,14 +146,15 @@ def python_of(runtime: Runtime) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
         pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
-        subprocess.run([*pip, runtime.name, runtime.numpy], check=True)
+        subprocess.run([*pip, runtime.name, *runtime.others], check=True)
         ready.touch()
     return python
 
 
 def run(runtime: Runtime, folder: Path, tolerance: Any) -> dict[str, Any]:  # noqa: ANN401 of the recipe
     """What a runtime makes of a bundle's files."""
-    command = [str(python_of(runtime)), str(PROBE), runtime.kind, str(folder)]
+    # -P: beside the probe lie modules with the names of runtimes.
+    command = [str(python_of(runtime)), "-P", str(PROBE), runtime.kind, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("PROBE ")]
     if not lines:  # it ended without a word: a crash is no answer that could be wrong
@@ -185,10 +196,18 @@ def least_version(answers: Mapping[str, Mapping[str, Any]], package: str) -> str
 
 
 def all_recipes() -> list[str]:
-    """Every recipe that a runtime here reads, as TARGET:RECIPE."""
+    """Every recipe that a runtime here reads, as TARGET:RECIPE.
+
+    Recipes with a delegate of their own are for what no package of ExecuTorch here has.
+    """
     readable = {runtime.backend for runtime in RUNTIMES}
     targets = [load_target(name) for name in builtin_targets()]
-    return [f"{t.name}:{name}" for t in targets if t.backend in readable for name in t.recipes]
+    return [
+        f"{target.name}:{name}"
+        for target in targets
+        for name, recipe in target.recipes.items()
+        if target.backend in readable and "delegate" not in recipe.convert
+    ]
 
 
 @click.command()

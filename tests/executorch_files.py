@@ -97,7 +97,7 @@ def recipe_of(name: str) -> Recipe:
 def convert(name: str, path: Path) -> None:
     """The small graph as a program."""
     recipe = recipe_of(name)
-    settings = backend.parse_recipe(recipe, TARGET.graph, TARGET.convert)
+    settings = backend.parse_recipe(recipe, TARGET.graph, TARGET.options(recipe))
     backend.convert(small_graph(), Conversion(settings, recipe, CONTRACT, METADATA), path)
 
 

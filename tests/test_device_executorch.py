@@ -12,6 +12,7 @@ from mobilesam_export.backends.executorch import android
 from mobilesam_export.benchmark.device_results import FIRST_LINE, import_rows
 from mobilesam_export.benchmark.row import Row
 from mobilesam_export.contract import Contract
+from mobilesam_export.errors import UsageError
 from mobilesam_export.target import Tolerance, load_target
 
 HEAD = f"{FIRST_LINE}\n# platform: android-executorch\n# subject: mine\n# device: Pixel 8\n"
@@ -51,6 +52,12 @@ def rows(folder: Path, text: str) -> list[Row]:
     return import_rows(folder / "results.txt")
 
 
+def subject(bundle: Path, delegate: str) -> DeviceSubject:
+    contract = Contract(256, 6, load_target("executorch").graph)
+    tolerance, convert = Tolerance(42, 1, 1, 1), {"delegate": delegate}
+    return DeviceSubject("it's mine", bundle, contract, tolerance, 0.5, convert)
+
+
 @pytest.fixture
 def script(onnx_bundle: Path, tmp_path: Path) -> Path:
     """The folder of a script for a bundle whose vectors are those of an ONNX one, and an adb."""
@@ -64,9 +71,7 @@ def script(onnx_bundle: Path, tmp_path: Path) -> Path:
     (tmp_path / "adb").chmod(0o755)
     (tmp_path / "log").write_text(LOG)
     (tmp_path / "tool").touch()
-    contract = Contract(256, 6, load_target("executorch").graph)
-    subject = DeviceSubject("it's mine", bundle, contract, Tolerance(42, 1, 1, 1), 0.5, {})
-    android.write(subject, tmp_path / "script")
+    android.write(subject(bundle, "xnnpack"), tmp_path / "script")
     return tmp_path / "script"
 
 
@@ -136,6 +141,19 @@ def test_the_runner_gets_the_inputs_in_the_order_of_the_graph(script: Path) -> N
     assert not mask.any()
     for path in (script / "run.sh", script / "README.md"):
         assert "@" not in path.read_text(), path
+
+
+def test_a_program_for_vulkan_is_timed_on_the_gpu(script: Path) -> None:
+    folder = script.parent / "vulkan"
+    folder.mkdir()
+    android.write(subject(script.parent / "bundle", "vulkan"), folder)
+    assert "# section: $component gpu" in (folder / "run.sh").read_text()
+    assert "-DEXECUTORCH_BUILD_VULKAN=ON" in (folder / "README.md").read_text()
+
+
+def test_a_program_for_core_ml_has_no_script_for_android(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is for the Core ML delegate, which Android lacks: run"):
+        android.write(subject(tmp_path, "coreml"), tmp_path)
 
 
 def test_the_first_run_is_cold_and_the_next_four_do_not_count(tmp_path: Path) -> None:

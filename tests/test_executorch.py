@@ -13,6 +13,7 @@ from mobilesam_export.backends.executorch import backend
 from mobilesam_export.commands.all import exportable_targets
 from mobilesam_export.errors import BackendError, BundleError, MobileSamExportError, TargetError
 from mobilesam_export.inspection.macs import count_macs
+from mobilesam_export.inspection.memory import find_peak
 from mobilesam_export.metrics import psnr_db
 from mobilesam_export.target import Target, parse_target
 from tests.cli_runner import ERROR, refused
@@ -75,6 +76,40 @@ def test_xnnpack_takes_all_but_conversions(
 
 
 @NEEDS_EXECUTORCH
+@pytest.mark.parametrize(
+    ("recipe", "delegate", "kind"),
+    [("float16-vulkan", "Vulkan", "VulkanBackend"), ("float16-coreml", "Core ML", "CoreMLBackend")],
+)
+def test_another_delegate_takes_all_but_conversions(
+    recipe: str, delegate: str, kind: str, program: Callable[[str], Path]
+) -> None:
+    found, described = backend.partitions(program(recipe)), backend.describe(program(recipe))
+    assert found is not None
+    assert (found.delegate, found.count) == (delegate, 1)
+    assert {left for left, _ in found.left} == {"_to_dim_order_copy"}
+    assert described.form == f"ExecuTorch program (ops of {delegate} as one)"
+    (node,) = (node for node in described.nodes if node.kind == kind)
+    assert set(node.outputs[:-1]) == set(described.outputs)
+    assert find_peak(described).unknown == 1  # what is inside is in no sum
+    assert count_macs(described.nodes, described.dialect).uncounted == (node.name,)
+    assert program(recipe).stat().st_size < program("float32").stat().st_size * 0.75  # in float16
+
+
+@NEEDS_EXECUTORCH
+@pytest.mark.parametrize(("delegate", "name"), [("vulkan", "Vulkan"), ("coreml", "Core ML")])
+def test_what_this_machine_has_no_delegate_for_is_not_run(
+    delegate: str, name: str, program: Callable[[str], Path]
+) -> None:
+    if sys.platform == "darwin":
+        pytest.skip("ExecuTorch for macOS has Core ML")
+    reason = backend.why_not_run({"delegate": delegate})
+    assert reason.startswith(f"the ExecuTorch of this machine has no {name} delegate: run the ")
+    assert backend.why_not_run({"delegate": "xnnpack"}) == ""
+    with pytest.raises(BackendError, match=r"ExecuTorch cannot load .*float16-"):
+        backend.load(program(f"float16-{delegate}"), small_graph().spec)
+
+
+@NEEDS_EXECUTORCH
 def test_maps_keep_their_channels_last(program: Callable[[str], Path]) -> None:
     """Four exchanges of axes for attention, and one for the result; none around convolutions."""
     kinds = Counter(node.kind for node in backend.describe(program("float32")).nodes)
@@ -111,11 +146,12 @@ def test_weights_are_int8_and_biases_of_attention_float16(program: Callable[[str
 
 
 @NEEDS_EXECUTORCH
+@pytest.mark.parametrize("recipe", ["w8-dynamic", "float16-coreml"])
 def test_the_same_export_gives_the_same_bytes(
-    program: Callable[[str], Path], tmp_path: Path
+    recipe: str, program: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    convert("w8-dynamic", tmp_path / "again.pte")
-    content = program("w8-dynamic").read_bytes()
+    convert(recipe, tmp_path / "again.pte")
+    content = program(recipe).read_bytes()
     assert (tmp_path / "again.pte").read_bytes() == content
     assert str(Path(__file__).parents[1]).encode() not in content
 
@@ -176,10 +212,21 @@ def test_inspect_refuses_a_damaged_program(program: Callable[[str], Path], tmp_p
 
 
 REFUSED = {
-    "option": ("[recipe.float32]", "[convert]\nopset = 20\n[recipe.float32]", "takes no keys"),
+    "option": ('"xnnpack"', '"xnnpack"\nopset = 20', "has one key, delegate, one of 'xnnpack', "),
+    "delegate": ('"xnnpack"', '"npu"', "one of 'xnnpack', 'vulkan', 'coreml'; found .*'npu'"),
+    "no delegate": ('delegate = "xnnpack"', "", "has one key, delegate"),
+    "int8 for Vulkan": (
+        '"xnnpack"',
+        '"vulkan"',
+        "for the Vulkan delegate are float32 and float32 ",
+    ),
     "layout": ('"channel-last"', '"channel-first"', 'has layout = "channel-last"'),
     "image": ('"uint8"', '"float32"', 'image_input = "uint8" and prompt = "slots", found'),
-    "float16": ('"float32"\nactiv', '"float16"\nactiv', "takes no float16 GELU and no float16 we"),
+    "float16": (
+        '"float32"\nactiv',
+        '"float16"\nactiv',
+        "XNNPACK delegate are float32 and float32 or int8 ",
+    ),
     "int4": ('weights = "int8"', 'weights = "int4"', "found int4 and dynamic-int8"),
     "scales": ('"per_channel"', '"per_tensor"', "recipe are per_channel, found 'per_tensor'"),
     "exception": (

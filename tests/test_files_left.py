@@ -8,7 +8,7 @@ from pathlib import Path
 
 from coremltools.proto import Model_pb2
 
-from mobilesam_export.backends.coreml import package
+from mobilesam_export.backends import mlpackage
 
 SESSION = """
 import mobilesam_export.backends.onnx
@@ -43,8 +43,8 @@ def test_a_core_ml_package_is_what_its_manifest_lists_and_readable(tmp_path: Pat
     entry = {"path": "com.apple.CoreML/model.mlmodel", "name": "model.mlmodel"}
     manifest = {"itemInfoEntries": {"random": entry}, "rootModelIdentifier": "random"}
     (made / "Manifest.json").write_text(json.dumps(manifest))
-    (made / package.STRAY).write_text("{}")
-    package.make_reproducible(made)
+    (made / mlpackage.STRAY).write_text("{}")
+    mlpackage.make_reproducible(made)
     files = sorted(path for path in made.rglob("*") if path.is_file())
     assert files == [program, made / "Manifest.json"]
     assert {path.stat().st_mode & 0o777 for path in files} == {0o644}

@@ -69,6 +69,17 @@ def test_files_that_cannot_be_run_here_say_why(
         opened.predictor()
 
 
+def test_options_of_the_files_can_be_why_they_are_not_run_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_manifest(stage(tmp_path), contents("onnx"))
+    opened = open_bundle(tmp_path)
+    assert opened.why_not_run() == ""
+    monkeypatch.setattr(get_backend(opened.backend), "why_not_run", "no {opset}".format_map)
+    with pytest.raises(BackendError, match=f"cannot run {tmp_path}: no {opened.convert['opset']}"):
+        opened.predictor()
+
+
 def test_files_are_listed_with_hash_and_size(tmp_path: Path) -> None:
     inner = {"encoder.mlpackage/Data/weights.bin": b"w", "golden/click/mask.png": b"png"}
     write_manifest(stage(tmp_path, **inner), contents("coreml"))

@@ -110,6 +110,14 @@ class Backend(Protocol):
         """Why no file can be run here, with what to do; "" if it can. Imports nothing."""
         return ""
 
+    def why_not_run(self, convert: Mapping[str, Any]) -> str:
+        """Why files that were written with these options cannot be run here; "" if they can.
+
+        Args:
+            convert: the target's [convert] table with the recipe's over it, as a manifest has it.
+        """
+        return self.why_unavailable()
+
     def devices(self) -> dict[str, str]:
         """What can run files, the default first -> why not on this machine, or "" if it can."""
         return {"cpu": self.why_unavailable()}

@@ -84,6 +84,8 @@ def bundle_subjects(bundle: Bundle, device: str | None, threads: int) -> list[Su
     backend = get_backend(bundle.backend)
     case = golden.read(bundle.folder / "golden")[0]
     devices = backend.devices()
+    if reason := bundle.why_not_run():
+        devices = {name: why or reason for name, why in devices.items()}
     reasons = (
         devices if device is None else {device: devices.get(device, _why_no_device(bundle, device))}
     )

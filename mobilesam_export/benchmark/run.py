@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mobilesam_export.backends import get_backend
 from mobilesam_export.benchmark import measure
 from mobilesam_export.benchmark.baseline import Baseline, baseline, bundle_masks
 from mobilesam_export.benchmark.budget import judge, load_budget
@@ -135,7 +134,7 @@ def _with_figures(results: Results, bundles: Sequence[Bundle], *, masks: bool) -
 
 
 def _with_masks(measured: Baseline, bundle: Bundle) -> Baseline:
-    if get_backend(bundle.backend).why_unavailable():
+    if bundle.why_not_run():
         return measured
     return replace(measured, masks=bundle_masks(bundle.predictor()))
 

@@ -84,6 +84,10 @@ class Bundle:
         starts = tuple(f"{spec.name}." for spec in self.contract.graphs)
         return {name: entry for name, entry in self.files.items() if name.startswith(starts)}
 
+    def why_not_run(self) -> str:
+        """Why its files cannot be run here, with what to do; "" if they can."""
+        return get_backend(self.backend).why_not_run(self.convert)
+
     def session(self, graph: str, device: str = "", threads: int = 0) -> Session:
         """One of the files, loaded afresh.
 
@@ -107,7 +111,7 @@ class Bundle:
             BackendError: files of this kind cannot be run here, or not on that device.
         """
         backend = get_backend(self.backend)
-        if reason := backend.why_unavailable():
+        if reason := self.why_not_run():
             raise BackendError(f"cannot run {self.folder}: {reason}")
         return load_predictor(self.folder, backend, self.contract, device, threads, batch=batch)
 

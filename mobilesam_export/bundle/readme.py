@@ -37,7 +37,7 @@ class GraphFile:
     Attributes:
         name: of the file, or of the folder that stands for one.
         bytes: of all of it.
-        peak_bytes: of activations at the worst moment; None where that depends on the input.
+        peak_bytes: of activations at the worst moment; None where a size is not known.
     """
 
     name: str
@@ -245,7 +245,7 @@ def _limits(found: Mapping[str, Mapping[str, float]]) -> str:
 
 def _peak_memory(graph: GraphFile) -> str:
     if graph.peak_bytes is None:
-        return "depends on the input's size"
+        return "not known before it runs"
     return f"{graph.peak_bytes / SIZE_UNITS:.1f} MB"
 
 

@@ -194,7 +194,7 @@ def _stored(path: Path, candidate: Bundle) -> Base:
 
 
 def _gate_masks(base: Base, candidate: Bundle, limit: float) -> Gate:
-    reason = get_backend(candidate.backend).why_unavailable()
+    reason = candidate.why_not_run()
     if reason:
         return Gate("bundle", MASK_IOU, None, None, limit, Status.UNVERIFIED, reason)
     masks = _masks(candidate)
@@ -210,7 +210,8 @@ def _times(base: Base, candidate: Bundle, options: CompareOptions, limit: float)
     components = options.components
     devices = get_backend(candidate.backend).devices()
     device = options.device or next(iter(devices))
-    reason = base.why_no_times or devices.get(device, f"no device {device!r}")
+    here = devices.get(device, f"no device {device!r}") or candidate.why_not_run()
+    reason = base.why_no_times or here
     if reason or base.bundle is None:
         decision = not_comparable(reason)
         return Times({n: Pairs() for n in components}, dict.fromkeys(components, decision))

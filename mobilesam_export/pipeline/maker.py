@@ -55,7 +55,8 @@ class Maker:
             if graph.spec.name not in self.converted:
                 self._convert(graph, recipe_of_further(backend, recipe))
                 self.converted[graph.spec.name] = {}
-        if reason := backend.why_unavailable() if self.job.verify else "--no-verify was given":
+        options = self.job.target.options(self.plan.recipe)
+        if reason := backend.why_not_run(options) if self.job.verify else "--no-verify was given":
             return verify.unverified(reason)
         files = Files(self.stage, backend, recipe, self.plan.contract)
         return verify_files(files, (*self.graphs, *self.further), self.expected)

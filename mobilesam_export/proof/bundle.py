@@ -51,7 +51,7 @@ def verify_bundle(
         if reason := arm.why_unavailable(backend):
             raise UsageError(f"--arm: {reason}")
         packages.require(*REFERENCE, extra="torch")
-    if reason := backend.why_unavailable() or packages.why_missing(*REFERENCE, extra="torch"):
+    if reason := opened.why_not_run() or packages.why_missing(*REFERENCE, extra="torch"):
         return verify.unverified(f"hashes are right, but {reason}"), {}
     from mobilesam_export.graphs import further_graphs, ranges, split_graphs
 

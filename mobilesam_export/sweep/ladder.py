@@ -119,7 +119,7 @@ def _masks(options: LadderOptions, point: Point, images: dataset.Dataset) -> Map
 
 def _times(options: LadderOptions, bundles: Sequence[Bundle]) -> Mapping[tuple[str, str], float]:
     """Median milliseconds by bundle and file, all in turn; none without a runtime to be timed."""
-    if get_backend(bundles[0].backend).why_unavailable():
+    if bundles[0].why_not_run():
         return {}
     results = benchmark(
         BenchmarkOptions(

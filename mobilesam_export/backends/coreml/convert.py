@@ -10,6 +10,7 @@ from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.backends.coreml import activations, compensation, package, weights
 from mobilesam_export.backends.coreml.activations import Affine
 from mobilesam_export.backends.coreml.settings import CoremlSettings
+from mobilesam_export.backends.mlpackage import make_reproducible
 from mobilesam_export.contract import Contract, GraphSpec
 from mobilesam_export.errors import ConversionError, first_line
 from mobilesam_export.files import raise_if_full
@@ -48,7 +49,7 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
         raise ConversionError(
             f"coremltools could not convert the {graph.spec.name}: {first_line(exc)}"
         ) from exc
-    package.make_reproducible(path)
+    make_reproducible(path)
 
 
 def _converted(graph: Graph, conversion: Conversion, settings: CoremlSettings) -> Any:

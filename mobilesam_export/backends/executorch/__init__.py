@@ -1,4 +1,4 @@
-"""ExecuTorch programs lowered to XNNPACK, run by ExecuTorch's own runtime."""
+"""ExecuTorch programs for one of its delegates, run by ExecuTorch's own runtime."""
 
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mobilesam_export import packages
 from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.backends.device import DeviceScript
-from mobilesam_export.backends.executorch import settings
+from mobilesam_export.backends.executorch import delegates, settings
 from mobilesam_export.backends.protocol import Backend
 from mobilesam_export.contract import GraphSpec
 from mobilesam_export.errors import BackendError
@@ -46,10 +46,16 @@ class ExecutorchBackend(Backend):
         return {name: version(name) for name in ("torch", "executorch")}
 
     def runner(self) -> str:
-        return "ExecuTorch with XNNPACK"
+        return "ExecuTorch"
 
     def why_unavailable(self) -> str:
         return packages.why_missing("executorch", extra=EXTRA)
+
+    def why_not_run(self, convert: Mapping[str, Any]) -> str:
+        delegate = convert.get("delegate", delegates.DEFAULT)
+        if (reason := self.why_unavailable()) or delegate == delegates.DEFAULT:
+            return reason
+        return delegates.why_not_here(delegate)
 
     def load(self, path: Path, spec: GraphSpec, device: str = "", threads: int = 0) -> Session:
         if reason := self.devices().get(device or "cpu", "no such device"):

@@ -15,8 +15,10 @@ from mobilesam_export.backends.device import (
     sections,
     subject_values,
 )
+from mobilesam_export.backends.executorch.delegates import DELEGATES
 from mobilesam_export.backends.executorch.program import RELEASE
 from mobilesam_export.contract import GraphSpec
+from mobilesam_export.errors import UsageError
 from mobilesam_export.target import GRAPHS
 
 TEMPLATES = Path(__file__).with_name("device")
@@ -37,7 +39,12 @@ NO_TIMES = (
 
 def write(subject: DeviceSubject, folder: Path) -> None:
     """Script, README, files and golden vectors; see `DeviceScript`."""
-    contract = subject.contract
+    contract, delegate = subject.contract, DELEGATES[str(subject.convert["delegate"])]
+    if not delegate.place:
+        raise UsageError(
+            f"{subject.name} is for the {delegate.name} delegate, which Android lacks: "
+            f"{delegate.elsewhere}"
+        )
     golden = folder / "golden"
     golden.mkdir()
     specs = (contract.encoder, contract.decoder)
@@ -45,6 +52,9 @@ def write(subject: DeviceSubject, folder: Path) -> None:
     values = {
         **subject_values(subject),
         "VERSION": RELEASE,
+        "PLACE": delegate.place,
+        "DELEGATE": delegate.name,
+        "OPTION": delegate.name.upper(),
         "PSNR": f"{subject.tolerance.embedding_psnr_db:.1f}",
         "LOGITS": f"{subject.logits_limit:.6f}",
         "WARM_UP": str(WARM_UP),

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mobilesam_export.backends.executorch.delegates import DEFAULT, DELEGATES, delegates_of
 from mobilesam_export.backends.executorch.dialect import DIALECT
 from mobilesam_export.backends.executorch.program import METHOD, check_whole
 from mobilesam_export.errors import BackendError, BundleError
 from mobilesam_export.inspection.graph import GraphDescription, Node, Partitions, Tensor
 from mobilesam_export.quiet import quiet_descriptors
 
-DELEGATE = "XnnpackBackend"
+PROGRAM = "ExecuTorch program"
 NONE = 2**32 - 1  # of XNNPACK's ids: no such value
 PREFIX = "XNN"
 INFINITE = re.compile(r": (-?inf)\b")  # as flatc writes the missing bound of an activation
@@ -59,17 +60,20 @@ def read(path: Path) -> Program:
             raise
         except Exception as exc:  # whatever flatc and executorch say of wrong bytes
             raise BundleError(f"{path} is damaged ({type(exc).__name__}); export it again") from exc
+    found = delegates_of(content)
+    closed = [item.name for item in found if item != DELEGATES[DEFAULT]]
+    form = f"ExecuTorch program (ops of {', '.join(closed)} as one)" if closed else PROGRAM
     return Program(
         GraphDescription(
             path=path,
-            form="ExecuTorch program",
+            form=form,
             dialect=DIALECT,
             inputs=tuple(reader.tensors[index] for index in plan.inputs),
             outputs=tuple(reader.tensors[index] for index in plan.outputs),
             nodes=tuple(reader.nodes),
             constants=tuple(reader.constants),
         ),
-        Partitions("XNNPACK", reader.count, tuple(reader.left)),
+        Partitions(", ".join(item.name for item in found), reader.count, tuple(reader.left)),
     )
 
 
@@ -112,10 +116,10 @@ class _Reader:
             self._add(operator.name.partition("::")[2], arguments.args)
             return
         delegate = self.plan.delegates[arguments.delegate_index]
-        if delegate.id != DELEGATE:
-            self._add(delegate.id, arguments.args)
-            return
         self.count += 1
+        if delegate.id != DELEGATES[DEFAULT].backend:
+            self._add_closed(delegate.id, arguments.args)
+            return
         graph = _xnn_graph(bytes(self.data[delegate.processed.index].data))
         self._take_apart(graph, arguments.args)
 
@@ -126,6 +130,20 @@ class _Reader:
         inputs = [tensor for tensor in found if tensor not in results]
         self.nodes.append(Node(kind, {str(i): (t,) for i, t in enumerate(inputs)}, results))
         self.left.append((kind, results[0].name))
+
+    def _add_closed(self, kind: str, arguments: list[int]) -> None:
+        """A delegate's partition as one operation: its results are what nothing made before.
+
+        What it computes in between is one more, of unknown size, so that no sum leaves it out.
+        """
+        made = {tensor for node in self.nodes for tensor in node.outputs}
+        made |= {self.tensors[index] for index in self.plan.inputs} | set(self.constants)
+        tensors = [tensor for index in arguments for tensor in self._tensors(index)]
+        inputs = [tensor for tensor in tensors if tensor in made]
+        results = tuple(tensor for tensor in tensors if tensor not in made)
+        inside = Tensor(f"inside {kind} {self.count}", "unknown", None)
+        named = {str(i): (t,) for i, t in enumerate(inputs)}
+        self.nodes.append(Node(kind, named, (*results, inside)))
 
     def _tensors(self, index: int) -> tuple[Tensor, ...]:
         """A tensor, those of a list, or none where the value is no tensor."""

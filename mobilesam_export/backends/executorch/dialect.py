@@ -1,8 +1,9 @@
-"""What the kinds of XNNPACK's nodes in ExecuTorch programs mean to counts.
+"""What the kinds of nodes in ExecuTorch programs mean to counts; other delegates' are closed.
 
 Filters have the output channels first, those of a depthwise convolution last.
 """
 
+from mobilesam_export.backends.executorch.delegates import DELEGATES
 from mobilesam_export.inspection.graph import Dialect, Node
 from mobilesam_export.inspection.macs import convolution, times, without_last_axis
 
@@ -37,4 +38,5 @@ DIALECT = Dialect(
         "DepthwiseConv2d": _depthwise,
         "FullyConnected": convolution("filter"),
     },
+    uncounted=frozenset(item.backend for item in DELEGATES.values()),
 )

@@ -1,4 +1,4 @@
-"""Programs run by ExecuTorch with its XNNPACK delegate, on the CPU.
+"""Programs run by ExecuTorch with the delegate that they were lowered to.
 
 The runtime has one pool of threads, which every program in the process keeps a pointer to: its
 size can be chosen until the first program is loaded, and not later.
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mobilesam_export.backends.executorch.delegates import delegates_of
 from mobilesam_export.backends.executorch.program import METHOD, check_whole
 from mobilesam_export.contract import Array, GraphSpec
 from mobilesam_export.errors import BackendError, first_line
@@ -25,7 +26,7 @@ _loaded: list[str] = []  # whether programs hold the pool
 
 def load(path: Path, spec: GraphSpec, threads: int) -> Session:
     """Open a file; see `Backend.load`."""
-    check_whole(path)
+    content = check_whole(path)
     with quiet_descriptors():
         import torch
         from executorch.runtime import Runtime, Verification
@@ -54,7 +55,8 @@ def load(path: Path, spec: GraphSpec, threads: int) -> Session:
         named = zip(spec.outputs, outputs, strict=True)
         return {item.name: np.array(value.numpy()) for item, value in named}
 
-    runtime = f"ExecuTorch {version('executorch')}, XNNPACK, CPU ({platform.machine()})"
+    names = ", ".join(delegate.name for delegate in delegates_of(content))
+    runtime = f"ExecuTorch {version('executorch')}, {names}, CPU ({platform.machine()})"
     return Session(run, runtime)
 
 

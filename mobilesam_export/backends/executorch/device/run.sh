@@ -62,7 +62,7 @@ for component in encoder decoder; do
   found="$remote/$component-$output.bin"
   adb shell rm -f "$found" # of an earlier run
   echo "timing the $component ..." >&2
-  echo "# section: $component cpu" >> "$part"
+  echo "# section: $component @PLACE@" >> "$part"
   # The first run is the cold one, @WARM_UP@ more warm up; the other @RUNS@ count.
   adb shell "$remote/executor_runner" --model_path="$remote/$component.pte" --method_name=forward \
     --inputs="$inputs" --output_file="$remote/$component" --print_output=none \
