@@ -77,20 +77,25 @@ def coreai_recipes() -> str:
     for row in read("coreai_recipes")["rows"]:
         ours, theirs = row["bytes"], beside[f"coreml:{row['recipe']}"]["bytes"]
         change = sum(ours.values()) / sum(theirs.values()) - 1
-        means = [f"{row['mask_iou'][k]['mean']:.4f}" for k in ("click", "box")]
-        worst = min(part["min"] for part in row["mask_iou"].values())
         rows.append(
             [
                 f"`{row['recipe']}`",
                 *(f"{ours[part] / 1e6:.1f} MB" for part in ("encoder", "decoder")),
                 f"{change:+.1%}",
-                *means,
-                f"{worst:.3f}",
-                f"{row['prompts']} at {row['image_size']}",
+                *_masks(row),
             ]
         )
     head = ["recipe", "encoder", "decoder", "beside `coreml`", "mask IoU, click", "box", "worst"]
     return markdown(([*head, "prompts"], rows))
+
+
+def _masks(row: dict[str, Any]) -> list[str]:
+    """Mean mask IoU by click and by box, the worst, of how many; dashes where none was asked."""
+    if "mask_iou" not in row:
+        return ["–"] * 4
+    means = [f"{row['mask_iou'][kind]['mean']:.4f}" for kind in ("click", "box")]
+    worst = min(part["min"] for part in row["mask_iou"].values())
+    return [*means, f"{worst:.3f}", f"{row['prompts']} at {row['image_size']}"]
 
 
 def arm() -> str:

@@ -25,6 +25,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "arithmetic-arm": arithmetic_tables.arm,
     "arithmetic-coreai": arithmetic_tables.coreai,
     "arithmetic-coreai-ops": arithmetic_tables.coreai_ops,
+    "arithmetic-coreai-recipes": arithmetic_tables.coreai_recipes,
     "arithmetic-float16": arithmetic_tables.float16,
     "arithmetic-heads": arithmetic_tables.heads,
     "baselines": baseline_tables.baselines,
