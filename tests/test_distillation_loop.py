@@ -3,13 +3,14 @@
 import os
 import signal
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from mobilesam_export.distillation import loop
-from mobilesam_export.distillation.processes import join_processes
+from mobilesam_export.distillation.processes import _part, join_processes
 from mobilesam_export.distillation.state import RunFolder
 from mobilesam_export.errors import DistillationError, MeasurementError, UsageError
 from tests.cli_runner import warm_processes
@@ -126,6 +127,26 @@ def train_divided(rank: int, port: int, folder: Path) -> None:
         gradients = [p.grad for p in divided.trainer.encoder.parameters()]
         torch.save(gradients, folder / f"gradients-{rank}.pt")
         divided.train()
+
+
+def part_alone(port: int) -> None:
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "1", "RANK": "0"}
+    os.environ.update(place)
+    torch.distributed.init_process_group("gloo")
+    threads = set(Path("/proc/self/task").iterdir())
+    _part()
+    assert not torch.distributed.is_initialized()
+    assert threads <= set(Path("/proc/self/task").iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc/self/task is Linux's")
+def test_a_group_is_left_without_waiting_for_its_threads() -> None:
+    """They may wait for the interpreter, which its destructor would hold."""
+    process = warm_processes.Process(target=part_alone, args=(free_port(),))
+    process.start()
+    process.join(600)
+    process.kill()
+    assert process.exitcode == 0
 
 
 def test_two_processes_compute_what_one_does(tmp_path: Path, losses: list[float]) -> None:

@@ -5,6 +5,7 @@ those of one process with the whole batch. One of them, the main process, writes
 """
 
 import contextlib
+import ctypes
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -91,12 +92,21 @@ def join_processes(device: str | None) -> Iterator[Processes]:
     processes = Processes(rank, count, here)
     try:
         yield processes
-        # Gloo's threads let go of a tensor after they have said that it is there, and need the
-        # interpreter for that. The destructor of the group waits for them and holds it: without a
-        # call in between that frees the interpreter, both can wait for each other for ever.
         processes.wait()
     finally:
-        dist.destroy_process_group()
+        _part()
+
+
+def _part() -> None:
+    """Leave the group, but never destroy it.
+
+    Gloo's threads let go of a tensor after they have said that it is there, and need the
+    interpreter for that. The destructor of the group waits for them and holds it, so that both can
+    wait for each other for ever. It runs when the last part of the model that knows the group is
+    deleted, which may be at any time: one reference more than there are keeps the group alive.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(dist.group.WORLD))
+    dist.destroy_process_group()
 
 
 def _device(name: str | None, local_rank: int) -> torch.device:
