@@ -28,9 +28,7 @@ from mobilesam_export.images import load_image as load_image
 
 MUCH = 0.95  # of a rectangle; an image of its shape fills all but a row or two
 BOX_OVERSHOOT = 1  # pixels outside the image: inclusive corners and rounding of other tools
-CACHED_ROWS = (
-    32  # of a mask that is resized at a time: what is added up stays in a processor's cache
-)
+CACHED_ROWS = 32  # of a mask that are resized at a time, so that they stay in a processor's cache
 
 
 @dataclass(frozen=True)
@@ -266,21 +264,24 @@ def _resized(
     """Resize to `size`, of which only the top left (height, width) `kept` is computed."""
     first, second, share = _neighbours(values.shape[1], size[1], kept[1])
     columns = values.take(first, axis=1)
-    change = values.take(second, axis=1)
-    change -= columns
-    change *= share
-    columns += change
+    _mix(columns, values.take(second, axis=1), share)
     first, second, share = _neighbours(len(values), size[0], kept[0])
     result = np.empty(kept, np.float32)
     for start in range(0, kept[0], CACHED_ROWS):
         rows = slice(start, start + CACHED_ROWS)
         made = result[rows]
         np.take(columns, first[rows], axis=0, out=made, mode="clip")  # other modes make a copy
-        change = columns[second[rows]]
-        change -= made
-        change *= share[rows, None]
-        made += change
+        _mix(made, columns[second[rows]], share[rows, None])
     return result
+
+
+def _mix(
+    values: NDArray[np.float32], others: NDArray[np.float32], share: NDArray[np.float32]
+) -> None:
+    """Bring `values` so much nearer to `others`, in place; the others are lost."""
+    others -= values
+    others *= share
+    values += others
 
 
 def _neighbours(

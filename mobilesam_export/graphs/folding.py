@@ -19,7 +19,7 @@ def fold_batch_norm(pair: tiny_vit.Conv2dBN) -> nn.Conv2d:
     scale = norm.weight.double() / (variance.double() + norm.eps).sqrt()
     weight = conv.weight.double() * scale[:, None, None, None]
     bias = norm.bias.double() - mean.double() * scale
-    return _conv(weight, bias, stride=conv.stride[0], groups=conv.groups)
+    return convolution(weight, bias, stride=conv.stride[0], groups=conv.groups)
 
 
 def fold_pixel_std(conv: nn.Conv2d, std: tuple[float, ...]) -> nn.Conv2d:
@@ -31,7 +31,7 @@ def fold_pixel_std(conv: nn.Conv2d, std: tuple[float, ...]) -> nn.Conv2d:
     weight = conv.weight.double() / torch.tensor(std, dtype=torch.float64)[:, None, None]
     bias = conv.bias
     assert bias is not None
-    return _conv(weight, bias.double(), stride=conv.stride[0], groups=conv.groups)
+    return convolution(weight, bias.double(), stride=conv.stride[0], groups=conv.groups)
 
 
 class Chunk(NamedTuple):
@@ -64,7 +64,7 @@ def split_depthwise(conv: nn.Conv2d, chunks: int) -> list[nn.Conv2d]:
     """A depthwise convolution as several, each of a chunk of the channels."""
     assert conv.bias is not None
     return [
-        _conv(conv.weight[rows], conv.bias[rows], stride=conv.stride[0], groups=len(rows))
+        convolution(conv.weight[rows], conv.bias[rows], stride=conv.stride[0], groups=len(rows))
         for rows in torch.arange(conv.groups).chunk(chunks)
     ]
 
@@ -127,7 +127,15 @@ def pointwise(weight: Tensor, bias: Tensor | None = None) -> nn.Conv2d:
     return _filled(layer, weight[:, :, None, None], bias)
 
 
-def _conv(weight: Tensor, bias: Tensor, stride: int, groups: int) -> nn.Conv2d:
+def convolution(weight: Tensor, bias: Tensor, *, stride: int, groups: int) -> nn.Conv2d:
+    """nn.Conv2d in float32 that keeps the map's size, but for its stride.
+
+    Args:
+        weight: (out, in / groups, k, k), k odd.
+        bias: (out).
+        stride: of the kernel.
+        groups: of channels.
+    """
     width_out, width_in, kernel, _ = weight.shape
     layer = nn.Conv2d(width_in * groups, width_out, kernel, stride, kernel // 2, groups=groups)
     return _filled(layer, weight, bias)

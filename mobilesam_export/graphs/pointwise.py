@@ -118,9 +118,5 @@ def with_short_products(module: nn.Module, size: Frame) -> nn.Module:
 
 def _grouped(weight: Tensor, bias: Tensor) -> nn.Conv2d:
     """Of weights (G, in, out) and biases (G, 1, out) one convolution of G groups."""
-    groups, width_in, width_out = weight.shape
-    layer = nn.Conv2d(groups * width_in, groups * width_out, 1, groups=groups)
-    kernel = weight.permute(0, 2, 1).reshape(groups * width_out, width_in, 1, 1)
-    layer.weight = nn.Parameter(kernel.contiguous(), requires_grad=False)
-    layer.bias = nn.Parameter(bias.flatten().clone(), requires_grad=False)
-    return layer
+    kernel = weight.permute(0, 2, 1).flatten(0, 1)[:, :, None, None]
+    return folding.convolution(kernel, bias.flatten(), stride=1, groups=len(weight))

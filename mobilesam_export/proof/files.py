@@ -62,11 +62,12 @@ def _pessimistic(
     from mobilesam_export.verification.half import PessimisticFloat16
 
     with step("Computing them in pessimistic float16"):
-        halves = {graph.spec.name: PessimisticFloat16() for graph in graphs}
+        named = {graph.spec.name: graph for graph in graphs}
+        halves = {name: PessimisticFloat16() for name in named}
         islands = files.backend.float32_islands(files.recipe)
         sessions = {
-            name: files.backend.stepwise(files.path(name), half.at)
-            or pessimistic.open_graph(graph, half, islands)
-            for graph, (name, half) in zip(graphs, halves.items(), strict=True)
+            name: files.backend.stepwise(files.path(name), halves[name].at)
+            or pessimistic.open_graph(graph, halves[name], islands)
+            for name, graph in named.items()
         }
         return pessimistic.measure(Predictor(contract=files.contract, **sessions), halves, expected)

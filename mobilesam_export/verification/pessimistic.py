@@ -72,8 +72,8 @@ def _decoders(predictor: Predictor) -> list[Predictor]:
 def _mask_ious(decoder: Predictor, image: EmbeddedImage, case: ImageCase) -> list[float]:
     """Of every prompt, on the embedding that was found."""
     image = decoder.with_prepared(image)
-    masked = image.prepared is not None  # with a mask input, the plain decoder answers
-    asked = [item for item in case.prompts if not masked or item.prompt.mask_input is None]
+    prepared = image.prepared is not None  # the plain decoder answers prompts with a mask then
+    asked = [item for item in case.prompts if not prepared or item.prompt.mask_input is None]
     outputs = decoder.decode_all([item.prompt for item in asked], image)
     return [
         mask_iou(decoder.answer(item.prompt, out, image.size).mask, item.answer.mask)
