@@ -96,8 +96,9 @@ class Reading(nn.Module):
 
     def forward(self, tokens: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         rows = self.k(self.rows(self.q(tokens) * self.scale))
-        weights = (rows @ keys.permute(0, 1, 3, 2)).softmax(-1)  # (1, Q, heads T, P)
-        found = averages(weights, values, self.terms)
+        # The image on the left: on the right, XNNPACK would copy it in another order first.
+        logits = (keys @ rows.permute(0, 1, 3, 2)).permute(0, 1, 3, 2)  # (1, Q, heads T, P)
+        found = averages(logits.softmax(-1), values, self.terms)
         return self.out(self.rows.joined(self.v(found)))
 
 

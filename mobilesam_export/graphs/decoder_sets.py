@@ -1,8 +1,7 @@
 """The decoder for Q prompts about one image at once, with four axes at most and no batch.
 
-What is the same for all sets is computed once: the first layer's queries, keys and values of the
-image. Sets stand in the second axis, so that a delegate finds no batch: tokens are (1, Q, T, C),
-the image is (1, Q, P, C).
+What is the same for all sets is computed once; see `first_image`. Sets stand in the second axis,
+so that a delegate finds no batch: tokens are (1, Q, T, C), the image is (1, Q, P, C).
 
 Convolutions of kernel 2 and stride 2 meet no pixel twice: they are products on maps that keep the
 pixels of one position beside each other, and only the finished logits are put in order.
@@ -11,6 +10,7 @@ Shapes as in `decoder`; Q sets, G of them in a group, D = C / 2 channels between
 """
 
 import itertools
+import math
 
 import torch
 import torch.nn.functional as F
@@ -20,107 +20,30 @@ from mobilesam_export.contract.frame import PATCH, Frame
 from mobilesam_export.graphs import folding
 from mobilesam_export.graphs.attention_sets import Block, ImageMaps, Reading
 from mobilesam_export.graphs.decoder import MASKED, PointTokens
+from mobilesam_export.graphs.first_image import (
+    FirstMap,
+    MaskPrompts,
+    blocks,
+    dense_weight,
+    first_layers,
+    no_mask,
+)
+from mobilesam_export.graphs.norms import CenteredNorm
 from mobilesam_export.graphs.positions import encoding, padding
-from mobilesam_export.model import Sam, mask_decoder, tiny_vit
+from mobilesam_export.model import Sam, mask_decoder
 
 OUTPUTS = 1 + mask_decoder.MASK_TOKENS  # tokens that are read at the end: IoU and masks
 LONGEST_AXIS = 16_384  # of the Apple Neural Engine
 # Of all sets that are answered together: large maps exist for so many at a time. They stay in a
-# processor's cache then, and a call with many sets takes no more memory than one with few.
-GROUP_POSITIONS = 4 * 64**2
-MASK_WIDTH = 16  # channels of a mask prompt before the last layer, which makes it C wide
+# processor's cache then (at 1024 pixels TFLite answers groups of two in less time than groups of
+# one or four), and a call with many sets takes no more memory than one with few.
+GROUP_POSITIONS = 2 * 64**2
+MOST_GROUPS = 16  # each takes as many nodes, and converters seconds for them
 
 
 def row(tokens: Tensor, index: int) -> Tensor:
     """(1, Q, T, C) -> (1, Q, C), one token of each set."""
     return tokens[:, :, index : index + 1].reshape(1, tokens.shape[1], tokens.shape[3])
-
-
-class MaskPrompts(nn.Module):
-    """Masks (1, G H/4, W/4) of G sets, and whether each is given (1, G, 1, 1) -> (1, G, P, 17).
-
-    These are the dense prompts before their last layer. The seventeenth channel is 1 where a mask
-    is given, and all are 0 where none is.
-    """
-
-    def __init__(self, sam: Sam) -> None:
-        super().__init__()
-        encoder, self.map_size = sam.prompt_encoder, sam.size.over(PATCH)
-        self.padding = encoding(sam).shape[1] - sam.size.positions
-        first, second = encoder.mask_downscaling[0], encoder.mask_downscaling[3]
-        self.norm1 = _last_axis_norm(encoder.mask_downscaling[1])
-        self.norm2 = _last_axis_norm(encoder.mask_downscaling[4])
-        self.first = folding.linear(_weight(first).flatten(1), _bias(first))
-        # (16, 4, 2, 2) -> (16, [2, 2, 4]): of a position its four pixels, of each four channels.
-        self.second = folding.linear(_weight(second).permute(0, 2, 3, 1).flatten(1), _bias(second))
-
-    def forward(self, masks: Tensor, given: Tensor) -> Tensor:
-        sets, (rows, columns) = given.shape[1], self.map_size
-        # Rows y a c and columns x b d of a position's 2 x 2 pixels of 2 x 2 -> (y x, a b c d).
-        x = masks.reshape(sets * rows * 2, 2, columns * 2, 2).permute(0, 2, 1, 3)
-        x = x.reshape(sets * rows, 2, columns, 8).permute(0, 2, 1, 3)
-        x = self.first(x.reshape(1, sets * rows, columns * 4, 4))
-        x = F.gelu(self.norm1(x)).reshape(1, sets, rows * columns, MASK_WIDTH)
-        x = F.gelu(self.norm2(self.second(x)))
-        ones = torch.ones(1, sets, rows * columns, 1, dtype=x.dtype)
-        x = torch.cat([x, ones], dim=3) * given
-        return F.pad(x, (0, 0, 0, self.padding)) if self.padding else x
-
-
-class SharedMap(nn.Module):
-    """A linear layer on the first image, of sets without a mask: (1, 1, P, C) -> (1, 1, P, D).
-
-    `pe`, (P, C), is added to the image first.
-    """
-
-    constant: Tensor
-
-    def __init__(self, sam: Sam, layer: nn.Linear, pe: Tensor | None) -> None:
-        super().__init__()
-        matrix, constant = _weight(layer), no_mask(sam)
-        constant = constant if pe is None else constant + pe.double()
-        self.shared = folding.linear(matrix)
-        self.register_buffer("constant", (constant @ matrix.T + _bias(layer)).float()[None, None])
-
-    def of_all(self, embedding: Tensor) -> Tensor:
-        """What is the same for all sets."""
-        return self.shared(embedding) + self.constant
-
-
-class FirstMap(SharedMap):
-    """The same layer on the embedding with the dense prompt of a set."""
-
-    def __init__(self, sam: Sam, layer: nn.Linear, pe: Tensor | None) -> None:
-        super().__init__(sam, layer, pe)
-        self.added = folding.linear(_weight(layer) @ _dense_weight(sam))
-
-    def forward(self, shared: Tensor, dense: Tensor) -> Tensor:
-        """What `of_all` made and the dense prompts (1, G, P, 17) -> (1, G, P, D)."""
-        return shared + self.added(dense)
-
-
-def blocks(sam: Sam) -> tuple[mask_decoder.TwoWayAttentionBlock, ...]:
-    """Both blocks of the model's transformer."""
-    layers = sam.mask_decoder.transformer.layers
-    return tuple(x for x in layers if isinstance(x, mask_decoder.TwoWayAttentionBlock))
-
-
-def first_layers(sam: Sam) -> tuple[tuple[nn.Linear, Tensor | None], ...]:
-    """Layers of keys, values and queries of the first image, and what is added to it first."""
-    first, pe = blocks(sam)[0], encoding(sam)[0]
-    reading, writing = first.cross_attn_token_to_image, first.cross_attn_image_to_token
-    return (reading.k_proj, pe), (reading.v_proj, None), (writing.q_proj, pe)
-
-
-def no_mask(sam: Sam) -> Tensor:
-    """(1, C): the dense prompt of sets without a mask."""
-    return _weight(sam.prompt_encoder.no_mask_embed)
-
-
-def _dense_weight(sam: Sam) -> Tensor:
-    """(C, 17): what `MaskPrompts` gives -> the dense prompt, but for that of no mask."""
-    last = sam.prompt_encoder.mask_downscaling[6]
-    return torch.cat([_weight(last).flatten(1), (_bias(last) - no_mask(sam)[0])[:, None]], dim=1)
 
 
 class Masks(nn.Module):
@@ -130,8 +53,9 @@ class Masks(nn.Module):
         super().__init__()
         self.map_size, self.pixels = size.over(PATCH), 16 * size.positions
         first, norm, _, second, _ = decoder.output_upscaling
-        self.norm = _last_axis_norm(norm)
-        self.first, self.second = _upsampling(first), _upsampling(second)
+        self.norm = CenteredNorm(norm)
+        self.first = folding.centered(*_upsampling(first), width=self.norm.normalized_shape[0])
+        self.second = folding.linear(*_upsampling(second))
         self.mlps = decoder.output_hypernetworks_mlps
         least = -(-self.pixels // LONGEST_AXIS)  # so that no axis is longer than hardware allows
         self.pieces = next(n for n in itertools.count(least) if self.pixels % n == 0)
@@ -238,14 +162,15 @@ class SetsDecoder(SetsTransformer):
 
     def __init__(self, sam: Sam, points: int, sets: int) -> None:
         super().__init__(sam, points, sets)
-        self.group = min(sets, max(1, GROUP_POSITIONS // self.image_pe.shape[2]))
+        least = math.ceil(sets / MOST_GROUPS)
+        self.group = min(sets, max(least, GROUP_POSITIONS // self.image_pe.shape[2]))
         self.mask_prompts = MaskPrompts(sam)
         self.register_buffer("padding", padding(sam, 4))
         self.keys, self.values, self.queries = (
             FirstMap(sam, layer, pe) for layer, pe in first_layers(sam)
         )
         self.register_buffer("no_mask", no_mask(sam).float()[None, None])
-        dense_rows = _dense_weight(sam).float().T
+        dense_rows = dense_weight(sam).float().T
         for size in {self.group, sets % self.group or self.group}:  # of groups, also of the last
             self.register_buffer(f"dense_rows{size}", dense_rows.repeat(size, 1, 1)[None])
 
@@ -298,23 +223,7 @@ def _joined(parts: list[Tensor], axis: int) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=axis)
 
 
-def _last_axis_norm(norm: nn.Module) -> nn.LayerNorm:
-    """A `tiny_vit.LayerNorm2d` for channels in the last axis."""
-    assert isinstance(norm, tiny_vit.LayerNorm2d)
-    made = nn.LayerNorm(norm.weight.shape, norm.eps)
-    made.weight, made.bias = norm.weight, norm.bias
-    return made
-
-
-def _upsampling(conv: nn.Module) -> nn.Linear:
-    """A transposed convolution of kernel 2 and stride 2: (..., C) -> (..., [2, 2, C'])."""
-    weight = _weight(conv)  # (C, C', rows, columns)
-    return folding.linear(weight.permute(2, 3, 1, 0).flatten(0, 2), _bias(conv).repeat(4))
-
-
-def _weight(layer: nn.Module) -> Tensor:
-    return layer.get_parameter("weight").detach().double()
-
-
-def _bias(layer: nn.Module) -> Tensor:
-    return layer.get_parameter("bias").detach().double()
+def _upsampling(conv: nn.Module) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a transposed convolution of kernel 2 and stride 2: C -> [2, 2, C']."""
+    weight = folding.weight(conv)  # (C, C', rows, columns)
+    return weight.permute(2, 3, 1, 0).flatten(0, 2), folding.bias(conv).repeat(4)

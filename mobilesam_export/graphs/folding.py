@@ -113,6 +113,28 @@ def fold_attention(attention: tiny_vit.Attention) -> AttentionWeights:
     )
 
 
+def centered(weight: Tensor, bias: Tensor, width: int) -> nn.Linear:
+    """nn.Linear with this weight (out, in) and bias (out), less the mean of each `width` outputs.
+
+    The next layer must be a LayerNorm over them, which would subtract that mean.
+    """
+    rows, values = weight.reshape(-1, width, weight.shape[1]), bias.reshape(-1, width)
+    return linear(
+        (rows - rows.mean(1, keepdim=True)).flatten(0, 1),
+        (values - values.mean(1, keepdim=True)).flatten(),
+    )
+
+
+def weight(layer: nn.Module) -> Tensor:
+    """Of a layer, float64."""
+    return layer.get_parameter("weight").detach().double()
+
+
+def bias(layer: nn.Module) -> Tensor:
+    """Of a layer, float64."""
+    return layer.get_parameter("bias").detach().double()
+
+
 def linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
     """nn.Linear in float32 with this weight (out, in) and bias (out)."""
     width_out, width_in = weight.shape

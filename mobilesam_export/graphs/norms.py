@@ -1,8 +1,11 @@
 """LayerNorm over the channels of (1, C, H, W), for each layout."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from mobilesam_export.model import tiny_vit
 
@@ -51,3 +54,29 @@ def export_norms(layers: nn.Sequential) -> nn.Sequential:
     return nn.Sequential(
         *(LayerNorm2d(x) if isinstance(x, tiny_vit.LayerNorm2d) else x for x in layers)
     )
+
+
+class CenteredNorm(nn.LayerNorm):
+    """A `tiny_vit.LayerNorm2d` on a channel-last map that `folding.centered` layers made."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        assert isinstance(norm, tiny_vit.LayerNorm2d)
+        super().__init__(norm.weight.shape, norm.eps)
+        self.weight, self.bias = norm.weight, norm.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return centered_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+
+
+def centered_norm(
+    x: Tensor, shape: Sequence[int], weight: Tensor, bias: Tensor, eps: float
+) -> Tensor:
+    """F.layer_norm of what has a mean of 0 there.
+
+    As a function by itself, so that a runtime without a LayerNorm need not find the mean: a
+    `TorchFunctionMode` can put another in its place.
+    """
+    if has_torch_function_unary(x):
+        found: Tensor = handle_torch_function(centered_norm, (x,), x, shape, weight, bias, eps)
+        return found
+    return F.layer_norm(x, shape, weight, bias, eps)

@@ -10,13 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mobilesam_export.graphs.attention_sets import ImageMaps
-from mobilesam_export.graphs.decoder_sets import (
-    SetsTransformer,
-    SharedMap,
-    first_layers,
-    no_mask,
-    row,
-)
+from mobilesam_export.graphs.decoder_sets import SetsTransformer, row
+from mobilesam_export.graphs.first_image import SharedMap, first_layers, no_mask
 from mobilesam_export.graphs.positions import padding
 from mobilesam_export.model import Sam, mask_decoder
 

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from mobilesam_export.graphs import norms
+
 Index = slice | None
 # Of tensors and numbers: a whole number would be stored as an integer and converted at each run.
 ARITHMETIC = {
@@ -63,6 +65,7 @@ class Lowering(TorchFunctionMode):
         self.constants = constants
         self.replaced: Mapping[Any, Callable[..., Tensor]] = {
             F.layer_norm: self._layer_norm,
+            norms.centered_norm: self._centered_norm,
             Tensor.sum: self._sum,
             torch.ones: self._ones,
             **dict.fromkeys((Tensor.__matmul__, Tensor.matmul, torch.matmul), matmul),
@@ -96,9 +99,18 @@ class Lowering(TorchFunctionMode):
         eps: float = 1e-5,
     ) -> Tensor:
         """LayerNorm over the last axis."""
+        return self._centered_norm(x - self._mean(x), shape, weight, bias, eps)
+
+    def _centered_norm(
+        self,
+        x: Tensor,
+        shape: Sequence[int],
+        weight: Tensor | None,
+        bias: Tensor | None,
+        eps: float,
+    ) -> Tensor:
         assert tuple(shape) == (x.shape[-1],)
-        centered = x - self._mean(x)
-        y = centered * torch.rsqrt(self._mean(centered * centered) + eps)
+        y = x * torch.rsqrt(self._mean(x * x) + eps)
         y = y if weight is None else y * weight
         return y if bias is None else y + bias
 

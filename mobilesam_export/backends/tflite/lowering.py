@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from mobilesam_export.graphs import norms
+
 
 def layer_norm(
     x: Tensor,
@@ -23,10 +25,7 @@ def layer_norm(
 
     The converter's own flattens to (1, N, C) and back, and makes vectors of N between.
     """
-    assert tuple(shape) == (x.shape[-1],)
-    centered = x - x.mean(-1, keepdim=True)
-    y = centered * torch.rsqrt((centered * centered).mean(-1, keepdim=True) + eps)
-    return _affine(y, weight, bias)
+    return centered_norm(x - x.mean(-1, keepdim=True), shape, weight, bias, eps)
 
 
 def float16_layer_norm(
@@ -41,11 +40,24 @@ def float16_layer_norm(
     Of the neck's 256 channels the squares sum up to 320,000 (demo weights), and float16 ends at
     65,504; the mean of the squares, which comes out here, is 1,300.
     """
+    return float16_centered_norm(x - x.mean(-1, keepdim=True), shape, weight, bias, eps)
+
+
+def centered_norm(
+    x: Tensor, shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Tensor:
+    """`norms.centered_norm` without a mean."""
     assert tuple(shape) == (x.shape[-1],)
-    centered = x - x.mean(-1, keepdim=True)
-    part = centered * x.shape[-1] ** -0.5
-    y = centered * torch.rsqrt((part * part).sum(-1, keepdim=True) + eps)
-    return _affine(y, weight, bias)
+    return _affine(x * torch.rsqrt((x * x).mean(-1, keepdim=True) + eps), weight, bias)
+
+
+def float16_centered_norm(
+    x: Tensor, shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Tensor:
+    """The same, divided before it is summed."""
+    assert tuple(shape) == (x.shape[-1],)
+    part = x * x.shape[-1] ** -0.5
+    return _affine(x * torch.rsqrt((part * part).sum(-1, keepdim=True) + eps), weight, bias)
 
 
 def _affine(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -59,7 +71,16 @@ def clamp(x: Tensor, low: float, high: float) -> Tensor:
     return 1 - F.relu(1 - F.relu(x))
 
 
-REPLACED: Mapping[Any, Callable[..., Tensor]] = {F.layer_norm: layer_norm, Tensor.clamp: clamp}
+REPLACED: Mapping[Any, Callable[..., Tensor]] = {
+    F.layer_norm: layer_norm,
+    norms.centered_norm: centered_norm,
+    Tensor.clamp: clamp,
+}
+FLOAT16: Mapping[Any, Callable[..., Tensor]] = {
+    **REPLACED,
+    F.layer_norm: float16_layer_norm,
+    norms.centered_norm: float16_centered_norm,
+}
 
 
 class Lowering(TorchFunctionMode):
@@ -71,8 +92,7 @@ class Lowering(TorchFunctionMode):
 
     def __init__(self, *, float16: bool) -> None:
         super().__init__()
-        norm = float16_layer_norm if float16 else layer_norm
-        self.replaced = {**REPLACED, F.layer_norm: norm}
+        self.replaced = FLOAT16 if float16 else REPLACED
 
     def __torch_function__(
         self,
