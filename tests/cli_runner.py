@@ -63,7 +63,7 @@ warm_processes.set_forkserver_preload(
         "mobilesam_export.backends.coreml.passes",  # and with it coremltools
         # What torch.export and torch.onnx import when they are first called, in three seconds.
         *("torch._dynamo", "torch._functorch.partitioners", "torch._inductor.decomposition"),
-        "torch.onnx._internal.exporter._core",
+        *("torch.onnx._internal.exporter._core", "tests.onnx_registry"),
     ]
 )
 

@@ -52,6 +52,8 @@ def _keep_onnx(folder: Path) -> None:
     def kept(graph: Any, conversion: Any, opset: int) -> Any:
         import onnx
 
+        import tests.onnx_registry  # noqa: F401
+
         recipe = conversion.recipe
         number = (recipe.weights == "float16", recipe.keep_float32, opset, conversion.contract)
         path = folder / _key("onnx", graph, *number)
