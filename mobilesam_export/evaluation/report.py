@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from mobilesam_export.evaluation.scores import BINS, Evaluation
+from mobilesam_export.evaluation.scores import BINS, Evaluation, Score
 
 COLUMNS = {
     "click_best": "click, best of 3",
@@ -46,7 +46,7 @@ def figures_table(evaluation: Evaluation, sizes: Mapping[str, int]) -> list[list
         means, latency = score.means(), score.latency()
         figures = [f"{means[key]:.3f}" if key in means else "-" for key in COLUMNS]
         size = f"{sizes[name] / 1e6:.1f}" if sizes[name] else "-"
-        times = [f"{latency[key]:.0f}" for key in ("encoder", "decoder")]
+        times = [f"{latency[key]:.0f}" if key in latency else "-" for key in ("encoder", "decoder")]
         rows.append([name, *figures, size, *times])
     return rows
 
@@ -115,7 +115,7 @@ def _histograms(evaluation: Evaluation) -> str:
 def _scatter(evaluation: Evaluation, sizes: Mapping[str, int]) -> str:
     """Encoder latency to the right, quality upwards, area by size."""
     width, height, margin = 620, 320, 48
-    times = {name: score.latency()["encoder"] for name, score in evaluation.scores.items()}
+    times = {name: _per_image_ms(score) for name, score in evaluation.scores.items()}
     quality = {name: score.means()["box"] for name, score in evaluation.scores.items()}
     longest, largest = max(times.values()) * 1.1, max(*sizes.values(), 1)
     low = min(quality.values()) - 0.02
@@ -138,6 +138,12 @@ def _scatter(evaluation: Evaluation, sizes: Mapping[str, int]) -> str:
         f"{low:.3f} to {low + span:.3f}; area: size of the files</text>"
     )
     return f'<svg width="{width}" height="{height}" role="img">{axes}{"".join(marks)}</svg>'
+
+
+def _per_image_ms(score: Score) -> float:
+    """Of the encoder, or of a file that is both."""
+    latency = score.latency()
+    return latency.get("encoder", latency["decoder"])
 
 
 def _colors(evaluation: Evaluation) -> list[str]:
