@@ -38,6 +38,16 @@ def test_layer_norm_in_range_is_close_to_float32() -> None:
     assert float((found - F.layer_norm(x, (64,))).abs().max()) < 5e-3
 
 
+def test_the_mean_of_centered_values_is_no_value_that_is_lost() -> None:
+    """And squares that are too small are."""
+    x = torch.randn(8, 64, generator=torch.Generator().manual_seed(0))
+    x = x - x.mean(-1, keepdim=True)
+    for scale, lost in ((1.0, False), (1e-4, True)):
+        with PessimisticFloat16() as half:
+            F.layer_norm(scale * x, (64,))
+        assert (half.faintest.value < 2**-14) == lost, half.faintest
+
+
 def test_partial_sums_count_for_the_headroom_though_they_cancel() -> None:
     a = torch.tensor([[200.0, 200.0]])
     b = torch.tensor([[200.0], [-200.0]])

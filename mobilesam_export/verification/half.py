@@ -120,11 +120,11 @@ class PessimisticFloat16(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Every tensor in a result rounded, whatever the result is."""
         return tree_map(lambda v: self.rounded(v, name) if isinstance(v, Tensor) else v, values)
 
-    def rounded(self, value: Tensor, name: str) -> Tensor:
+    def rounded(self, value: Tensor, name: str, *, may_be_faint: bool = False) -> Tensor:
         """The tensor in float16, held in float32; one of another type stays as it is."""
         if value.dtype != torch.float32 or not value.numel():
             return value
-        self._note(float(value.abs().max()), name)
+        self._note(float(value.abs().max()), name, may_be_faint=may_be_faint)
         return value.half().float()
 
     def product(self, a: Tensor, b: Tensor) -> Tensor:
@@ -132,10 +132,10 @@ class PessimisticFloat16(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._bound(aten.matmul.default, (a, b), (0, 1, None))
         return self.rounded(a @ b, "matmul")
 
-    def _note(self, peak: float, name: str) -> None:
+    def _note(self, peak: float, name: str, *, may_be_faint: bool) -> None:
         tensor = f"{self.where} {name}".strip()
         self._note_large(tensor, peak)
-        if 0 < peak < self.faintest.value:
+        if 0 < peak < self.faintest.value and not may_be_faint:
             self.faintest = Extreme(tensor, peak)
 
     def _note_large(self, tensor: str, peak: float) -> None:
@@ -169,7 +169,10 @@ def _layer_norm(
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     axes = list(range(-len(shape), 0))
-    mean = _mean(half, x, axes, keepdim=True)
+    # Of values that a layer has centred already it is next to nothing, and what counts is what is
+    # left of them.
+    total = half.rounded(x.sum(axes, keepdim=True), "sum of a mean", may_be_faint=True)
+    mean = half.rounded(total / math.prod(shape), "mean", may_be_faint=True)
     centered = half.rounded(x - mean, "layer_norm, centered")
     squares = half.rounded(centered * centered, "layer_norm, squares")
     variance = _mean(half, squares, axes, keepdim=True, name="layer_norm, sum of squares")
