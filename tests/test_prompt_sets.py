@@ -81,6 +81,17 @@ def test_every_set_is_answered_as_the_decoder_answers_it(
             assert np.abs(answers[name][place] - value[0]).max() < EQUAL, (place, name)
 
 
+def test_many_sets_are_answered_in_sixteen_groups_at_most(
+    sam: Sam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoder_sets, "GROUP_POSITIONS", 2 * (SIZE // 16) ** 2)
+    groups = {
+        sets: decoder_sets.SetsDecoder(sam, CONTRACT.points, sets).group
+        for sets in (1, 16, 32, 33, 64)
+    }
+    assert groups == {1: 1, 16: 2, 32: 2, 33: 3, 64: 4}
+
+
 def test_the_answer_to_a_set_does_not_depend_on_the_other_sets(sam: Sam) -> None:
     run, inputs = batch_session(sam, 2), inputs_of(2)
     other = {name: value.copy() for name, value in inputs.items()}
