@@ -20,7 +20,6 @@ from mobilesam_export.errors import UsageError
 from mobilesam_export.evaluation.dataset import Dataset, held_out_scenes
 from mobilesam_export.evaluation.log import EvaluationLog
 from mobilesam_export.evaluation.naming import folder_names
-from mobilesam_export.evaluation.report import figures_table, render
 from mobilesam_export.evaluation.run import EvaluateOptions, run
 from mobilesam_export.evaluation.scores import (
     BINS,
@@ -124,19 +123,6 @@ def test_the_histogram_counts_every_object() -> None:
     score.add({"objects": [{"click": v} for v in values], "ms": {}})
     assert score.histogram.sum() == len(values)
     assert score.histogram[BINS - 1] == 2
-
-
-def test_a_fused_file_has_one_time_and_no_encoders() -> None:
-    one = candidate(SCENES, 1)
-    fused = replace(one, predictor=replace(one.predictor, segmenter=one.predictor.decoder))
-    evaluation = Evaluation({one.name: Score()})
-    for record in evaluate_images([fused], None, SCENES, SCENES.names[:1]):
-        evaluation.add(record)
-    assert list(evaluation.scores[one.name].latency()) == ["decoder"]
-    *_, encoder, decoder = figures_table(evaluation, {one.name: 1})[1]
-    assert encoder == "-"
-    assert decoder.isdigit()
-    assert "<circle" in render("", evaluation, {one.name: 1}, [])
 
 
 def test_a_log_goes_on_without_a_line_that_broke_off(tmp_path: Path) -> None:
