@@ -52,12 +52,15 @@ def _keep_onnx(folder: Path) -> None:
     def kept(graph: Any, conversion: Any, opset: int) -> Any:
         import onnx
 
-        import tests.onnx_registry  # noqa: F401
+        def make(part: Path) -> None:
+            import tests.onnx_registry  # noqa: F401
+
+            onnx.save(exported(graph, conversion, opset), part)
 
         recipe = conversion.recipe
         number = (recipe.weights == "float16", recipe.keep_float32, opset, conversion.contract)
         path = folder / _key("onnx", graph, *number)
-        _once(path, lambda part: onnx.save(exported(graph, conversion, opset), part))
+        _once(path, make)
         return onnx.load(path)
 
     convert._exported = kept

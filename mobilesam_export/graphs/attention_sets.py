@@ -18,9 +18,9 @@ from mobilesam_export.graphs.decoder import HEADS, averages
 from mobilesam_export.model import mask_decoder
 
 
-def transposed_linear(weight: Tensor) -> nn.Linear:
+def transposed_linear(layer: nn.Linear) -> nn.Linear:
     """Products with a layer's (out, in) weight from the other side: (..., out) -> (..., in)."""
-    return folding.linear(weight.detach().double().T)
+    return folding.linear(folding.weight(layer).T)
 
 
 def eight_times(x: Tensor, axis: int) -> Tensor:
@@ -91,7 +91,7 @@ class Reading(nn.Module):
         self.terms = 0  # see `averages`
         self.rows = HeadRows(tokens, width)
         # What a key's bias adds is the same for all positions, and softmax does not see it.
-        self.k = nn.Identity() if projected else transposed_linear(attention.k_proj.weight)
+        self.k = nn.Identity() if projected else transposed_linear(attention.k_proj)
         self.v = nn.Identity() if projected else attention.v_proj
 
     def forward(self, tokens: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -115,15 +115,15 @@ class Writing(nn.Module):
         super().__init__()
         self.k, self.v = attention.k_proj, attention.v_proj
         # The weights of each head add up to 1, and so does its part of the bias to the whole.
-        bias = attention.out_proj.bias.detach().double() / HEADS
-        self.out = folding.linear(attention.out_proj.weight.detach().double(), bias)
+        bias = folding.bias(attention.out_proj) / HEADS
+        self.out = folding.linear(folding.weight(attention.out_proj), bias)
         width = attention.q_proj.out_features
         self.scale, self.tokens = (width // HEADS) ** -0.5, tokens
         self.rows = HeadRows(tokens, width)
         self.q = self.bias = None
         if not projected:
-            self.q = transposed_linear(attention.q_proj.weight)
-            self.bias = folding.linear(attention.q_proj.bias.detach().double()[None])
+            self.q = transposed_linear(attention.q_proj)
+            self.bias = folding.linear(folding.bias(attention.q_proj)[None])
 
     def forward(
         self,

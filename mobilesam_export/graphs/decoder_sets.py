@@ -57,7 +57,8 @@ class Masks(nn.Module):
         self.first = folding.centered(*_upsampling(first), width=self.norm.normalized_shape[0])
         self.second = folding.linear(*_upsampling(second))
         self.mlps = decoder.output_hypernetworks_mlps
-        least = -(-self.pixels // LONGEST_AXIS)  # so that no axis is longer than hardware allows
+        # So that no axis is longer than hardware allows.
+        least = math.ceil(self.pixels / LONGEST_AXIS)
         self.pieces = next(n for n in itertools.count(least) if self.pixels % n == 0)
 
     def forward(self, image: Tensor, tokens: Tensor) -> Tensor:

@@ -40,8 +40,8 @@ class Upsampling(nn.Module):
     def __init__(self, conv: nn.ConvTranspose2d, size: tuple[int, int]) -> None:
         super().__init__()
         self.size, self.width = size, conv.out_channels
-        weight = conv.weight.detach().double()  # (C, C', rows, columns)
-        bias = None if conv.bias is None else conv.bias.detach().double().repeat(2)
+        weight = folding.weight(conv)  # (C, C', rows, columns)
+        bias = None if conv.bias is None else folding.bias(conv).repeat(2)
         self.rows = nn.ModuleList(
             folding.pointwise(weight[:, :, row].permute(2, 1, 0).flatten(0, 1), bias)
             for row in range(2)

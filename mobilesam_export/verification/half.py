@@ -171,11 +171,10 @@ def _layer_norm(
     axes = list(range(-len(shape), 0))
     # Of values that a layer has centred already it is next to nothing, and what counts is what is
     # left of them.
-    total = half.rounded(x.sum(axes, keepdim=True), "sum of a mean", may_be_faint=True)
-    mean = half.rounded(total / math.prod(shape), "mean", may_be_faint=True)
+    mean = _average(half, x, axes, may_be_faint=True)
     centered = half.rounded(x - mean, "layer_norm, centered")
     squares = half.rounded(centered * centered, "layer_norm, squares")
-    variance = _mean(half, squares, axes, keepdim=True, name="layer_norm, sum of squares")
+    variance = _average(half, squares, axes, name="layer_norm, sum of squares")
     scale = half.rounded(torch.rsqrt(half.rounded(variance + eps, "layer_norm")), "layer_norm")
     y = half.rounded(centered * scale, "layer_norm")
     if weight is not None:
@@ -192,11 +191,23 @@ def _mean(
     keepdim: bool = False,
     *,
     dtype: torch.dtype | None = None,
-    name: str = "sum of a mean",
 ) -> Tensor:
     axes = list(range(x.ndim)) if dim is None else list(dim)
-    total = half.rounded(x.sum(axes, keepdim=keepdim), name)
-    return half.rounded(total / math.prod(x.shape[axis] for axis in axes), "mean")
+    return _average(half, x, axes, keepdim=keepdim)
+
+
+def _average(
+    half: PessimisticFloat16,
+    x: Tensor,
+    axes: list[int],
+    *,
+    keepdim: bool = True,
+    name: str = "sum of a mean",
+    may_be_faint: bool = False,
+) -> Tensor:
+    total = half.rounded(x.sum(axes, keepdim=keepdim), name, may_be_faint=may_be_faint)
+    mean = total / math.prod(x.shape[axis] for axis in axes)
+    return half.rounded(mean, "mean", may_be_faint=may_be_faint)
 
 
 def _softmax(half: PessimisticFloat16, x: Tensor, dim: int, half_to_float: bool = False) -> Tensor:

@@ -35,11 +35,7 @@ def float16_layer_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """The same where sums are float16, as on GPUs (LiteRT#9249): divided before it is summed.
-
-    Of the neck's 256 channels the squares sum up to 320,000 (demo weights), and float16 ends at
-    65,504; the mean of the squares, which comes out here, is 1,300.
-    """
+    """The same where sums are float16; see `float16_centered_norm`."""
     return float16_centered_norm(x - x.mean(-1, keepdim=True), shape, weight, bias, eps)
 
 
@@ -54,7 +50,11 @@ def centered_norm(
 def float16_centered_norm(
     x: Tensor, shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Tensor:
-    """The same, divided before it is summed."""
+    """The same where sums are float16, as on GPUs (LiteRT#9249): divided before it is summed.
+
+    Of the neck's 256 channels the squares sum up to 320,000 (demo weights), and float16 ends at
+    65,504; the mean of the squares, which comes out here, is 1,300.
+    """
     assert tuple(shape) == (x.shape[-1],)
     part = x * x.shape[-1] ** -0.5
     return _affine(x * torch.rsqrt((part * part).sum(-1, keepdim=True) + eps), weight, bias)
