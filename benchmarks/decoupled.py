@@ -117,7 +117,7 @@ def main(steps: int, learning_rate: float, held_out: int, out: Path) -> None:
     ways: dict[str, list[Figures]] = {}
     with tempfile.TemporaryDirectory() as folder:
         images, teacher, embedder = opened(Path(folder), steps, held_out)
-        start = build_student(STUDENT, "seeded", teacher, SIZE)
+        start = build_student(STUDENT, "seeded", teacher, SIZE).student
         judge = Judge(open_held_out(images.held_out, embedder, contract, CPU), start, contract, CPU)
         batches = Steps(images, Order(len(images.training), 1, 0), contract, BATCH)
         for name in WAYS:

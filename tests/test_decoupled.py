@@ -19,7 +19,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sam, Batch, Tensor]
     steps = Steps(images, Order(BATCH, 1, 0), contract, 2)
     batch = steps[0]
     assert isinstance(batch, Batch)
-    start = build_student("tiny", "seeded", teacher, SIZE)
+    start = build_student("tiny", "seeded", teacher, SIZE).student
     return start, batch, embedder.embed(batch.pixels, batch.keys)
 
 

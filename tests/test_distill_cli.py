@@ -151,6 +151,23 @@ def test_what_cannot_be_trained_is_one_line(
     refused(photos, ["distill", first, *SHORT, *others], code, phrases)
 
 
+def test_a_narrower_student_is_fitted_to_a_wider_init_and_goes_on(photos: Path) -> None:
+    widths = "widths = [16, 32, 32, 64]\ndepths = [1, 1, 1, 1]\nheads = [0, 1, 1, 2]\n"
+    (photos / "narrow.toml").write_text(widths)
+    narrow = [*SHORT, "--student", "narrow.toml", "--json"]
+    fitted = warm(photos, ["distill", "photos", *narrow, "--init", "seeded:tiny"])
+    assert fitted.code == 0, fitted.stderr
+    assert "Fitting a narrower encoder" in fitted.stderr
+    again = warm(photos, ["distill", "photos", *narrow, "--init", "seeded:tiny"])
+    assert json.loads(again.stdout) == json.loads(fitted.stdout)
+    assert "Fitting" not in again.stderr
+    nothing = warm(
+        photos, ["distill", "photos", *narrow, "--init", "seeded:1", "-o", "n.safetensors"]
+    )
+    before = [json.loads(done.stdout)["before"]["embedding_psnr_db"] for done in (fitted, nothing)]
+    assert before[0] > before[1] + 3
+
+
 def test_a_recovered_student_keeps_the_decoder_and_says_what_it_is_for(photos: Path) -> None:
     recovery = [*SHORT, "--init", "seeded:tiny:1", "--student", "onnx:w4"]
     done = warm(photos, ["distill", "photos", *recovery])

@@ -205,7 +205,7 @@ def test_a_restored_trainer_computes_the_same_losses(batch: tuple[Tensor, Tensor
 def test_a_student_begins_as_it_is_told(state_dict: dict[str, Tensor]) -> None:
     decoder = {k: v for k, v in state_dict.items() if not k.startswith("image_encoder.")}
     taught = replace(teacher(), decoder=decoder)
-    built = build_student("tiny", "seeded:3", taught, SIZE)
+    built = build_student("tiny", "seeded:3", taught, SIZE).student
     expected = seeded_state_dict(3, load_architecture("tiny"))
     name = "image_encoder.neck.0.weight"
     assert torch.equal(built.state_dict()[name], expected[name])

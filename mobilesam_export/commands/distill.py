@@ -35,8 +35,8 @@ PATH = click.Path(path_type=Path)
 @click.option(
     "--init",
     metavar="SOURCE",
-    help="Checkpoint that its encoder begins with. [default: seeded, from nothing; of "
-    "TARGET:RECIPE the teacher]",
+    help="Checkpoint that its encoder begins with; from a wider one, channels are chosen and "
+    "weights fitted. [default: seeded, from nothing; of TARGET:RECIPE the teacher]",
 )
 @click.option("--image-size", default=1024, show_default=True, help="Side of the square input.")
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the images. [default: 8]")
@@ -86,7 +86,7 @@ def distill_command(as_json: bool, ray: str | None, workers: int, **values: Any)
     \b
     Example:
       mobilesam-export distill photos --teacher sam_vit_h_4b8939.pth -o student.safetensors
-      mobilesam-export distill scenes:2000 --teacher demo --image-size 256 -o small.safetensors
+      mobilesam-export distill photos --student half --init official -o half.safetensors
       mobilesam-export distill photos --student onnx:w4 --steps 300 --batch 2 -o w4.safetensors
     """
     from mobilesam_export.distillation.cluster import run_on_ray

@@ -30,8 +30,9 @@ class DistillOptions:
         teacher: a source of checkpoints, or a SAM ViT-B, L or H in the official format.
         student: "mobilesam", the name of another student, or a TOML of widths and depths; or
             TARGET:RECIPE, an encoder that computes as the recipe's file does, see `recovery`.
-        init: source of the checkpoint that its encoder begins with; None for "seeded", or for the
-            teacher where a recipe's damage is recovered.
+        init: source of the checkpoint that its encoder begins with, as wide or wider, see
+            `narrow_down`; None for "seeded", or for the teacher where a recipe's damage is
+            recovered.
         image_size: S of teacher and student.
         epochs: passes over the images, unless `steps` is given.
         steps: of the optimizer, instead of epochs.

@@ -1,6 +1,7 @@
 """The student: a light encoder in front of the teacher's own decoder, and its checkpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -9,38 +10,77 @@ from torch import Tensor, nn
 
 from mobilesam_export.checkpoint.load import load_checkpoint
 from mobilesam_export.checkpoint.weight_sets import is_unused
+from mobilesam_export.distillation.channels import can_narrow
 from mobilesam_export.distillation.embeddings import CHANNELS
+from mobilesam_export.distillation.narrowing import narrow_down
 from mobilesam_export.distillation.teacher import ENCODER, Teacher
 from mobilesam_export.errors import UsageError
 from mobilesam_export.files import write_whole
 from mobilesam_export.graphs.ranges import equalised
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.model.architecture import MOBILESAM, architecture_of, load_architecture
+from mobilesam_export.model.tiny_vit import TinyViT
 
 NAME = "mobilesam"  # of MobileSAM itself; other students have a name or a TOML of their own
 
 
-def build_student(student: str, init: str, teacher: Teacher, image_size: int) -> Sam:
-    """A student with an encoder of its own and the teacher's prompt encoder and mask decoder.
+@dataclass(frozen=True)
+class Start:
+    """Before training.
+
+    Attributes:
+        student: an encoder of its own, and the teacher's prompt encoder and mask decoder.
+        wide: the encoder that the student's is to be made from, see `narrow_down`; None if it has
+            its weights already.
+    """
+
+    student: Sam
+    wide: TinyViT | None = None
+
+    def fit(self, device: torch.device, images: Iterable[Tensor]) -> None:
+        """Make the student's encoder from the wide one.
+
+        Args:
+            device: to compute on.
+            images: (1, 3, S, S) float32 each, normalised.
+        """
+        assert self.wide is not None  # noqa: S101 the caller has asked
+        encoders = (self.wide, self.student.image_encoder)
+        wide, narrow = (encoder.eval().to(device) for encoder in encoders)
+        architecture = architecture_of(self.student.state_dict())
+        narrow_down(wide, narrow, architecture, list(images))
+
+
+def build_student(student: str, init: str, teacher: Teacher, image_size: int) -> Start:
+    """A student as it begins.
 
     Args:
         student: "mobilesam", or see `load_architecture`.
-        init: source of the checkpoint that the encoder begins with; "seeded" and "seeded:SALT" are
-            of whatever architecture the student has.
+        init: source of the checkpoint that the encoder begins with, of the student's architecture
+            or a wider one; "seeded" and "seeded:SALT" are of whatever architecture it has.
         teacher: whose decoder it gets.
         image_size: S.
 
     Raises:
         CheckpointError: there is no such student, or `init` cannot be read.
-        UsageError: `init` is of another architecture, or the embedding has another shape.
+        UsageError: `init` is of an architecture that does not fit, or the embedding has another
+            shape.
     """
     architecture = MOBILESAM if student == NAME else load_architecture(student)
-    if init.partition(":")[0] == "seeded" and student != NAME:
-        init = f"seeded:{student}:{init.partition(':')[2] or 0}"
+    kind, _, salt = init.partition(":")
+    if kind == "seeded" and student != NAME and (not salt or salt.isdigit()):
+        init = f"seeded:{student}:{salt or 0}"
     start = load_checkpoint(init).state_dict
-    if (found := architecture_of(start)) != architecture:
-        raise UsageError(f"--init {init} has {found}; --student {student} has {architecture}")
-    return _built(start, teacher, image_size)
+    if (found := architecture_of(start)) == architecture:
+        return Start(_built(start, teacher, image_size))
+    if not can_narrow(found, architecture):
+        raise UsageError(
+            f"--init {init} has {found}; --student {student} has {architecture}; expected the same,"
+            " or fewer channels and heads and all else the same"
+        )
+    empty = load_checkpoint(f"seeded:{student}").state_dict
+    wide = _built(start, teacher, image_size).image_encoder
+    return Start(_built(empty, teacher, image_size), wide)
 
 
 def build_recovered(init: str, teacher: Teacher, image_size: int) -> Sam:

@@ -189,8 +189,9 @@ def _sure_masks(
         if index == 0 or not predicted_iou > settings.pred_iou_thresh:
             continue  # mask 0 is for prompts that are not ambiguous
         low_res = outputs["low_res_masks"][0, index]
-        made = _found(low_res, float(predicted_iou), size, contract)
-        if made is not None and _is_sure(made, settings):
+        least = settings.stability_score_thresh
+        made = _found(low_res, float(predicted_iou), size, contract, least)
+        if made is not None:
             yield replace(made, point=point)
 
 
@@ -202,10 +203,17 @@ def _is_sure(found: Found, settings: Settings) -> bool:
 
 
 def _found(
-    low_res: Array, predicted_iou: float, size: tuple[int, int], contract: Contract
+    low_res: Array,
+    predicted_iou: float,
+    size: tuple[int, int],
+    contract: Contract,
+    least_stability: float,
 ) -> Found | None:
-    """A mask at the image's size; None if it is empty."""
+    """A mask at the image's size; None if it is empty or less stable."""
     logits = prompts.upscale(low_res, size, contract.size)
+    stable = stability(logits)
+    if stable < least_stability:
+        return None  # before the mask is encoded, which takes longest
     mask = np.asarray(logits > 0)
     if not mask.any():
         return None
@@ -215,7 +223,7 @@ def _found(
         area=int(np.count_nonzero(mask)),
         box=bounding_box(mask),
         predicted_iou=predicted_iou,
-        stability=stability(logits),
+        stability=stable,
         point=None,
     )
 
@@ -242,7 +250,7 @@ def mask_boxes(
     for box, outputs in zip(boxes, answers, strict=True):
         predicted_iou = float(np.ravel(outputs["iou_predictions"])[0])
         low_res = outputs["low_res_masks"][0, 0]
-        made = _found(low_res, predicted_iou, image.size, predictor.contract)
+        made = _found(low_res, predicted_iou, image.size, predictor.contract, 0.0)
         if made is not None:
             found.append(replace(made, prompt_box=box))
         advance()
