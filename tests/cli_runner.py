@@ -30,7 +30,7 @@ PROGRESS = re.compile(
     r"|Asking PyTorch for the expected answers|Verifying the files against PyTorch"
     r"|Computing them in pessimistic float16|Comparing the rectangle with the square"
     r"|Checking the bundle(s' hashes|'s hashes)|Collecting calibration samples|Comparing masks"
-    r"|Fitting a narrower encoder"
+    r"|Fitting a narrower encoder|Rounding layer after layer"
     r"|Timing .*|Counting .*|Loading (.* on .*|the checkpoint for PyTorch))"
 )
 # What torch and ONNX Runtime keep for themselves between runs.

@@ -18,9 +18,10 @@ from mobilesam_export.backends.simulation import Inputs
 from mobilesam_export.checkpoint.load import load_checkpoint
 from mobilesam_export.contract import Array, Contract
 from mobilesam_export.distillation.arithmetic import normalized
+from mobilesam_export.distillation.layerwise import ROWS, fit_layers
 from mobilesam_export.distillation.origins import find_origins
 from mobilesam_export.distillation.recovery import Damage, Recovery, parse_damage
-from mobilesam_export.distillation.rounded_inputs import InputRounding
+from mobilesam_export.distillation.rounded_inputs import InputRounding, second_moment
 from mobilesam_export.distillation.trainer import Plan, Trainer
 from mobilesam_export.errors import TargetError, UsageError
 from mobilesam_export.graphs import Graph, names, ranges, split_graphs
@@ -187,6 +188,52 @@ def test_rounding_keeps_zero_and_clips_what_is_beyond_a_fixed_range() -> None:
     given.sum().backward()
     assert taken.grad is not None
     assert taken.grad.tolist() == [0, 1, 1, 1, 0]
+
+
+# The beginning
+
+
+@torch.no_grad()
+def test_a_run_begins_on_the_grid_and_nearer_than_the_nearest_numbers(
+    tiny: Sam, pixels: Tensor
+) -> None:
+    images = [normalized(image[None]) for image in pixels]
+    other = normalized(torch.from_numpy(scene(7, SIZE, SIZE))[None])
+    expected, errors = tiny.image_encoder(other), []
+    for begins in (False, True):
+        sam = copy.deepcopy(tiny)
+        recovery = Recovery(damage("onnx:w4"), sam, torch.device("cpu"))
+        if begins:
+            recovery.begin(sam.image_encoder, images)
+        with recovery.simulated(sam.image_encoder):
+            errors.append(float((sam.image_encoder(other) - expected).square().mean()))
+    assert errors[1] < errors[0] / 2
+
+
+@torch.no_grad()
+def test_what_is_rounded_at_the_beginning_is_what_the_export_form_takes(
+    tiny: Sam, pixels: Tensor
+) -> None:
+    found = damage("onnx:w4")
+    graph = exported(tiny, found)
+    simulation = found.simulation(graph)
+    assert simulation is not None
+    origins = find_origins(tiny, found.target.graph, simulation.starts)
+    layers = {origins[name].parameter.removesuffix(".weight"): name for name in simulation.starts}
+    taken = inputs_of(graph, list(layers.values()), pixels[:1])
+    seen: dict[str, Array] = {}
+    image = [normalized(pixels[:1])]
+    fit_layers(
+        tiny.image_encoder,
+        tiny.image_encoder,
+        image,
+        lambda name, moments: seen.update({name: second_moment(tiny.image_encoder, name, moments)}),
+    )
+    for layer, name in layers.items():
+        rows = taken[name].flatten(0, -2).double()
+        rows = rows[:: len(rows) // ROWS | 1]
+        moment = (rows.T @ rows / len(rows)).numpy()
+        assert seen[layer] == pytest.approx(moment, rel=1e-3, abs=1e-3 * moment.max()), layer
 
 
 # Training

@@ -5,61 +5,27 @@ chosen already, the outputs of a linear layer are best guessed by least squares.
 blocks hand on is read by many layers, so there it is the channels themselves that are guessed.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
+from mobilesam_export.distillation.layerwise import Moments, as_rows, named_units
 from mobilesam_export.model.architecture import STAGES, Architecture
 from mobilesam_export.model.tiny_vit import (
     MLP_RATIO,
     Attention,
     MBConv,
-    Mlp,
     PatchMerging,
-    Stage,
     TinyViT,
     TinyViTBlock,
 )
 
-ROWS = 4096  # of one image, evenly spaced, that moments are taken of
-SMALLEST = 1e-9  # of the mean variance: less is what rounding leaves of a channel
+SMALLEST = 1e-6  # of the mean variance: less is what rounding leaves of a channel
 STEM = "patch_embed.seq.2.c"
 LAST = {MBConv: "conv3.c", TinyViTBlock: "mlp.fc2", PatchMerging: "conv3.c"}
-
-
-@dataclass
-class Moments:
-    """First and second moments of rows, summed up piece by piece in float64.
-
-    Attributes:
-        count: of rows.
-        first: (C,), their sum.
-        second: (C, C), the sum of their outer products.
-    """
-
-    count: int = 0
-    first: Tensor = field(default_factory=lambda: torch.zeros(()))
-    second: Tensor = field(default_factory=lambda: torch.zeros(()))
-
-    def add(self, rows: Tensor) -> None:
-        """Count evenly spaced ones of rows (N, C)."""
-        rows = rows[:: len(rows) // ROWS | 1].double()
-        self.count += len(rows)
-        self.first = self.first + rows.sum(0)
-        self.second = self.second + rows.T @ rows
-
-    @property
-    def mean(self) -> Tensor:
-        """(C,) float64."""
-        return self.first / self.count
-
-    @property
-    def covariance(self) -> Tensor:
-        """(C, C) float64."""
-        return self.second / self.count - torch.outer(self.mean, self.mean)
 
 
 @dataclass(frozen=True)
@@ -87,23 +53,6 @@ def can_narrow(wide: Architecture, narrow: Architecture) -> bool:
         and narrow.widths[0] <= wide.widths[0]
         and all(w // h == v // g and g <= h for w, h, v, g in stages)
     )
-
-
-def named_units(encoder: TinyViT) -> Iterator[tuple[str, nn.Module]]:
-    """The parts of an encoder that follow each other: the stem, blocks, mergings, the neck."""
-    yield "patch_embed", encoder.patch_embed
-    for index, stage in enumerate(item for item in encoder.layers if isinstance(item, Stage)):
-        for number, block in enumerate(stage.blocks):
-            yield f"layers.{index}.blocks.{number}", block
-        if stage.downsample is not None:
-            yield f"layers.{index}.downsample", stage.downsample
-    yield "neck", encoder.neck
-
-
-def as_rows(values: Tensor, layer: nn.Module) -> Tensor:
-    """(N, C) of what a layer takes or gives: its channels are the last axis, or of maps axis 1."""
-    last = isinstance(layer, nn.Linear | Attention | Mlp)
-    return (values if last else values.movedim(1, -1)).flatten(0, -2)
 
 
 @torch.no_grad()
@@ -202,9 +151,14 @@ def _input_moments(
     encoder: nn.Module, names: Iterable[str], images: Iterable[Tensor]
 ) -> dict[str, Moments]:
     found = {name: Moments() for name in names}
+
+    def note(layer: nn.Module, taken: Tensor, moments: Moments) -> None:
+        rows = as_rows(taken, layer)
+        moments.add(rows, rows[:, :0])
+
     handles = [
         encoder.get_submodule(name).register_forward_pre_hook(
-            lambda layer, inputs, moments=moments: moments.add(as_rows(inputs[0], layer))
+            lambda layer, inputs, moments=moments: note(layer, inputs[0], moments)
         )
         for name, moments in found.items()
     ]

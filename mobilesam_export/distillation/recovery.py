@@ -11,8 +11,9 @@ folds them into weights that are trained themselves.
 """
 
 import contextlib
+import copy
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,11 +22,13 @@ from torch import Tensor, nn
 from mobilesam_export.backends import Backend, Settings, get_backend
 from mobilesam_export.backends.simulation import Simulation
 from mobilesam_export.contract import DEFAULT_POINTS, Contract
+from mobilesam_export.distillation.layerwise import Moments, centre, fit_layers, solve
 from mobilesam_export.distillation.origins import Origin, find_origins
-from mobilesam_export.distillation.rounded_inputs import InputRounding, moments
+from mobilesam_export.distillation.rounded_inputs import InputRounding, second_moment
 from mobilesam_export.errors import UsageError
 from mobilesam_export.graphs import Graph, names, split_graphs
 from mobilesam_export.model import Sam
+from mobilesam_export.model.tiny_vit import TinyViT
 from mobilesam_export.target import Recipe, Target, load_target
 
 
@@ -135,22 +138,36 @@ class Recovery:
                 module.weight.requires_grad_(False)
 
     @torch.no_grad()
-    def begin(self, encoder: nn.Module, images: Iterable[Tensor]) -> None:
-        """Give the encoder, in place, the weights that the recipe would begin a file with.
+    def begin(self, encoder: TinyViT, images: Sequence[Tensor]) -> None:
+        """Give the encoder, in place, weights on the grid with which it loses little.
+
+        Each layer is fitted to what the encoder had there, and then begun as the recipe begins a
+        file; see `layerwise`. A recipe that does not choose how to round (`Simulation.starts`)
+        begins with the weights as they are.
 
         Args:
             encoder: float32, not in training yet.
-            images: what it takes, one after the other.
+            images: (B, 3, S, S) float32, normalised.
         """
         parameters = dict(encoder.named_parameters())
-        layers = {self._layer(name) for name in self._starts}
-        found = moments(encoder, sorted(layers), images) if layers else {}
-        for name, start in self._starts.items():
-            origin = self._origins[name]
-            parameter = parameters[origin.parameter]
-            weight = origin.read(parameter).cpu().numpy()
-            chosen = torch.from_numpy(start(weight, found[self._layer(name)]))
-            origin.write(parameter.data, chosen.to(parameter.device))
+        starts: dict[str, list[str]] = {}
+        for name in self._starts:
+            starts.setdefault(self._layer(name), []).append(name)
+
+        def fit(layer: str, moments: Moments) -> None:
+            solve(encoder.get_submodule(layer), moments)
+            for name in starts.get(layer, []):
+                origin = self._origins[name]
+                parameter = parameters[origin.parameter]
+                moment = second_moment(encoder, layer, moments)
+                chosen = self._starts[name](origin.read(parameter).cpu().numpy(), moment)
+                origin.write(parameter.data, torch.from_numpy(chosen).to(parameter.device))
+            centre(encoder.get_submodule(layer), moments)
+
+        if starts:
+            exact = copy.deepcopy(encoder)
+            with self._inputs.applied(encoder):
+                fit_layers(exact, encoder, images, fit)
 
     def _layer(self, name: str) -> str:
         """The model's layer of a weight of the export form."""

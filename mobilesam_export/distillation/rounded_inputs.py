@@ -17,12 +17,12 @@ from torch.utils.hooks import RemovableHandle
 
 from mobilesam_export.backends.simulation import Inputs, Range
 from mobilesam_export.contract import Array
+from mobilesam_export.distillation.layerwise import Moments
 from mobilesam_export.model import tiny_vit
 
 STEPS = 255  # of eight bits
 LEAST_SCALE = 1e-12
 KEPT = 20_000  # numbers of a map that ranges are chosen by, evenly spaced
-ROWS = 2_048  # of a map that second moments are taken over
 Change = Callable[[str, Tensor], Tensor]
 
 
@@ -82,35 +82,27 @@ class InputRounding:
         return clipped + ((clipped / scale).round() * scale - clipped).detach()
 
 
-@torch.no_grad()
-def moments(
-    encoder: nn.Module, layers: Iterable[str], images: Iterable[Tensor]
-) -> dict[str, Array]:
-    """Second moments of what linear layers take, as the export form has that.
+def second_moment(encoder: nn.Module, layer: str, moments: Moments) -> Array:
+    """Of what a linear layer takes, as the export form has that.
 
     Args:
-        encoder: (B, 3, S, S) -> anything.
-        layers: names of linear layers.
-        images: what the encoder takes, one after the other.
+        encoder: of the layer.
+        layer: its name.
+        moments: of what it takes in the model.
 
     Returns:
-        By name the mean of x x^T, (inputs, inputs) float64, over evenly spaced rows.
+        The mean of x x^T, (inputs, inputs) float64.
     """
-    sums: dict[str, Array] = {}
-    counts: dict[str, int] = {}
-
-    def note(name: str, value: Tensor) -> Tensor:
-        rows = value.float().flatten(0, -2)
-        rows = rows[:: len(rows) // ROWS | 1]
-        product = (rows.T @ rows).double().cpu().numpy()
-        sums[name] = sums.get(name, 0.0) + product
-        counts[name] = counts.get(name, 0) + len(rows)
-        return value
-
-    with _changed(encoder, layers, note):
-        for image in images:
-            encoder(image)
-    return {name: total / counts[name] for name, total in sums.items()}
+    owner, norm = _owner_and_norm(encoder, layer)
+    shift, scale = torch.zeros_like(moments.x), torch.ones_like(moments.x)
+    if norm is not None:
+        shift, scale = norm.bias.double(), norm.weight.double()
+        scale = torch.where(scale == 0, 1, scale)
+    elif isinstance(owner, tiny_vit.Attention):
+        shift = _value_bias(owner).double()
+    cross = torch.outer(moments.x / moments.count, shift)
+    plain = moments.xx / moments.count - cross - cross.T + torch.outer(shift, shift)
+    return np.asarray((plain / torch.outer(scale, scale)).cpu().numpy())
 
 
 @contextlib.contextmanager
@@ -125,12 +117,8 @@ def _changed(encoder: nn.Module, layers: Iterable[str], change: Change) -> Itera
 
 def _attach(encoder: nn.Module, name: str, change: Change) -> RemovableHandle:
     """Let a layer take what `change` makes of its input, as the export form has that."""
-    layer, owner = encoder.get_submodule(name), encoder.get_submodule(name.rpartition(".")[0])
-    norm = getattr(owner, "norm", None)
-    if isinstance(norm, nn.LayerNorm) and layer in (
-        getattr(owner, "qkv", None),
-        getattr(owner, "fc1", None),
-    ):
+    layer, (owner, norm) = encoder.get_submodule(name), _owner_and_norm(encoder, name)
+    if norm is not None:
 
         def behind_norm(module: nn.LayerNorm, taken: tuple[Tensor], _: Tensor) -> Tensor:
             plain = F.layer_norm(taken[0], tuple(module.normalized_shape), eps=module.eps)
@@ -145,6 +133,14 @@ def _attach(encoder: nn.Module, name: str, change: Change) -> RemovableHandle:
         return change(name, taken[0])
 
     return layer.register_forward_pre_hook(before)
+
+
+def _owner_and_norm(encoder: nn.Module, name: str) -> tuple[nn.Module, nn.LayerNorm | None]:
+    """The module that a layer is part of, and the LayerNorm that stands right before it."""
+    owner, layer = encoder.get_submodule(name.rpartition(".")[0]), encoder.get_submodule(name)
+    first = [getattr(owner, attribute, None) for attribute in ("qkv", "fc1")]
+    norm = getattr(owner, "norm", None)
+    return owner, norm if isinstance(norm, nn.LayerNorm) and layer in first else None
 
 
 def _value_bias(attention: tiny_vit.Attention) -> Tensor:
