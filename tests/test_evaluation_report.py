@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from mobilesam_export.evaluation.report import figures_table, render
 from mobilesam_export.evaluation.scores import Evaluation, Score, evaluate_images
+from mobilesam_export.tables import NONE
 from tests.test_evaluation import SCENES, candidate
 
 
@@ -15,6 +16,6 @@ def test_a_fused_file_has_one_time_and_no_encoders() -> None:
         evaluation.add(record)
     assert list(evaluation.scores[one.name].latency()) == ["decoder"]
     *_, encoder, decoder = figures_table(evaluation, {one.name: 1})[1]
-    assert encoder == "-"
+    assert encoder == NONE
     assert decoder.isdigit()
     assert "<circle" in render("", evaluation, {one.name: 1}, [])

@@ -13,6 +13,7 @@ from mobilesam_export.distillation.state import Log
 from mobilesam_export.evaluation.report import COLUMNS, STYLE, Overlay, figure, html_table
 from mobilesam_export.evaluation.scores import KINDS
 from mobilesam_export.files import write_text, write_whole
+from mobilesam_export.tables import NONE
 
 SMOOTHED = 50  # parts of a run that the curve of losses averages over
 WIDTH_IN, HEIGHT_IN = 11, 3.4
@@ -61,10 +62,10 @@ def epochs_table(epochs: Iterable[Mapping[str, Any]]) -> list[list[str]]:
             [
                 f"{row['epoch']:g}",
                 str(row["step"]),
-                "-" if loss is None else f"{loss:.4g}",
-                "-" if psnr is None else f"{psnr:.2f}",
+                NONE if loss is None else f"{loss:.4g}",
+                NONE if psnr is None else f"{psnr:.2f}",
                 f"{row['cosine']:.4f}",
-                *(f"{row['iou'][k]:.3f}" if k in row["iou"] else "-" for k in KINDS),
+                *(f"{row['iou'][k]:.3f}" if k in row["iou"] else NONE for k in KINDS),
             ]
         )
     return rows

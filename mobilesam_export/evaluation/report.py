@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from mobilesam_export.evaluation.scores import BINS, Evaluation, Score
+from mobilesam_export.tables import NONE
 
 COLUMNS = {
     "click_best": "click, best of 3",
@@ -44,9 +45,11 @@ def figures_table(evaluation: Evaluation, sizes: Mapping[str, int]) -> list[list
     rows = [header]
     for name, score in evaluation.scores.items():
         means, latency = score.means(), score.latency()
-        figures = [f"{means[key]:.3f}" if key in means else "-" for key in COLUMNS]
-        size = f"{sizes[name] / 1e6:.1f}" if sizes[name] else "-"
-        times = [f"{latency[key]:.0f}" if key in latency else "-" for key in ("encoder", "decoder")]
+        figures = [f"{means[key]:.3f}" if key in means else NONE for key in COLUMNS]
+        size = f"{sizes[name] / 1e6:.1f}" if sizes[name] else NONE
+        times = [
+            f"{latency[key]:.0f}" if key in latency else NONE for key in ("encoder", "decoder")
+        ]
         rows.append([name, *figures, size, *times])
     return rows
 
