@@ -50,7 +50,7 @@ def measure(
     groups: dict[str, dict[str, Encode]] = {}
     for label, folder in folders.items():
         backend = load_target(label.partition(":")[0]).backend
-        groups.setdefault(backend, {})[label] = _encoder(folder)
+        groups.setdefault(backend, {})[label] = bundle_encoder(folder)
     if "onnx" in groups and side == 1024:
         made = work / "samexporter"
         made.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def interleaved(encoders: Mapping[str, Encode], rounds: int) -> dict[str, list[f
     return times
 
 
-def _encoder(folder: Path) -> Encode:
+def bundle_encoder(folder: Path) -> Encode:
     opened = manifest.open_bundle(folder)
     session = opened.session("encoder", threads=THREADS)
     side = opened.contract.image_size

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mobilesam_export.distillation.recovery import damage_of
-from mobilesam_export.distillation.run import run
+from mobilesam_export.distillation.run import FITTED_IMAGES, run
 from mobilesam_export.graphs import ranges, split_graphs
 from mobilesam_export.model import build_sam
 from mobilesam_export.pipeline.jobs import Job, Plan
@@ -73,7 +73,7 @@ def trained(job: Job, plan: Plan) -> tuple["Checkpoint", str]:
     from mobilesam_export.distillation.options import DistillOptions
 
     damage = damage_of(job.target, plan.recipe_name, plan.contract.image_size)
-    scenes = f"scenes:{min(MOST_SCENES, BATCH * job.recover)}"
+    scenes = f"scenes:{min(MOST_SCENES, max(FITTED_IMAGES, BATCH * job.recover))}"
     images = scenes if job.calibration is None else str(job.calibration)
     out = recovery_folder(plan.folder) / "encoder.safetensors"
     options = DistillOptions(
