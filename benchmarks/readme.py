@@ -57,7 +57,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed": speed_tables.speed,
     "split-decoder": speed_tables.split_decoder,
     "starts": fitting_tables.starts,
-    "student": tables.student,
     "targets": tables.targets,
     "tflite-decoder": partial(speed_tables.tflite, "decoder"),
     "tflite-encoder": partial(speed_tables.tflite, "encoder"),

@@ -227,21 +227,6 @@ def distillation() -> str:
     return markdown(([*head, "3 clicks", "box"], rows))
 
 
-def student() -> str:
-    """Encoders of a student beside its teacher's."""
-    rows = [
-        [
-            f"`{label}`",
-            f"{row['bytes'] / 1e6:.1f} MB",
-            f"{row['bytes_ratio']:.2f}",
-            f"{row['median_ms']:.0f} ms",
-            f"{row['time_ratio']:.2f}",
-        ]
-        for label, row in read("student")["encoders"].items()
-    ]
-    return markdown((["encoder", "size", "of the teacher's", "median", "of the teacher's"], rows))
-
-
 def decoupled() -> str:
     """The three ways of the paper after each quarter of the steps: mean IoU of four prompts."""
     ways = read("decoupled")["ways"]
