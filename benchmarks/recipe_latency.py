@@ -91,6 +91,7 @@ def interleaved(encoders: Mapping[str, Encode], rounds: int) -> dict[str, list[f
 
 
 def bundle_encoder(folder: Path) -> Encode:
+    """A run of a bundle's encoder on a scene of its size."""
     opened = manifest.open_bundle(folder)
     session = opened.session("encoder", threads=THREADS)
     side = opened.contract.image_size

@@ -20,10 +20,9 @@ import torch
 
 from benchmarks import arithmetic, recipe_latency
 from benchmarks.tables import RESULTS
-from mobilesam_export.backends import get_backend
 from mobilesam_export.benchmark.machine import this_machine
-from mobilesam_export.bundle.manifest import open_bundle
 from mobilesam_export.checkpoint.load import load_checkpoint
+from mobilesam_export.commands.all import exportable_targets
 from mobilesam_export.contract import DEFAULT_POINTS, PLAIN_FORM, Contract
 from mobilesam_export.distillation.dataset import open_images
 from mobilesam_export.distillation.embedder import Embedder
@@ -32,7 +31,7 @@ from mobilesam_export.distillation.held_out import Judge, open_held_out
 from mobilesam_export.distillation.teacher import load_teacher
 from mobilesam_export.files import write_json
 from mobilesam_export.model import build_sam
-from mobilesam_export.target import builtin_targets, load_target
+from mobilesam_export.target import Target
 
 RESULT = RESULTS / "student.json"
 CPU = torch.device("cpu")
@@ -57,7 +56,10 @@ def main(checkpoint: Path, teacher: str, side: int, scenes: int) -> None:
             label: beside(label, checkpoint, teacher, side, work) for label in TIMED
         }
         write_json(RESULT, found)
-        found["targets"] = {name: exported(name, checkpoint, side, work) for name in available()}
+        found["targets"] = {
+            target.name: exported(target, checkpoint, side, work)
+            for target in exportable_targets()[0]
+        }
     write_json(RESULT, found)
 
 
@@ -79,9 +81,9 @@ def beside(label: str, checkpoint: Path, teacher: str, side: int, work: Path) ->
     for name, source in (("student", checkpoint), ("teacher", teacher)):
         folder = work / f"{name}-{target}-{recipe}"
         options = ["-r", recipe, "--image-size", side, "--no-verify", "-o", folder]
-        arithmetic.ask(target, "-c", source, *options)
+        done = arithmetic.ask(target, "-c", source, *options)
+        sizes[name] = next(iter(done["bytes"].values()))  # the encoder's comes first
         encoders[name] = recipe_latency.bundle_encoder(folder)
-        sizes[name] = open_bundle(folder).graph_files["encoder"].bytes
     times = recipe_latency.interleaved(encoders, ROUNDS)
     ratios = [a / b for a, b in zip(times["student"], times["teacher"], strict=True)]
     found = {
@@ -94,23 +96,17 @@ def beside(label: str, checkpoint: Path, teacher: str, side: int, work: Path) ->
     return found
 
 
-def available() -> list[str]:
-    """The targets whose extras are installed."""
-    backends = {name: get_backend(load_target(name).backend) for name in builtin_targets()}
-    return [name for name, backend in backends.items() if not backend.why_cannot_convert()]
-
-
-def exported(target: str, checkpoint: Path, side: int, work: Path) -> dict[str, Any]:
+def exported(target: Target, checkpoint: Path, side: int, work: Path) -> dict[str, Any]:
     """What an export by the target's default recipe comes to."""
-    folder = work / f"default-{target}"
-    done = arithmetic.ask(target, "-c", checkpoint, "--image-size", side, "-o", folder)
+    folder = work / f"default-{target.name}"
+    done = arithmetic.ask(target.name, "-c", checkpoint, "--image-size", side, "-o", folder)
     found = {
-        "recipe": load_target(target).default_recipe,
+        "recipe": target.default_recipe,
         "bytes": done["bytes"],
         "fitted": done["fit"] is not None,
         "verification": done["verification"],
     }
-    click.echo(f"{target} {json.dumps(found)}")
+    click.echo(f"{target.name} {json.dumps(found)}")
     return found
 
 

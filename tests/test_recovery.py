@@ -18,7 +18,7 @@ from mobilesam_export.backends.simulation import Inputs
 from mobilesam_export.checkpoint.load import load_checkpoint
 from mobilesam_export.contract import Array, Contract
 from mobilesam_export.distillation.arithmetic import normalized
-from mobilesam_export.distillation.layerwise import ROWS, fit_layers
+from mobilesam_export.distillation.layerwise import fit_layers, spaced
 from mobilesam_export.distillation.origins import find_origins
 from mobilesam_export.distillation.recovery import Damage, Recovery, parse_damage
 from mobilesam_export.distillation.rounded_inputs import InputRounding, second_moment
@@ -149,18 +149,23 @@ def test_rounded_weights_stay_where_they_are_when_they_are_exported(
 def test_layers_take_in_the_model_what_they_take_in_the_export_form(
     tiny: Sam, pixels: Tensor
 ) -> None:
-    found = damage("onnx:w8a8")
-    graph = exported(tiny, found)
-    simulation = found.simulation(graph)
-    assert simulation is not None
-    origins = find_origins(tiny, found.target.graph, simulation.inputs)
-    layers = {name: origins[name].parameter.removesuffix(".weight") for name in simulation.inputs}
+    graph, layers = layers_of(tiny, damage("onnx:w8a8"), "inputs")
     whole = Inputs(lambda low, high, _: (low, high))
     rounding = InputRounding(dict.fromkeys(layers.values(), whole))
     rounding.observe(tiny.image_encoder, [normalized(pixels[:1])])
     for name, taken in inputs_of(graph, list(layers), pixels[:1]).items():
         ends = min(0.0, float(taken.min())), max(0.0, float(taken.max()))
         assert rounding.ranges[layers[name]] == pytest.approx(ends, rel=1e-4), name
+
+
+def layers_of(sam: Sam, found: Damage, what: str) -> tuple[Graph, dict[str, str]]:
+    """The export form; of the weights that a simulation names there, the model's layers."""
+    graph = exported(sam, found)
+    simulation = found.simulation(graph)
+    assert simulation is not None
+    wanted = getattr(simulation, what)
+    origins = find_origins(sam, found.target.graph, wanted)
+    return graph, {name: origins[name].parameter.removesuffix(".weight") for name in wanted}
 
 
 def inputs_of(graph: Graph, weights: list[str], pixels: Tensor) -> dict[str, Tensor]:
@@ -214,13 +219,8 @@ def test_a_run_begins_on_the_grid_and_nearer_than_the_nearest_numbers(
 def test_what_is_rounded_at_the_beginning_is_what_the_export_form_takes(
     tiny: Sam, pixels: Tensor
 ) -> None:
-    found = damage("onnx:w4")
-    graph = exported(tiny, found)
-    simulation = found.simulation(graph)
-    assert simulation is not None
-    origins = find_origins(tiny, found.target.graph, simulation.starts)
-    layers = {origins[name].parameter.removesuffix(".weight"): name for name in simulation.starts}
-    taken = inputs_of(graph, list(layers.values()), pixels[:1])
+    graph, layers = layers_of(tiny, damage("onnx:w4"), "starts")
+    taken = inputs_of(graph, list(layers), pixels[:1])
     seen: dict[str, Array] = {}
     image = [normalized(pixels[:1])]
     fit_layers(
@@ -229,9 +229,8 @@ def test_what_is_rounded_at_the_beginning_is_what_the_export_form_takes(
         image,
         lambda name, moments: seen.update({name: second_moment(tiny.image_encoder, name, moments)}),
     )
-    for layer, name in layers.items():
-        rows = taken[name].flatten(0, -2).double()
-        rows = rows[:: len(rows) // ROWS | 1]
+    for name, layer in layers.items():
+        rows = spaced(taken[name].flatten(0, -2)).double()
         moment = (rows.T @ rows / len(rows)).numpy()
         assert seen[layer] == pytest.approx(moment, rel=1e-3, abs=1e-3 * moment.max()), layer
 

@@ -6,6 +6,7 @@ blocks hand on is read by many layers, so there it is the channels themselves th
 """
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 
@@ -150,22 +151,15 @@ def _readers(units: list[str], stage: int) -> list[str]:
 def _input_moments(
     encoder: nn.Module, names: Iterable[str], images: Iterable[Tensor]
 ) -> dict[str, Moments]:
-    found = {name: Moments() for name in names}
+    found: dict[str, Moments] = {name: Moments() for name in names}
+    with ExitStack() as hooks:
+        for name, moments in found.items():
 
-    def note(layer: nn.Module, taken: Tensor, moments: Moments) -> None:
-        rows = as_rows(taken, layer)
-        moments.add(rows, rows[:, :0])
+            def note(layer: nn.Module, inputs: tuple[Tensor], moments: Moments = moments) -> None:
+                rows = as_rows(inputs[0], layer)
+                moments.add(rows, rows[:, :0])
 
-    handles = [
-        encoder.get_submodule(name).register_forward_pre_hook(
-            lambda layer, inputs, moments=moments: note(layer, inputs[0], moments)
-        )
-        for name, moments in found.items()
-    ]
-    try:
+            hooks.enter_context(encoder.get_submodule(name).register_forward_pre_hook(note))
         for image in images:
             encoder(image)
-    finally:
-        for handle in handles:
-            handle.remove()
     return found

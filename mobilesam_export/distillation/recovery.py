@@ -137,13 +137,17 @@ class Recovery:
             if isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
                 module.weight.requires_grad_(False)
 
+    @property
+    def rounds_first(self) -> bool:
+        """Whether the recipe chooses how to round (`Simulation.starts`): a run begins with that."""
+        return bool(self._starts)
+
     @torch.no_grad()
     def begin(self, encoder: TinyViT, images: Sequence[Tensor]) -> None:
         """Give the encoder, in place, weights on the grid with which it loses little.
 
-        Each layer is fitted to what the encoder had there, and then begun as the recipe begins a
-        file; see `layerwise`. A recipe that does not choose how to round (`Simulation.starts`)
-        begins with the weights as they are.
+        Each layer is fitted to what the encoder had there, and then rounded as the recipe begins
+        a file; see `layerwise`. For recipes of which `rounds_first` is true.
 
         Args:
             encoder: float32, not in training yet.
@@ -156,18 +160,19 @@ class Recovery:
 
         def fit(layer: str, moments: Moments) -> None:
             solve(encoder.get_submodule(layer), moments)
-            for name in starts.get(layer, []):
+            if layer not in starts:
+                return
+            moment = second_moment(encoder, layer, moments)
+            for name in starts[layer]:
                 origin = self._origins[name]
                 parameter = parameters[origin.parameter]
-                moment = second_moment(encoder, layer, moments)
                 chosen = self._starts[name](origin.read(parameter).cpu().numpy(), moment)
                 origin.write(parameter.data, torch.from_numpy(chosen).to(parameter.device))
             centre(encoder.get_submodule(layer), moments)
 
-        if starts:
-            exact = copy.deepcopy(encoder)
-            with self._inputs.applied(encoder):
-                fit_layers(exact, encoder, images, fit)
+        exact = copy.deepcopy(encoder)
+        with self._inputs.applied(encoder):
+            fit_layers(exact, encoder, images, fit)
 
     def _layer(self, name: str) -> str:
         """The model's layer of a weight of the export form."""

@@ -107,12 +107,10 @@ def second_moment(encoder: nn.Module, layer: str, moments: Moments) -> Array:
 
 @contextlib.contextmanager
 def _changed(encoder: nn.Module, layers: Iterable[str], change: Change) -> Iterator[None]:
-    handles = [_attach(encoder, name, change) for name in layers]
-    try:
+    with contextlib.ExitStack() as hooks:
+        for name in layers:
+            hooks.enter_context(_attach(encoder, name, change))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _attach(encoder: nn.Module, name: str, change: Change) -> RemovableHandle:

@@ -170,12 +170,13 @@ def _recovery(
         return None
     recovery = Recovery(parts.damage, parts.start.student, processes.device)
     encoder = parts.start.student.image_encoder.to(processes.device)
-    shown = _first_images(options, parts, processes.device, OBSERVED_IMAGES)
-    recovery.observe(encoder, shown)
-    if begin:
+    begins = begin and recovery.rounds_first
+    count = FITTED_IMAGES if begins else OBSERVED_IMAGES
+    pixels = list(_first_images(options, parts, processes.device, count))
+    recovery.observe(encoder, pixels[:OBSERVED_IMAGES])
+    if begins:
         with step("Rounding layer after layer") if processes.main else NOTHING:
-            images = _first_images(options, parts, processes.device, FITTED_IMAGES)
-            recovery.begin(encoder.eval(), list(images))
+            recovery.begin(encoder.eval(), pixels)
     return recovery
 
 

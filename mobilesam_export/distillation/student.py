@@ -9,6 +9,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from mobilesam_export.checkpoint.load import load_checkpoint
+from mobilesam_export.checkpoint.seeded import seeded_state_dict
 from mobilesam_export.checkpoint.weight_sets import is_unused
 from mobilesam_export.distillation.channels import can_narrow
 from mobilesam_export.distillation.embeddings import CHANNELS
@@ -78,9 +79,8 @@ def build_student(student: str, init: str, teacher: Teacher, image_size: int) ->
             f"--init {init} has {found}; --student {student} has {architecture}; expected the same,"
             " or fewer channels and heads and all else the same"
         )
-    empty = load_checkpoint(f"seeded:{student}").state_dict
     wide = _built(start, teacher, image_size).image_encoder
-    return Start(_built(empty, teacher, image_size), wide)
+    return Start(_built(seeded_state_dict(0, architecture), teacher, image_size), wide)
 
 
 def build_recovered(init: str, teacher: Teacher, image_size: int) -> Sam:
