@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mobilesam_export.checkpoint.load import load_checkpoint
+from mobilesam_export.distillation import schedule
 from mobilesam_export.distillation.batches import Batch
 from mobilesam_export.distillation.masks import (
     MaskLoss,
@@ -110,6 +111,20 @@ def test_each_phase_has_its_own_warm_up_and_cosine() -> None:
     assert [plan.compares_masks(step) for step in (19, 20)] == [False, True]
     assert max(first) == pytest.approx(1e-3)
     assert [10 * rate for rate in second] == pytest.approx(first)
+
+
+def test_the_second_phase_keeps_the_loss_of_embeddings(tmp_path: Path, demo_sam: Sam) -> None:
+    """Masks alone give up what embeddings had won."""
+    masks = MaskLoss(demo_sam, demo_sam)
+    trained = run(tmp_path, ONE, 1, masks=masks, mask_steps=1)
+    (first, batch) = trained.steps.load(0, 2, 0)
+    assert trained._mask_loss(first) is None
+    trained.trainer.step = 1
+    loss = trained._mask_loss(batch)
+    assert loss is not None
+    found, expected = embeddings(0), embeddings(1)
+    apart = schedule.EMBEDDING_WEIGHT * torch.nn.functional.mse_loss(found, expected)
+    assert loss(found, expected) == apart + masks(found, expected, batch, 1)
 
 
 def test_an_interrupted_second_phase_goes_on_with_the_same_losses(

@@ -45,7 +45,7 @@ PATH = click.Path(path_type=Path)
     "--mask-steps",
     default=0,
     show_default=True,
-    help="Further steps that compare masks, through the frozen decoder.",
+    help="Further steps that compare masks as well, through the frozen decoder.",
 )
 @click.option("--batch", default=8, show_default=True, help="Images of a step, all processes.")
 @click.option("--held-out", default=8, show_default=True, help="Images for the figures.")

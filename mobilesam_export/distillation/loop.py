@@ -4,15 +4,16 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
+from mobilesam_export.distillation import schedule
 from mobilesam_export.distillation.batches import Batch, Steps
 from mobilesam_export.distillation.embedder import Embedder
 from mobilesam_export.distillation.held_out import Judge
 from mobilesam_export.distillation.interruption import deferred_interrupts
+from mobilesam_export.distillation.losses import embedding_loss
 from mobilesam_export.distillation.masks import MaskLoss
 from mobilesam_export.distillation.processes import Processes
 from mobilesam_export.distillation.report import epochs_table
@@ -105,10 +106,16 @@ class Run:
             ) from exc
 
     def _mask_loss(self, batch: Batch) -> Loss | None:
-        step = self.trainer.step
-        if self.masks is None or not self.trainer.plan.compares_masks(step):
+        """Of masks and embeddings, where the step compares both."""
+        masks, plan, step = self.masks, self.trainer.plan, self.trainer.step
+        if masks is None or not plan.compares_masks(step):
             return None
-        return partial(self.masks, batch=batch, step=step)
+
+        def loss(found: Tensor, expected: Tensor) -> Tensor:
+            apart = embedding_loss(found, expected, plan.loss)
+            return schedule.EMBEDDING_WEIGHT * apart + masks(found, expected, batch, step)
+
+        return loss
 
     def _bar(self) -> contextlib.AbstractContextManager[Callable[[str], None]]:
         if not self.processes.main:

@@ -1,9 +1,10 @@
 """The second phase: the student's masks are held to the teacher's, through the frozen decoder.
 
 An embedding that is near the teacher's on average may still be far where masks end. So the last
-steps of a run ask both embeddings for the same prompts and compare the answers, as EdgeSAM does
-(Zhou et al., 2023, arXiv:2312.06660: cross-entropy and Dice, up to 16 prompts of an image). The
-decoder is never trained.
+steps of a run also ask both embeddings for the same prompts and compare the answers, as EdgeSAM
+does (Zhou et al., 2023, arXiv:2312.06660: cross-entropy and Dice, up to 16 prompts of an image).
+The loss of the embeddings stays beside that of the masks, as in TinySAM (Shu et al., 2023,
+arXiv:2312.13789). The decoder is never trained.
 
 Prompts are points inside the image, and boxes around what the teacher finds at them: images have no
 labels.

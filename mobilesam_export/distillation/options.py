@@ -36,7 +36,7 @@ class DistillOptions:
         image_size: S of teacher and student.
         epochs: passes over the images, unless `steps` is given.
         steps: of the optimizer, instead of epochs.
-        mask_steps: further steps that compare masks and not embeddings, see `masks`.
+        mask_steps: further steps that compare masks beside embeddings, see `masks`.
         batch: images of one step, of all processes together. MobileSAM-pytorch and EdgeSAM: 8.
         held_out: images that are not trained on, for the figures after each epoch.
         views: versions of each image: the first is the whole image, the others are crops and

@@ -26,10 +26,10 @@ class Plan:
     """What the trainer needs of the options.
 
     Attributes:
-        steps: that compare embeddings.
+        steps: that compare embeddings only.
         learning_rate: its maximum.
         loss: see `embedding_loss`.
-        mask_steps: that compare masks afterwards.
+        mask_steps: that compare masks as well, afterwards.
     """
 
     steps: int
