@@ -107,6 +107,7 @@ bench-speed: $(READY)
 	$(BIN)/python -m benchmarks.gpu $(SPEED)/onnx-float32
 	$(BIN)/python -m benchmarks.tflite_cpu --prepare
 	$(BIN)/python -m benchmarks.tflite_cpu
+	$(BIN)/python -m benchmarks.speed $(SPEED)/beside --save
 	$(BIN)/python -m benchmarks.readme
 
 wheel: $(READY)

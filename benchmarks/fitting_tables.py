@@ -10,9 +10,29 @@ Row = dict[str, Any]
 
 def fitting() -> str:
     """One line for each export: how it ended, what was raised, and what that cost."""
-    rows = sorted(read("fitting")["rows"], key=_order)
     head = ["weights", "recipe", "size", "outcome", "embedding", "mask IoU", "raised", "bytes"]
-    return markdown(([*head, "conversions", "processor time"], [_cells(row) for row in rows]))
+    body = [_cells(row) for row in _rows() if row.get("min_iou") is None]
+    return markdown(([*head, "conversions", "processor time"], body))
+
+
+def asked() -> str:
+    """One line for each export that was asked for a mean mask IoU: that on scenes, the price."""
+    head = ["weights", "recipe", "size", "asked for", "click", "box", "worst", "outcome", "raised"]
+    body = []
+    for row in _rows():
+        if row.get("min_iou") is not None:
+            found = [NONE] * 3
+            if "scenes" in row:
+                kinds = row["scenes"]["mask_iou"].values()
+                found = [f"{kind['mean']:.4f}" for kind in kinds]
+                found.append(f"{min(kind['min'] for kind in kinds):.3f}")
+            cells = _cells(row)
+            body.append([*cells[:3], f"{row['min_iou']:g}", *found, cells[3], *cells[-4:]])
+    return markdown(([*head, "bytes", "conversions", "processor time"], body))
+
+
+def _rows() -> list[Row]:
+    return sorted(read("fitting")["rows"], key=_order)
 
 
 def _order(row: Row) -> tuple[int, str, str, str]:

@@ -1,8 +1,7 @@
 """How long encoders take beside the float32 one of their target, in one process, interleaved.
 
 Each round runs every file once, in an order drawn by a seed, so that whatever else the machine
-does falls on all alike; the ratio is of medians. Two threads. samexporter's files, which take
-what `onnx-sam` takes, are in the group of the ONNX files.
+does falls on all alike; the ratio is of medians. Two threads.
 """
 
 import os
@@ -13,13 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from benchmarks import samexporter_encoder
 from mobilesam_export import prompts
 from mobilesam_export.backends import get_backend
 from mobilesam_export.bundle import manifest
-from mobilesam_export.contract import Array
 from mobilesam_export.scenes import scene
 from mobilesam_export.target import Target, load_target
 
@@ -36,26 +32,16 @@ def can_time(target: Target, recipe: str) -> bool:
     return not unfit and not get_backend(target.backend).why_unavailable()
 
 
-def measure(
-    folders: Mapping[str, Path], state_dict: Mapping[str, torch.Tensor], work: Path, side: int
-) -> dict[str, dict[str, Any]]:
+def measure(folders: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
     """Median milliseconds of each encoder and its ratio to float32 of its target.
 
     Args:
         folders: bundles by target:recipe, of which each `can_time`.
-        state_dict: of the checkpoint, for samexporter.
-        work: where samexporter's files are made.
-        side: of the input.
     """
     groups: dict[str, dict[str, Encode]] = {}
     for label, folder in folders.items():
         backend = load_target(label.partition(":")[0]).backend
         groups.setdefault(backend, {})[label] = bundle_encoder(folder)
-    if "onnx" in groups and side == 1024:
-        made = work / "samexporter"
-        made.mkdir(parents=True, exist_ok=True)
-        for name, path in samexporter_encoder.export(state_dict, made).items():
-            groups["onnx"][f"samexporter 0.5:{name}"] = _onnx_encoder(path, side)
     found: dict[str, dict[str, Any]] = {}
     for encoders in groups.values():
         times = interleaved(encoders, ROUNDS)
@@ -66,13 +52,10 @@ def measure(
                 "median_ms": round(median, 1),
                 "min_ms": round(min(times[label]), 1),
                 "ratio": round(median / medians.get(base, median), 3),
-                "ratio_to_samexporter": None,
                 "threads": THREADS,
                 "rounds": ROUNDS,
                 "allocator": {name: os.environ.get(name) for name in ALLOCATOR},
             }
-            if (other := medians.get("samexporter 0.5:float32")) is not None:
-                found[label]["ratio_to_samexporter"] = round(median / other, 3)
     return found
 
 
@@ -97,13 +80,3 @@ def bundle_encoder(folder: Path) -> Encode:
     side = opened.contract.image_size
     inputs = prompts.encoder_inputs(scene(SEED, side, side), opened.contract)
     return lambda: session.run(inputs)
-
-
-def _onnx_encoder(path: Path, side: int) -> Encode:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = THREADS, 3
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    image: Array = scene(SEED, side, side).astype(np.float32)
-    return lambda: session.run(None, {"input_image": image})

@@ -288,7 +288,7 @@ def main(checkpoint: str, only: str, side: int, scenes: int, latency: bool, accu
             if f"{name}:{recipe}".startswith(only) or recipe == "float32"
             if recipe_latency.can_time(load_target(name), recipe)
         }
-        result["latency"] |= recipe_latency.measure(folders, loaded.state_dict, folder, side)
+        result["latency"] |= recipe_latency.measure(folders)
     asked = [row.get("prompts", LEAST_PROMPTS) for row in result["recipes"].values()]
     if min(asked, default=LEAST_PROMPTS) < LEAST_PROMPTS:
         click.echo(f"fewer than {LEAST_PROMPTS} prompts: {asked}", err=True)

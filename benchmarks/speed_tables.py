@@ -3,7 +3,7 @@
 from typing import Any
 
 from benchmarks.tables import read
-from mobilesam_export.tables import markdown
+from mobilesam_export.tables import NONE, markdown
 
 KINDS = {"a_a": "A/A", "slowdown_15": "15 % slower"}
 
@@ -102,16 +102,22 @@ def everything() -> str:
     return markdown(([*head, "average recall", "time, of one call per point"], lines))
 
 
-def split_decoder() -> str:
-    """One line for each target and file: the naive decoder, ours, and its two parts."""
-    head = ["", "size", "median", "to naive, per round"]
-    lines = []
-    for target, found in read("split_decoder")["targets"].items():
-        for name, row in found["files"].items():
-            size = f"{found['bytes'][name] / 1e6:.1f} MB" if name in found["bytes"] else ""
-            median, ratio = f"{_ms(row['median_ms'])} ms", f"{row['ratio_to_naive']:.3f}"
-            lines.append([f"{target}, {name}", size, median, ratio])
-    return markdown((head, lines))
+def beside(result: dict[str, Any] | None = None) -> str:
+    """One line for each runtime and recipe; of `speed.json` by default."""
+    lines: dict[str, dict[str, str]] = {}
+    for row in (result or read("speed"))["rows"]:
+        cells = lines.setdefault(f"{row['runtime']}, {row['recipe']}", {})
+        ratio = f"; {row['ratio_to_naive']:.2f}" if "ratio_to_naive" in row else ""
+        cells[row["graph"]] = f"{_ms(row['median_ms'])}{ratio}"
+        if row["graph"] == "encoder":
+            cells["size"] = f"{row['bytes'] / 1e6:.1f} MB"
+            cells["embedding"] = f"{row['psnr_db']:.0f} dB" if "psnr_db" in row else NONE
+            other = row.get("ratio_to_samexporter")
+            cells["to samexporter"] = NONE if other is None else f"{other:.2f}"
+    head = ["encoder", "to samexporter", "embedding", "size"]
+    head += ["decoder", "prepare", "decoder_prepared"]
+    body = [[label, *(cells.get(name, NONE) for name in head)] for label, cells in lines.items()]
+    return markdown((["median ms; to naive", *head], body))
 
 
 def rectangles() -> str:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from mobilesam_export.tables import NONE, markdown
@@ -212,57 +211,6 @@ def demo_quality() -> str:
     ]
     head = ["scenes", "objects", "files", "click, best of 3", "click, as chosen", "3 clicks"]
     return markdown(([*head, "box", "box, boundary"], rows))
-
-
-def distillation() -> str:
-    """Held-out figures of runs of `distill`, at their start and after their last epoch."""
-    kinds = ("click_best", "click", "clicks", "box")
-    rows = []
-    for name, run in read("distillation").items():
-        for row in (run["epochs"][0], run["epochs"][-1]):
-            figures = [f"{row['iou'][kind]:.3f}" for kind in kinds]
-            psnr = f"{row['embedding_psnr_db']:.1f} dB"
-            rows.append([name, str(row["step"] * run["batch"]), psnr, *figures])
-    head = ["run", "images seen", "embedding", "click, best of 3", "click, as chosen"]
-    return markdown(([*head, "3 clicks", "box"], rows))
-
-
-def decoupled() -> str:
-    """The three ways of the paper after each quarter of the steps: mean IoU of four prompts."""
-    ways = read("decoupled")["ways"]
-    marks = [row["step"] for row in next(iter(ways.values()))][::2]
-    lines = []
-    for name, rows in ways.items():
-        means = {row["step"]: f"{row['mean_iou']:.3f}" for row in rows}
-        last = rows[-1]
-        lines.append(
-            [
-                name,
-                *(means[mark] for mark in marks),
-                f"{last['iou']['box']:.3f}",
-                f"{last['embedding_psnr_db']:.1f} dB",
-                f"{last['seconds']:.0f} s",
-            ]
-        )
-    head = ["", *(f"step {mark}" for mark in marks)]
-    return markdown(([*head, "box", "embedding", "processor time of training"], lines))
-
-
-def distillation_speed() -> str:
-    """Ratios with what they are of."""
-    found = read("distillation_speed")
-    cache, processes = found["cache"], found["processes"]
-    ratios = processes["ratios"]
-    filling = f"{cache['filling_s']:.1f} s, then {cache['reading_s']:.1f} s"
-    rows = [
-        ["an epoch from the cache, teacher SAM ViT-B", filling, f"{cache['ratio']:.1f} times"],
-        [
-            "two processes, images per second",
-            " and ".join(f"{median(rates):.1f}" for rates in processes["images_per_s"].values()),
-            f"{processes['ratio']:.2f} times ({min(ratios):.2f} to {max(ratios):.2f})",
-        ],
-    ]
-    return markdown((["at 256 on two cores", "measured", "faster by"], rows))
 
 
 def coreml_graph() -> str:

@@ -13,22 +13,21 @@ answers of every file are held to those that the same file gives in Python.
 """
 
 import os
-import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 
-from benchmarks import speed_tables, web_files
+from benchmarks import speed_files, speed_tables, web_files
 from benchmarks.renderer import processor_clock
+from benchmarks.rounds import Row, interleaved, with_ratios
+from benchmarks.speed_files import File
 from benchmarks.tables import RESULTS
-from benchmarks.web_files import File
 from benchmarks.web_page import opened_page
 from mobilesam_export.benchmark.machine import this_machine
-from mobilesam_export.contract import Array
 from mobilesam_export.files import write_json
 
 if TYPE_CHECKING:
@@ -38,26 +37,8 @@ RESULT = RESULTS / "web.json"
 THREADS = (1, 2)
 PARTS = {"encoder": ("encoder",), "decoder": ("decoder", "prepare", "decoder_prepared")}
 PAUSE_S = 0.02  # in which the threads of the last file's runtime stop spinning
-SEED = 0
 ASK = "([worker, method, parameters]) => ask(worker, method, ...parameters)"
-WARM_UP = 2
-Row = dict[str, Any]
 Times = tuple[float, float]  # milliseconds that a file took, and of a processor
-
-
-def interleaved(run: Callable[[int], Times], count: int, rounds: int) -> list[list[Times]]:
-    """What `run` says of 0 to count - 1 in each round, which has an order of its own.
-
-    The first `WARM_UP` rounds do not count: the browser still compiles.
-    """
-    random = np.random.default_rng(SEED)
-    times: list[list[Times]] = [[] for _ in range(count)]
-    for number in range(-WARM_UP, rounds):
-        for index in random.permutation(count):
-            found = run(int(index))
-            if number >= 0:
-                times[index].append(found)
-    return times
 
 
 def measure(
@@ -117,7 +98,7 @@ def load(page: "Page", file: File, threads: int, served: Path) -> Row:
     except Error as error:
         return {"refused": error.message.split("\n")[0]}
     for key, expected in file.expected.items():
-        if not is_near(file, expected, errors[key]):
+        if not file.is_near(expected, errors[key]):
             raise click.ClickException(f"{name}, {key}: {errors[key]} apart from Python's")
     return {
         "max_abs_error": {key: float(f"{item['max']:.2g}") for key, item in errors.items()},
@@ -125,49 +106,6 @@ def load(page: "Page", file: File, threads: int, served: Path) -> Row:
             key: float(f"{np.abs(value).max():.3g}") for key, value in file.expected.items()
         },
     }
-
-
-def is_near(file: File, expected: Array, error: Mapping[str, float]) -> bool:
-    """Whether a browser's answer is as near to Python's as the recipe wants both to PyTorch's.
-
-    Of a decoder, (1, 4, H/4, W/4) are logits and (1, 4) predicted IoUs; all else is like an
-    embedding.
-    """
-    tolerance = file.bundle.recipe.tolerance
-    if file.graph.startswith("decoder"):
-        limit = file.bundle.logits_limit if expected.ndim == 4 else tolerance.iou_max_abs_error
-        return error["max"] <= limit
-    peak = float(np.abs(expected).max())
-    return error["rms"] <= peak * 10 ** (-tolerance.embedding_psnr_db / 20)
-
-
-def with_ratios(rows: Sequence[Row]) -> list[Row]:
-    """Rows with medians, and medians of the rounds' ratios to the naive form.
-
-    An encoder is compared with the naive encoder, all other files with the naive decoder, of the
-    same runtime and number of threads.
-    """
-    naive = {
-        (row["runtime"], row["threads"], row["graph"]): row["times_ms"]
-        for row in rows
-        if row["recipe"] == "naive" and "times_ms" in row
-    }
-    return [row | _summary(row, naive) for row in rows]
-
-
-def _summary(row: Row, naive: Mapping[tuple[str, int, str], Sequence[float]]) -> Row:
-    """Of the rounds; without a ratio where the naive form was refused."""
-    if "times_ms" not in row:
-        return {}
-    found: Row = {
-        "median_ms": round(statistics.median(row["times_ms"]), 1),
-        "median_cpu_ms": round(statistics.median(row["cpu_ms"]), 1),
-    }
-    graph = "encoder" if row["graph"] == "encoder" else "decoder"
-    if base := naive.get((row["runtime"], row["threads"], graph)):
-        ratios = [a / b for a, b in zip(row["times_ms"], base, strict=True)]
-        found["ratio_to_naive"] = round(statistics.median(ratios), 3)
-    return found
 
 
 @click.command()
@@ -178,7 +116,7 @@ def _summary(row: Row, naive: Mapping[tuple[str, int, str], Sequence[float]]) ->
     "--only",
     "targets",
     multiple=True,
-    type=click.Choice(list(web_files.RECIPES)),
+    type=click.Choice(list(speed_files.RECIPES)),
     help="A target. [default: all]",
 )
 @click.option("--float32", "only_float32", is_flag=True, help="No other recipe.")
@@ -195,10 +133,10 @@ def main(
     folder = folder.absolute()
     versions = web_files.install(folder)
     recipes = {
-        target: ("float32",) if only_float32 else web_files.RECIPES[target]
-        for target in targets or web_files.RECIPES
+        target: ("float32",) if only_float32 else speed_files.RECIPES[target]
+        for target in targets or speed_files.RECIPES
     }
-    files = web_files.files(folder, side, recipes)
+    files = speed_files.files(folder, side, recipes)
     rows: list[Row] = []
     loads = [os.getloadavg()[0]]
     with opened_page(folder) as page:

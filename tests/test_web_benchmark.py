@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import web
+from benchmarks import rounds as turns
+from benchmarks.speed_files import File
 from benchmarks.speed_tables import web as table
-from benchmarks.web_files import File
 
 NAMES = {"runtime": "R", "threads": 1}
 
@@ -25,11 +25,11 @@ def test_each_round_runs_every_file_once_in_an_order_of_its_own() -> None:
         ran.append(index)
         return float(index), float(len(ran))
 
-    times = web.interleaved(run, 5, 8)
+    times = turns.interleaved(run, 5, 8)
     rounds = [ran[start : start + 5] for start in range(0, len(ran), 5)]
     assert all(sorted(one) == [0, 1, 2, 3, 4] for one in rounds)
     assert len({tuple(one) for one in rounds}) > 1
-    counted = [[5 * turn + rounds[turn].index(3) + 1] for turn in range(web.WARM_UP, len(rounds))]
+    counted = [[5 * turn + rounds[turn].index(3) + 1] for turn in range(turns.WARM_UP, len(rounds))]
     assert times[3] == [(3, at) for (at,) in counted]
     assert [len(values) for values in times] == [8] * 5
 
@@ -43,7 +43,7 @@ def test_ratios_are_of_rounds_and_to_the_naive_file_of_the_same_part() -> None:
         {**NAMES, "recipe": "float16", "graph": "decoder", "refused": "no such kernel"},
         {**row("float32", "decoder", [1]), "runtime": "without a naive form"},
     ]
-    found = web.with_ratios(rows)
+    found = turns.with_ratios(rows)
     assert [item.get("ratio_to_naive") for item in found] == [1, 1, 0.5, 0.5, None, None]
     assert [item.get("median_ms") for item in found] == [100, 10, 60, 5, None, 1]
 
@@ -55,7 +55,7 @@ def test_the_table_has_a_line_for_each_recipe_and_says_what_was_refused() -> Non
         row("float32", "decoder_prepared", [90]),
         {**NAMES, "recipe": "float16", "graph": "decoder", "refused": "no such kernel"},
     ]
-    lines = table({"rows": web.with_ratios(rows)}).splitlines()
+    lines = table({"rows": turns.with_ratios(rows)}).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert cells[0][1:] == ["encoder", "decoder", "prepare", "decoder_prepared"]
     assert cells[2] == ["R, 1 thread, naive", "", "200; 7.0; 1.00", "", ""]
@@ -81,4 +81,4 @@ def test_answers_are_held_to_the_recipe_s_tolerance(
     tolerance = SimpleNamespace(embedding_psnr_db=40, iou_max_abs_error=0.03)
     bundle: Any = SimpleNamespace(recipe=SimpleNamespace(tolerance=tolerance), logits_limit=0.5)
     file = File("onnx", "float32", graph, Path("a.onnx"), {}, {}, bundle)
-    assert web.is_near(file, np.ones(shape, np.float32), error) == near
+    assert file.is_near(np.ones(shape, np.float32), error) == near
