@@ -58,6 +58,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "samexporter": tables.samexporter,
     "speed": speed_tables.speed,
     "starts": fitting_tables.starts,
+    "student": distillation_tables.student,
     "targets": tables.targets,
     "tflite-decoder": partial(speed_tables.tflite, "decoder"),
     "tflite-encoder": partial(speed_tables.tflite, "encoder"),

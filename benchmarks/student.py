@@ -1,7 +1,7 @@
 """A student beside its teacher: masks, and size and time of its encoder's files.
 
     mobilesam-export distill scenes:6400 --teacher demo --init demo --student half \
-        --image-size 512 --steps 600 --mask-steps 100 --held-out 16 -o build/half.safetensors
+        --image-size 512 --steps 600 --held-out 16 -o build/half.safetensors
     python -m benchmarks.student build/half.safetensors
 
 Masks are the student's against the teacher's, both in PyTorch, on 100 held-out scenes. Every target
