@@ -14,7 +14,6 @@ from typing import Any
 from benchmarks import recipes
 from benchmarks.tables import RESULTS, replace_row
 from mobilesam_export.checkpoint.load import load_checkpoint
-from mobilesam_export.model import build_sam
 from mobilesam_export.target import load_target
 
 RESULT = RESULTS / "coreai_recipes.json"
@@ -40,8 +39,7 @@ def main() -> None:
 def run_at(side: int) -> recipes.Run:
     """The demo weights at a size, with the folder of what is done."""
     loaded = load_checkpoint("demo")
-    folder = recipes.WORK / f"{loaded.provenance.weights_sha256[:12]}-{side}"
-    return recipes.Run("demo", build_sam(loaded.state_dict, side), side, recipes.SCENES, folder)
+    return recipes.run_of(loaded, "demo", side)
 
 
 def sizes(recipe: str) -> dict[str, int]:

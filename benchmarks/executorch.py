@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from benchmarks import recipe_latency
+from benchmarks.rounds import ratio
 from benchmarks.tables import RESULTS
 from mobilesam_export.backends import get_backend
 from mobilesam_export.backends.conversion import Conversion
@@ -67,9 +68,7 @@ def measure(folder: Path) -> dict[str, Any]:
     for label, values in times.items():
         files[label]["median_ms"] = round(statistics.median(values), 1)
         for other in ("onnx", "tflite"):
-            pairs = zip(values, times[f"{other}:float32"], strict=True)
-            ratio = statistics.median(a / b for a, b in pairs)
-            files[label][f"ratio_to_{other}"] = round(ratio, 3)
+            files[label][f"ratio_to_{other}"] = ratio(values, times[f"{other}:float32"])
     return files
 
 

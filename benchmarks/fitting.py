@@ -110,7 +110,7 @@ def measure(
         for name in names or FAMILIES:
             if f"{target}:{recipe}:".startswith(only and f"{only}:"):
                 key = dict(zip(NAMES, (name, target, recipe, image_size, min_iou), strict=True))
-                if again or all(any(row.get(n) != key[n] for n in NAMES) for row in kept()):
+                if again or key not in [{n: row.get(n) for n in NAMES} for row in kept()]:
                     write(key | exported(key, folder / f"{name}.safetensors"))
 
 
@@ -125,7 +125,8 @@ def exported(key: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
         bundle = Path(work) / "bundle"
         found = ask(key["target"], "-c", checkpoint, *options, "-o", bundle)
         seconds, used = time.monotonic() - started, _processor_seconds() - before
-        scenes = on_scenes(checkpoint, key["size"], bundle) if asked and bundle.exists() else {}
+        judged = asked and bundle.exists()
+        scenes = {"scenes": on_scenes(checkpoint, key["size"], bundle)} if judged else {}
     report, fit = found["verification"], found["fit"]
     return {
         "status": report["status"],
@@ -142,11 +143,8 @@ def exported(key: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
 
 def on_scenes(checkpoint: Path, side: int, bundle: Path) -> dict[str, Any]:
     """Masks of a bundle with PyTorch's, on the ten scenes of `benchmarks.recipes`."""
-    loaded = load_checkpoint(str(checkpoint))
-    folder = recipes.WORK / f"{loaded.provenance.weights_sha256[:12]}-{side}"
-    sam = build_sam(loaded.state_dict, side)
-    run = recipes.Run(str(checkpoint), sam, side, recipes.SCENES, folder)
-    return {"scenes": recipes.accuracy(run, bundle)}
+    run = recipes.run_of(load_checkpoint(str(checkpoint)), str(checkpoint), side)
+    return recipes.accuracy(run, bundle)
 
 
 def _size_ratio(fit: dict[str, Any] | None) -> float:

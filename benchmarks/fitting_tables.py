@@ -20,14 +20,15 @@ def asked() -> str:
     head = ["weights", "recipe", "size", "asked for", "click", "box", "worst", "outcome", "raised"]
     body = []
     for row in _rows():
-        if row.get("min_iou") is not None:
-            found = [NONE] * 3
-            if "scenes" in row:
-                kinds = row["scenes"]["mask_iou"].values()
-                found = [f"{kind['mean']:.4f}" for kind in kinds]
-                found.append(f"{min(kind['min'] for kind in kinds):.3f}")
-            cells = _cells(row)
-            body.append([*cells[:3], f"{row['min_iou']:g}", *found, cells[3], *cells[-4:]])
+        if row.get("min_iou") is None:
+            continue
+        found = [NONE] * 3
+        if "scenes" in row:
+            kinds = row["scenes"]["mask_iou"].values()
+            found = [f"{kind['mean']:.4f}" for kind in kinds]
+            found.append(f"{min(kind['min'] for kind in kinds):.3f}")
+        cells = _cells(row)
+        body.append([*cells[:3], f"{row['min_iou']:g}", *found, cells[3], *cells[-4:]])
     return markdown(([*head, "bytes", "conversions", "processor time"], body))
 
 

@@ -11,15 +11,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from benchmarks import rounds as turns
 from mobilesam_export import prompts
 from mobilesam_export.backends import get_backend
 from mobilesam_export.bundle import manifest
 from mobilesam_export.scenes import scene
 from mobilesam_export.target import Target, load_target
 
-THREADS, WARM_UP, ROUNDS, SEED = 2, 2, 12, 0
+THREADS, ROUNDS, SEED = 2, 12, 0
 Encode = Callable[[], Any]
 # glibc gives large blocks back to the system at each run otherwise, which is most of the noise
 ALLOCATOR = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
@@ -61,16 +60,14 @@ def measure(folders: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
 
 def interleaved(encoders: Mapping[str, Encode], rounds: int) -> dict[str, list[float]]:
     """Milliseconds of each, round by round."""
-    random = np.random.default_rng(SEED)
-    labels = list(encoders)
-    times: dict[str, list[float]] = {label: [] for label in labels}
-    for number in range(-WARM_UP, rounds):
-        for index in random.permutation(len(labels)):
-            start = time.perf_counter()
-            encoders[labels[index]]()
-            if number >= 0:
-                times[labels[index]].append(1e3 * (time.perf_counter() - start))
-    return times
+    runs = list(encoders.values())
+
+    def timed(index: int) -> float:
+        start = time.perf_counter()
+        runs[index]()
+        return 1e3 * (time.perf_counter() - start)
+
+    return dict(zip(encoders, turns.interleaved(timed, len(runs), rounds), strict=True))
 
 
 def bundle_encoder(folder: Path) -> Encode:

@@ -26,7 +26,7 @@ from benchmarks import readme, recipe_latency, tables
 from mobilesam_export import metrics, prompts
 from mobilesam_export.backends import get_backend, reference
 from mobilesam_export.bundle import manifest, staging
-from mobilesam_export.checkpoint.load import load_checkpoint
+from mobilesam_export.checkpoint.load import Checkpoint, load_checkpoint
 from mobilesam_export.contract import Array, Contract
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.predictor import EmbeddedImage, Predictor
@@ -79,6 +79,19 @@ class Run:
     side: int
     scenes: int
     folder: Path
+
+
+def run_of(loaded: Checkpoint, source: str, side: int, scenes: int = SCENES) -> Run:
+    """A run whose intermediate results lie where those of the same weights and size do.
+
+    Args:
+        loaded: the weights.
+        source: that they were loaded from, for the exports.
+        side: of the input.
+        scenes: how many.
+    """
+    folder = WORK / f"{loaded.provenance.weights_sha256[:12]}-{side}"
+    return Run(source, build_sam(loaded.state_dict, side), side, scenes, folder)
 
 
 def scene_prompts(number: int, side: int) -> tuple[ImageArray, list[tuple[str, Prompt]]]:
@@ -267,8 +280,7 @@ def main(checkpoint: str, only: str, side: int, scenes: int, latency: bool, accu
     """Measure, write the JSON, render the READMEs again, print the table."""
     loaded = load_checkpoint(checkpoint)
     weights = loaded.provenance.weights_sha256
-    folder = WORK / f"{weights[:12]}-{side}"
-    run = Run(checkpoint, build_sam(loaded.state_dict, side), side, scenes, folder)
+    run = run_of(loaded, checkpoint, side, scenes)
     result: dict[str, Any] = {"recipes": {}, "latency": {}}
     if RESULT.exists() and (old := json.loads(RESULT.read_text())).get("weights") == weights:
         result = old

@@ -26,6 +26,7 @@ from PIL import Image
 
 from benchmarks import recipe_latency
 from benchmarks.photographs import write_photographs
+from benchmarks.rounds import ratio
 from benchmarks.tables import RESULTS, replace_row
 from mobilesam_export.backends import get_backend, reference
 from mobilesam_export.backends.conversion import Conversion
@@ -154,11 +155,10 @@ def encoders(shapes: tuple[str, ...], margin: int | None, targets: tuple[str, ..
             times = recipe_latency.interleaved(runs, ROUNDS)
         base = str(frames[0])
         for frame in frames[1:]:
-            pairs = zip(times[str(frame)], times[base], strict=True)
             figures = {
                 "target": name,
                 "median_ms": round(statistics.median(times[str(frame)]), 1),
-                "time_ratio": round(statistics.median(a / b for a, b in pairs), 3),
+                "time_ratio": ratio(times[str(frame)], times[base]),
                 "macs_ratio": round(macs[str(frame)] / macs[base], 3),
                 "machine": this_machine().as_dict(),
             }

@@ -1,30 +1,36 @@
 """Rounds in which files take turns, and the ratios of their times."""
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from statistics import median
+from typing import Any, TypeVar
 
 import numpy as np
 
 SEED = 0
 WARM_UP = 2
+PAUSE_S = 0.02  # in which the threads of the last file's runtime stop spinning
 Row = dict[str, Any]
-Times = tuple[float, float]  # milliseconds that a file took, and of a processor
+Found = TypeVar("Found")
 
 
-def interleaved(run: Callable[[int], Times], count: int, rounds: int) -> list[list[Times]]:
+def interleaved(run: Callable[[int], Found], count: int, rounds: int) -> list[list[Found]]:
     """What `run` says of 0 to count - 1 in each round, which has an order of its own.
 
-    The first `WARM_UP` rounds do not count: the browser still compiles.
+    The first `WARM_UP` rounds do not count.
     """
     random = np.random.default_rng(SEED)
-    times: list[list[Times]] = [[] for _ in range(count)]
+    found: list[list[Found]] = [[] for _ in range(count)]
     for number in range(-WARM_UP, rounds):
         for index in random.permutation(count):
-            found = run(int(index))
+            said = run(int(index))
             if number >= 0:
-                times[index].append(found)
-    return times
+                found[index].append(said)
+    return found
+
+
+def ratio(times: Sequence[float], base: Sequence[float]) -> float:
+    """Median of the ratios within each round: it bears a machine that grows slower or faster."""
+    return round(median(a / b for a, b in zip(times, base, strict=True)), 3)
 
 
 def with_ratios(rows: Sequence[Row]) -> list[Row]:
@@ -46,11 +52,10 @@ def _summary(row: Row, naive: Mapping[tuple[str, int, str], Sequence[float]]) ->
     if "times_ms" not in row:
         return {}
     found: Row = {
-        "median_ms": round(statistics.median(row["times_ms"]), 1),
-        "median_cpu_ms": round(statistics.median(row["cpu_ms"]), 1),
+        "median_ms": round(median(row["times_ms"]), 1),
+        "median_cpu_ms": round(median(row["cpu_ms"]), 1),
     }
     graph = "encoder" if row["graph"] == "encoder" else "decoder"
     if base := naive.get((row["runtime"], row["threads"], graph)):
-        ratios = [a / b for a, b in zip(row["times_ms"], base, strict=True)]
-        found["ratio_to_naive"] = round(statistics.median(ratios), 3)
+        found["ratio_to_naive"] = ratio(row["times_ms"], base)
     return found

@@ -14,14 +14,12 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import median
-from typing import Any
 
 import click
 import numpy as np
 
 from benchmarks import samexporter_encoder, speed_files, speed_tables
-from benchmarks.rounds import Row, interleaved, with_ratios
+from benchmarks.rounds import PAUSE_S, Row, interleaved, ratio, with_ratios
 from benchmarks.speed_files import File, Run, Tensors
 from benchmarks.tables import RESULTS
 from benchmarks.tflite_cpu import int8_instructions
@@ -35,7 +33,6 @@ from mobilesam_export.scenes import scene
 RESULT = RESULTS / "speed.json"
 RUNTIMES = {"onnx": "ONNX Runtime", "tflite": "LiteRT"}
 ROUNDS = (20, 60)  # of encoders and of all other files
-PAUSE_S = 0.02  # in which the threads of the last file's runtime stop spinning
 SAMEXPORTER = "samexporter 0.5"
 
 
@@ -81,18 +78,19 @@ def described(file: File, files: Sequence[File]) -> Row:
     Raises:
         click.ClickException: the answers are farther from the naive form's than the recipe allows.
     """
-    graph = file.graph.removesuffix("_prepared")
     row = row_of(file.target, file.recipe, file.graph, file.path)
-    for naive in files:
-        if (naive.target, naive.recipe, naive.graph) == (file.target, "naive", graph):
-            for found, expected in pairs(file.expected, naive.expected):
-                error = np.abs(found - expected)
-                errors = {"max": float(error.max()), "rms": float(np.sqrt((error**2).mean()))}
-                if not file.is_near(expected, errors):
-                    name = f"{file.worker}, {file.graph}"
-                    raise click.ClickException(f"{name}: {errors['max']:.3g} off the naive form")
-                if graph == "encoder" and file is not naive:
-                    row["psnr_db"] = round(metrics.psnr_db(found, expected), 1)
+    named = (file.target, "naive", file.graph.removesuffix("_prepared"))
+    naive = next((x for x in files if (x.target, x.recipe, x.graph) == named), file)
+    if naive is file:  # or there is none, of `prepare`
+        return row
+    for found, expected in pairs(file.expected, naive.expected):
+        error = np.abs(found - expected)
+        errors = {"max": float(error.max()), "rms": float(np.sqrt((error**2).mean()))}
+        if not file.is_near(expected, errors):
+            name = f"{file.worker}, {file.graph}"
+            raise click.ClickException(f"{name}: {errors['max']:.3g} off the naive form")
+        if file.graph == "encoder":
+            row["psnr_db"] = round(metrics.psnr_db(found, expected), 1)
     return row
 
 
@@ -144,15 +142,13 @@ def measure(runs: Sequence[tuple[Row, Run]], rounds: int) -> list[Row]:
 
 def beside_samexporter(rows: Sequence[Row]) -> list[Row]:
     """Rows with medians of the rounds' ratios to samexporter's float32 encoder, of encoders."""
-    base: Any = next((row["times_ms"] for row in rows if row["recipe"] == SAMEXPORTER), None)
-    found = []
-    for row in rows:
-        extra = {}
-        if base and row["graph"] == "encoder":
-            ratios = [a / b for a, b in zip(row["times_ms"], base, strict=True)]
-            extra["ratio_to_samexporter"] = round(median(ratios), 3)
-        found.append(row | extra)
-    return found
+    base = next((row["times_ms"] for row in rows if row["recipe"] == SAMEXPORTER), None)
+    return [
+        row | {"ratio_to_samexporter": ratio(row["times_ms"], base)}
+        if base and row["graph"] == "encoder"
+        else row
+        for row in rows
+    ]
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.scenes import scene
 
 SEED = 30_000  # of a scene that nothing is trained or tuned on
-THREADS = 2  # of the naive files
+THREADS = 2
 RECIPES = {
     "onnx": ("float32", "float16", "w8-dynamic", "w8a8"),
     "tflite": ("float32", "w8-dynamic"),

@@ -19,6 +19,7 @@ import click
 import torch
 
 from benchmarks import arithmetic, recipe_latency
+from benchmarks.rounds import ratio
 from benchmarks.tables import RESULTS
 from mobilesam_export.benchmark.machine import this_machine
 from mobilesam_export.checkpoint.load import load_checkpoint
@@ -85,12 +86,11 @@ def beside(label: str, checkpoint: Path, teacher: str, side: int, work: Path) ->
         sizes[name] = next(iter(done["bytes"].values()))  # the encoder's comes first
         encoders[name] = recipe_latency.bundle_encoder(folder)
     times = recipe_latency.interleaved(encoders, ROUNDS)
-    ratios = [a / b for a, b in zip(times["student"], times["teacher"], strict=True)]
     found = {
         "bytes": sizes["student"],
         "bytes_ratio": round(sizes["student"] / sizes["teacher"], 3),
         "median_ms": round(median(times["student"]), 1),
-        "time_ratio": round(median(ratios), 3),
+        "time_ratio": ratio(times["student"], times["teacher"]),
     }
     click.echo(f"{label} {json.dumps(found)}")
     return found

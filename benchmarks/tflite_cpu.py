@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from benchmarks import naive_form, recipe_latency, recipes, speed_tables, tflite_memory
+from benchmarks.rounds import ratio
 from mobilesam_export import prompts
 from mobilesam_export.backends import reference
 from mobilesam_export.backends.tflite.xnnpack import find_partitions
@@ -31,7 +32,6 @@ from mobilesam_export.benchmark.machine import this_machine
 from mobilesam_export.checkpoint.load import load_checkpoint
 from mobilesam_export.contract import Array, Contract
 from mobilesam_export.contract.frame import square
-from mobilesam_export.model import build_sam
 from mobilesam_export.quiet import quiet_descriptors
 from mobilesam_export.scenes import scene
 from mobilesam_export.target import load_target
@@ -151,17 +151,12 @@ def measure(
             "median_ms": round(medians[name], 2),
             "ratio_to_naive": round(medians[name] / medians["naive"], 3),
             "ratio_to_float32": round(medians[name] / medians["float32"], 3),
-            "round_ratio_to_naive": round(of_rounds(times[name], times["naive"]), 3),
+            "round_ratio_to_naive": ratio(times[name], times["naive"]),
             "times_ms": [round(value, 2) for value in times[name]],
             **partitions(path),
         }
         for name, path in files.items()
     }
-
-
-def of_rounds(times: Sequence[float], naive: Sequence[float]) -> float:
-    """Median of the ratios within each round: it bears a machine that grows slower or faster."""
-    return statistics.median(a / b for a, b in zip(times, naive, strict=True))
 
 
 def partitions(path: Path) -> dict[str, Any]:
@@ -188,8 +183,7 @@ def main(checkpoint: str, side: int, only_prepare: bool) -> None:
     """Measure, write the JSON, print it."""
     loaded = load_checkpoint(checkpoint)
     weights = loaded.provenance.weights_sha256
-    folder = recipes.WORK / f"{weights[:12]}-{side}"
-    run = recipes.Run(checkpoint, build_sam(loaded.state_dict, side), side, recipes.SCENES, folder)
+    run = recipes.run_of(loaded, checkpoint, side)
     contract = Contract(side, SLOTS, load_target("tflite").graph)
     inputs, expected = questions(run, contract)
     files = prepare(run, inputs)

@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks import speed_files, speed_tables, web_files
 from benchmarks.renderer import processor_clock
-from benchmarks.rounds import Row, interleaved, with_ratios
+from benchmarks.rounds import PAUSE_S, Row, interleaved, with_ratios
 from benchmarks.speed_files import File
 from benchmarks.tables import RESULTS
 from benchmarks.web_page import opened_page
@@ -36,9 +36,7 @@ if TYPE_CHECKING:
 RESULT = RESULTS / "web.json"
 THREADS = (1, 2)
 PARTS = {"encoder": ("encoder",), "decoder": ("decoder", "prepare", "decoder_prepared")}
-PAUSE_S = 0.02  # in which the threads of the last file's runtime stop spinning
 ASK = "([worker, method, parameters]) => ask(worker, method, ...parameters)"
-Times = tuple[float, float]  # milliseconds that a file took, and of a processor
 
 
 def measure(
@@ -61,7 +59,7 @@ def measure(
     timed = [pair for pair in zip(files, rows, strict=True) if "refused" not in pair[1]]
     elapsed = processor_clock()
 
-    def run(index: int) -> Times:
+    def run(index: int) -> tuple[float, float]:
         file = timed[index][0]
         time.sleep(PAUSE_S)
         before = elapsed()
