@@ -20,6 +20,7 @@ from PIL import Image
 
 from benchmarks.arithmetic import ask
 from benchmarks.tables import RESULTS, replace_row
+from mobilesam_export.backends import get_backend
 from mobilesam_export.target import builtin_targets, load_target
 
 RESULT = RESULTS / "photographs.json"
@@ -41,11 +42,18 @@ def write_photographs(folder: Path) -> int:
 
 
 @click.command()
-@click.option("--recipe", "recipes", multiple=True, help="TARGET:RECIPE. [default: every default]")
+@click.option(
+    "--recipe", "recipes", multiple=True, help="TARGET:RECIPE. [default: every default here]"
+)
 @click.option("--image-size", default=1024, show_default=True)
 def main(recipes: tuple[str, ...], image_size: int) -> None:
     """Export each recipe, and evaluate it."""
-    defaults = [f"{name}:{load_target(name).default_recipe}" for name in builtin_targets()]
+    targets = [load_target(name) for name in builtin_targets()]
+    defaults = [
+        f"{target.name}:{target.default_recipe}"
+        for target in targets
+        if not get_backend(target.backend).why_cannot_convert()
+    ]
     with tempfile.TemporaryDirectory() as scratch:
         images = Path(scratch) / "images"
         images.mkdir()
