@@ -20,14 +20,13 @@ from mobilesam_export.session import Session
 from mobilesam_export.target import load_target
 from mobilesam_export.verification import verify
 from mobilesam_export.verification.cases import reference_cases
+from mobilesam_export.verification.report import Report
 
 TARGET = load_target("coreai")
 POINTS = 6  # prompt slots, the program's default
 
 
-def verified(
-    weights: Mapping[str, Tensor], image_size: int, recipe: str = "float16"
-) -> verify.Report:
+def verified(weights: Mapping[str, Tensor], image_size: int, recipe: str = "float16") -> Report:
     """Hold the export form, run by Core AI, to PyTorch.
 
     Args:

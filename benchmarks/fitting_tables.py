@@ -1,4 +1,4 @@
-"""Tables of `results/fitting.json` and `results/starts.json`."""
+"""Tables of `fitting.json`, `photographs.json` and `starts.json` in `results/`."""
 
 from typing import Any
 
@@ -61,6 +61,19 @@ def _raised(fit: Row | None) -> str:
         return "nothing"
     layers = sum(len(found) for found in fit["raised"].values())
     return f"{layers} layers, {fit['stored']}"
+
+
+def photographs() -> str:
+    """One line for each recipe: masks held to PyTorch's on the same photographs."""
+    rows = []
+    for row in read("photographs")["rows"]:
+        (found,) = row["candidates"].values()
+        kinds = ("click", "clicks", "box", "click_boundary", "box_boundary")
+        means = [f"{found['mean'][kind]:.4f}" for kind in kinds]
+        cells = [f"`{row['recipe']}`", str(row["size"]), str(found["objects"]), *means]
+        rows.append(cells)
+    head = ["recipe", "size", "places", "click", "3 clicks", "box"]
+    return markdown(([*head, "click, boundary", "box, boundary"], sorted(rows)))
 
 
 def starts() -> str:

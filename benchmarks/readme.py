@@ -48,6 +48,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "interpreter": tables.interpreter,
     "paper": speed_tables.paper,
     "parity": tables.parity,
+    "photographs": fitting_tables.photographs,
     "prompt-sets": speed_tables.prompt_sets,
     "recipes": tables.recipes,
     "recovery": distillation_tables.recovery,

@@ -1,10 +1,11 @@
-"""What a recipe starts from: ranges by four methods, weights in four bits by two.
+"""What a recipe starts from: ranges of activations by four methods, whole numbers by two.
 
     python -m benchmarks.starts [--image-size 256] [--scenes 10]
 
-Exports `onnx` w8a8 with ranges of activations by each method and w4 with weights rounded to the
-nearest and by what that does to products, and compares the masks with PyTorch's on scenes that
-nothing is calibrated on. Demo weights. Writes `benchmarks/results/starts.json`, row by row.
+Exports `onnx` w8a8 with ranges of activations by each method, and w8a8, w8 and w4 with weights
+rounded to the nearest and by what that does to products, and compares the masks with PyTorch's on
+scenes that nothing is calibrated on. Demo weights. Writes `benchmarks/results/starts.json`, row by
+row.
 """
 
 import json
@@ -29,14 +30,16 @@ TARGET = load_target("onnx")
 
 def variants() -> Iterator[tuple[str, str, Recipe]]:
     """Recipe, how it starts, and the recipe so changed."""
-    w8a8, w4 = TARGET.recipes["w8a8"], TARGET.recipes["w4"]
+    w8a8 = TARGET.recipes["w8a8"]
     for method in ("minmax", "mse", "entropy"):
         yield "w8a8", method, replace(w8a8, quantize={**w8a8.quantize, "ranges": method})
     for percentile in (99.99, 99.999):
         table = {**w8a8.quantize, "ranges": "percentile", "percentile": percentile}
         yield "w8a8", f"percentile {percentile}", replace(w8a8, quantize=table)
-    for calibrated, name in ((False, "nearest"), (True, "compensated")):
-        yield "w4", name, replace(w4, calibrate_weights=calibrated)
+    yield "w8a8", "mse, weights nearest", replace(w8a8, calibrate_weights=False)
+    for recipe in ("w8", "w4"):
+        for calibrated, name in ((False, "nearest"), (True, "compensated")):
+            yield recipe, name, replace(TARGET.recipes[recipe], calibrate_weights=calibrated)
 
 
 @click.command()

@@ -21,7 +21,7 @@ from mobilesam_export import metrics
 from mobilesam_export.backends import reference
 from mobilesam_export.bundle.manifest import open_bundle
 from mobilesam_export.checkpoint.load import load_matching_checkpoint
-from mobilesam_export.contract import Contract
+from mobilesam_export.contract import Array, Contract
 from mobilesam_export.errors import UsageError
 from mobilesam_export.files import write_whole
 from mobilesam_export.graphs import Graph, as_session, split_graphs
@@ -38,6 +38,8 @@ LLOYD_STEPS = 12  # of k-means in one dimension; more changes the third digit of
 PROMPTS = ("click", "box")  # of those that files are verified with; there are many groups
 WIDTH_IN, ROW_IN = 8.0, 0.26  # inches of the plot
 Groups = Mapping[str, Mapping[str, Sequence[str]]]  # graph -> group -> names of its weights
+Chosen = Mapping[str, Mapping[str, Array]]  # graph -> name of a weight -> float32, on its grid
+NOT_CHOSEN: Chosen = {}
 COLORS = {"encoder": "#3b82c4", "decoder": "#c2410c"}
 
 
@@ -143,6 +145,7 @@ def measure(
     cases: Sequence[ImageCase],
     contract: Contract,
     groups: Groups | None = None,
+    chosen: Chosen = NOT_CHOSEN,
 ) -> Iterator[Damage]:
     """Round one group after the other.
 
@@ -152,6 +155,7 @@ def measure(
         cases: images with prompts and PyTorch's answers.
         contract: of the graphs.
         groups: what is rounded at once; None for blocks of layers (`weight_groups`).
+        chosen: what some weights become in place of what is nearest.
 
     Yields:
         The damage of each group, in the order of the graphs.
@@ -160,10 +164,11 @@ def measure(
     predictor = Predictor(as_session(encoder), as_session(decoder), contract)
     for graph in graphs:
         graph_name, threshold = graph.spec.name, recipe.weight_threshold
-        chosen = weight_groups(graph.module, threshold) if groups is None else groups[graph_name]
-        for group, names in chosen.items():
+        asked = weight_groups(graph.module, threshold) if groups is None else groups[graph_name]
+        known = chosen.get(graph_name, {})
+        for group, names in asked.items():
             numbers = sum(_tensor(graph.module, name).numel() for name in names)
-            with rounded(graph.module, group, names, recipe):
+            with rounded(graph.module, group, names, recipe, known):
                 found = [_answer(predictor, case, encoded=graph is encoder) for case in cases]
             ious = [iou for _, values in found for iou in values]
             psnr = min(value for value, _ in found) if graph is encoder else None
@@ -187,13 +192,24 @@ def _group(name: str) -> str:
 
 
 @contextlib.contextmanager
-def rounded(module: nn.Module, group: str, names: Sequence[str], recipe: Recipe) -> Iterator[None]:
-    """Round these tensors of a module, and what the layers of the group take, while inside."""
+def rounded(
+    module: nn.Module,
+    group: str,
+    names: Sequence[str],
+    recipe: Recipe,
+    chosen: Mapping[str, Array] | None = None,
+) -> Iterator[None]:
+    """Round these tensors of a module, and what the layers of the group take, while inside.
+
+    Those that are `chosen` are given these numbers.
+    """
     kept = {name: _tensor(module, name).detach().clone() for name in names}
     hooks = []
     try:
         for name, value in kept.items():
-            _tensor(module, name).data.copy_(round_weight(value, recipe))
+            known = (chosen or {}).get(name)
+            found = round_weight(value, recipe) if known is None else torch.from_numpy(known)
+            _tensor(module, name).data.copy_(found)
         for name, layer in module.named_modules():
             if isinstance(layer, LAYERS) and f"{name}.".startswith(f"{group}."):
                 hooks.append(layer.register_forward_pre_hook(_round_inputs(recipe.activations)))

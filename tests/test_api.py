@@ -13,9 +13,8 @@ import mobilesam_export
 from mobilesam_export import MobileSamExportError, export, open_bundle, pipeline
 from mobilesam_export.errors import TargetError, UsageError, VerificationError
 from mobilesam_export.pipeline import Job, Outcome
-from mobilesam_export.verification import verify
+from mobilesam_export.verification.report import EmbeddingError, PromptError, Report, unverified
 from mobilesam_export.verification.status import Status
-from mobilesam_export.verification.verify import Report
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -87,7 +86,7 @@ def finished(folder: Path | None, report: Report, monkeypatch: pytest.MonkeyPatc
 def test_export_gives_back_the_opened_bundle(
     onnx_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs = finished(onnx_bundle, verify.unverified("not asked"), monkeypatch)
+    jobs = finished(onnx_bundle, unverified("not asked"), monkeypatch)
     assert export("onnx", checkpoint=Path("a.pt"), out=str(onnx_bundle)) == open_bundle(onnx_bundle)
     assert jobs == [replace(jobs[0], checkpoint="a.pt", out=onnx_bundle, image_size=1024)]
 
@@ -96,8 +95,8 @@ def test_files_that_fail_verification_are_an_error(monkeypatch: pytest.MonkeyPat
     report = Report(
         Status.FAILED,
         failures=("landscape: embedding PSNR 3.0 dB, expected >= 40",),
-        embeddings=(verify.EmbeddingError("landscape", 1.0, 3.0, 0.5),),
-        prompts=(verify.PromptError("landscape", "click", 1.0, 1.0, 0.1, 0.5, False),),
+        embeddings=(EmbeddingError("landscape", 1.0, 3.0, 0.5),),
+        prompts=(PromptError("landscape", "click", 1.0, 1.0, 0.1, 0.5, 0.3, False),),
     )
     finished(None, report, monkeypatch)
     with pytest.raises(VerificationError, match=r"FAILED.*embedding PSNR 3\.0 dB"):

@@ -207,7 +207,7 @@ def test_an_exception_for_no_weight_is_refused(coreml_bundle: Path, decoder: Gra
         ({"activations": "float32"}, "int8 and float32"),
         ({"weights": "int4"}, "int4 and float16"),
         ({"keep_float32": ("sinn",)}, "'sinn', which is no operation"),
-        ({"calibrate_weights": True}, "for palettes"),
+        ({"granularity": "per_tensor"}, "for palettes and for int8 per_channel"),
         ({"quantize": {"float_inputs": {}}}, "for int8 activations"),
         ({"activations": "int8"}, '"iOS17" or newer'),
         (

@@ -20,8 +20,8 @@ from mobilesam_export.prompts import Prompt
 from mobilesam_export.target import load_target
 from mobilesam_export.verification import diagnosis, verify
 from mobilesam_export.verification.cases import ImageCase, reference_cases
+from mobilesam_export.verification.report import Report
 from mobilesam_export.verification.status import Status
-from mobilesam_export.verification.verify import Report
 from tests.conftest import tiny_state_dict
 
 LAYER = "conv2d_9"  # between the first two stages: all that follows depends on it

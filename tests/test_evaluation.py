@@ -26,10 +26,10 @@ from mobilesam_export.evaluation.scores import (
     Candidate,
     Evaluation,
     Score,
-    boundary_iou,
     evaluate_images,
     stability,
 )
+from mobilesam_export.metrics import boundary_iou
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.scenes import masked_scene, scene
 from mobilesam_export.session import Session

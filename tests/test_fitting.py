@@ -23,8 +23,8 @@ from mobilesam_export.model import Sam
 from mobilesam_export.sensitivity import Damage
 from mobilesam_export.target import Recipe, builtin_targets, load_target, parse_target
 from mobilesam_export.target.fitted import fitted_toml, raised
+from mobilesam_export.verification.report import Report
 from mobilesam_export.verification.status import Status
-from mobilesam_export.verification.verify import Report
 from tests.cli_runner import FAILED, USAGE, warm
 from tests.conftest import ROOT, WEIGHTS
 from tests.fault_points import reuse_files

@@ -12,8 +12,8 @@ from mobilesam_export.contract import Array, GraphSpec
 from mobilesam_export.errors import UsageError
 from mobilesam_export.proof import bundle as proof
 from mobilesam_export.session import Session
+from mobilesam_export.verification.report import Report
 from mobilesam_export.verification.status import Status
-from mobilesam_export.verification.verify import Report
 from tests.cli_runner import warm
 
 NEEDS_NO_MAC = pytest.mark.skipif(platform.system() == "Darwin", reason="Core ML is here")

@@ -14,8 +14,8 @@ from mobilesam_export.checkpoint.provenance import Provenance
 from mobilesam_export.contract import Contract
 from mobilesam_export.errors import BackendError
 from mobilesam_export.target import GRAPHS, builtin_targets, load_target
+from mobilesam_export.verification.report import unverified
 from mobilesam_export.verification.status import Status
-from mobilesam_export.verification.verify import unverified
 
 PROVENANCE = Provenance("demo", "", "0" * 64, "Apache-2.0", trained=True)
 VERSIONS = {"mobilesam-export": "0.1.0", "torch": "2.13.0"}

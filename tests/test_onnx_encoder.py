@@ -60,7 +60,7 @@ def made(
         recipe = TARGET.recipes[name]
         settings = quantize.check_recipe(recipe)
         model = quantize.quantize(
-            float32, "encoder", recipe, settings, ranges.Finder(samples, "minmax", 100), samples
+            float32, "encoder", recipe, settings, ranges.Finder(samples, "minmax", 100), {}
         )
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, folder / f"{name}.onnx")

@@ -37,7 +37,7 @@ def test_recipes_that_no_file_can_have_are_refused(change: dict[str, object], me
 def test_a_static_recipe_without_samples_is_refused() -> None:
     model = linear_model(np.eye(4, dtype=np.float32), None)
     with pytest.raises(TargetError, match="was given no samples"):
-        quantize.quantize(model, "encoder", W8A8, quantize.check_recipe(W8A8), finder([]), [])
+        quantize.quantize(model, "encoder", W8A8, quantize.check_recipe(W8A8), finder([]), {})
 
 
 def test_a_pattern_that_matches_no_weight_is_refused() -> None:
@@ -47,5 +47,5 @@ def test_a_pattern_that_matches_no_weight_is_refused() -> None:
     model.graph.output[0].name = model.graph.node[0].output[0] = "image_embeddings"
     with pytest.raises(TargetError, match="'nothing' matches no matrix of the encoder"):
         quantize.quantize(
-            model, "encoder", recipe, quantize.check_recipe(recipe), finder([sample]), []
+            model, "encoder", recipe, quantize.check_recipe(recipe), finder([sample]), {}
         )

@@ -13,8 +13,8 @@ from mobilesam_export.model import Sam
 from mobilesam_export.pipeline import recovery
 from mobilesam_export.pipeline.run import other_weights
 from mobilesam_export.target import load_target
+from mobilesam_export.verification.report import PromptError, Report
 from mobilesam_export.verification.status import Status
-from mobilesam_export.verification.verify import PromptError, Report
 from tests.cli_runner import USAGE, refused
 
 EXPONENTS: ranges.Exponents = {}
@@ -36,7 +36,7 @@ def test_what_cannot_be_recovered_is_one_line(
 
 
 def report(mask_iou: float, status: Status = Status.PASSED) -> Report:
-    prompt = PromptError("image", "click", 0.0, 0.0, 0.0, mask_iou, best_mask_changed=False)
+    prompt = PromptError("image", "click", 0.0, 0.0, 0.0, mask_iou, 1.0, best_mask_changed=False)
     return Report(status, prompts=(prompt,))
 
 

@@ -181,7 +181,7 @@ def largest_sum(content: bytes, graph: str) -> float:
     for tensor in spec.inputs:
         low, high = (0, 255) if tensor.name == "image" else (-1, 1)
         inputs[tensor.name] = random.uniform(low, high, tensor.shape).astype(np.float32)
-    ranges = int8._ranges(content, spec, [inputs], None)
+    ranges = int8.find_ranges(content, spec, [inputs])
     model = model_file.read(content)
     kinds, made = model_file.op_kinds(model), model.subgraphs[0]
     totals = []

@@ -15,8 +15,8 @@ from mobilesam_export.predictor import Predictor
 from mobilesam_export.target import load_target
 from mobilesam_export.verification import verify
 from mobilesam_export.verification.cases import ImageCase, logits_spread, reference_cases
+from mobilesam_export.verification.report import Report, unverified
 from mobilesam_export.verification.status import Status
-from mobilesam_export.verification.verify import Report
 from tests.conftest import tiny_state_dict
 
 CONTRACT = Contract(256, 6, load_target("onnx").graph)
@@ -191,7 +191,7 @@ def test_a_float16_overflow_fails_though_the_answer_is_right(value: float) -> No
 def test_summaries_say_the_state_first() -> None:
     assert verify_with().summary().startswith("verified (PyTorch")
     assert verify_with(largest=("x", 1e6)).summary().startswith("FAILED (PyTorch")
-    assert verify.unverified("no Mac").summary() == "unverified: no Mac"
+    assert unverified("no Mac").summary() == "unverified: no Mac"
 
 
 def test_mask_iou_of_known_masks() -> None:

@@ -9,7 +9,7 @@ from mobilesam_export.bundle.staging import PROJECT
 from mobilesam_export.calibration import Calibration
 from mobilesam_export.contract import Contract, GraphSpec
 from mobilesam_export.target import Recipe, Target
-from mobilesam_export.verification.verify import Report
+from mobilesam_export.verification.report import Report
 
 if TYPE_CHECKING:  # it imports torch
     from mobilesam_export.checkpoint.load import Checkpoint

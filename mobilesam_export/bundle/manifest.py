@@ -23,8 +23,8 @@ from mobilesam_export.files import file_sha256, write_text
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.session import Session
 from mobilesam_export.target import GraphForm, Recipe, Runtime, Tolerance
+from mobilesam_export.verification.report import Report
 from mobilesam_export.verification.status import Status
-from mobilesam_export.verification.verify import Report
 
 # 2: words of `form`, exceptions as module paths, range folding, golden of two images, limits and
 # procedure as data.

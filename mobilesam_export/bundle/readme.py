@@ -21,8 +21,8 @@ from mobilesam_export.contract.frame import Frame
 from mobilesam_export.errors import BackendError
 from mobilesam_export.inspection.memory import find_peak
 from mobilesam_export.target import GraphForm
+from mobilesam_export.verification.report import Report
 from mobilesam_export.verification.status import Status
-from mobilesam_export.verification.verify import Report
 
 SIZE_UNITS = 1e6  # MB as disks and app stores count
 WIDTH = 100

@@ -17,7 +17,7 @@ from mobilesam_export import prompts
 from mobilesam_export.contract import Array, Contract
 from mobilesam_export.errors import ImageError
 from mobilesam_export.evaluation.dataset import Dataset, Sample
-from mobilesam_export.metrics import mask_iou
+from mobilesam_export.metrics import boundary_iou, mask_iou
 from mobilesam_export.predictor import Answer, Predictor
 from mobilesam_export.prompts import ImageArray, Prompt
 from mobilesam_export.session import Session
@@ -26,7 +26,6 @@ from mobilesam_export.verification.cases import object_prompts
 # Kinds of answers: the best of one click's three masks by the known mask, and by the model's own
 # prediction; three clicks (two inside, one outside); a tight box.
 KINDS = ("click_best", "click", "clicks", "box")
-BOUNDARY_SHARE = 0.02  # of the diagonal (Boundary IoU, Cheng et al., 2021, arXiv:2103.16562)
 STABILITY_OFFSET = 1.0  # of the logits, as in SAM's automatic mask generator
 BINS = 20  # of the histogram of IoUs
 GRID = (0.25, 0.5, 0.75)  # clicks on images without masks, as shares of width and height
@@ -247,19 +246,6 @@ def judge(question: Question, reply: Answer, contract: Contract) -> dict[str, fl
         masks = [prompts.final_mask(logits, size, contract) for logits in low_res]
         figures["click_best"] = max(mask_iou(mask, question.truth) for mask in masks)
     return {**figures, "stability": stability(reply.low_res_mask)}
-
-
-def boundary_iou(mask: Mask, truth: Mask) -> float:
-    """IoU of the bands inside the two outlines, 2 % of the image's diagonal wide."""
-    distance = max(1, round(BOUNDARY_SHARE * float(np.hypot(*truth.shape))))
-    return mask_iou(_band(mask, distance), _band(truth, distance))
-
-
-def _band(mask: Mask, distance: int) -> Mask:
-    from scipy.ndimage import distance_transform_cdt
-
-    depth = distance_transform_cdt(np.pad(mask, 1), metric="chessboard")[1:-1, 1:-1]
-    return np.asarray(mask & (depth <= distance))
 
 
 def stability(logits: Array) -> float:

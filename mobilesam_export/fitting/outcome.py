@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mobilesam_export.target import Recipe
+from mobilesam_export.verification.report import Report
 from mobilesam_export.verification.status import Status
-from mobilesam_export.verification.verify import Report
 
 MOST_LISTED = 6
 WORDS = {"int8": "int8 weights, computed in float"}

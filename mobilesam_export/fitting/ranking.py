@@ -79,6 +79,7 @@ def simulated(
     groups: Groups,
     chosen: Collection[Candidate],
     stored: str,
+    values: sensitivity.Chosen = sensitivity.NOT_CHOSEN,
 ) -> Iterator[None]:
     """While inside, all is rounded at once as the recipe with these groups raised rounds it.
 
@@ -88,10 +89,12 @@ def simulated(
         groups: blocks of the weights that it compresses.
         chosen: the groups that are raised.
         stored: in what; "int8" are weights in int8 that are computed with in float32.
+        values: what some weights become in place of what is nearest.
     """
     weights_only = replace(recipe, activations="float32")
     with contextlib.ExitStack() as stack:
         for graph in graphs:
+            known = values.get(graph.spec.name, {})
             raised = [item.pattern for item in chosen if item.graph == graph.spec.name]
             for names in groups[graph.spec.name].values():
                 for name in names:
@@ -99,5 +102,7 @@ def simulated(
                     if kept and stored in PRECISIONS:
                         continue
                     used, layer = weights_only if kept else recipe, name.removesuffix(".weight")
-                    stack.enter_context(sensitivity.rounded(graph.module, layer, [name], used))
+                    stack.enter_context(
+                        sensitivity.rounded(graph.module, layer, [name], used, known)
+                    )
         yield

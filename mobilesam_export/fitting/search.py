@@ -6,7 +6,7 @@ conversion takes longer. What decides is the verification of the files themselve
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mobilesam_export import sensitivity
 from mobilesam_export.contract import Contract
@@ -44,6 +44,7 @@ class Problem:
         expected: images with prompts and PyTorch's answers: what files are verified with.
         ranked_on: the same that groups are ranked on.
         first: the files of the recipe.
+        chosen: weights of the recipe's files that are not those nearest to the graphs'.
     """
 
     recipe: Recipe
@@ -55,6 +56,7 @@ class Problem:
     expected: Sequence[ImageCase]
     ranked_on: Sequence[ImageCase]
     first: Trial
+    chosen: sensitivity.Chosen = field(default_factory=dict)
 
     def recipe_of(self, chosen: Sequence[Candidate], stored: str) -> Recipe:
         """The recipe with these groups raised."""
@@ -147,7 +149,12 @@ def _ranked(
     }
     with items_bar("Ranking groups of layers", len(asked - set(known))) as advance:
         for damage in sensitivity.measure(
-            problem.graphs, problem.recipe, problem.ranked_on, problem.contract, new
+            problem.graphs,
+            problem.recipe,
+            problem.ranked_on,
+            problem.contract,
+            new,
+            problem.chosen,
         ):
             known[Candidate(damage.graph, damage.group)] = damage
             advance()
@@ -207,8 +214,14 @@ class _Search:
         problem = self.problem
         encoder, decoder = problem.graphs
         predictor = Predictor(as_session(encoder), as_session(decoder), problem.contract)
-        chosen = self.ranked[:count]
-        with simulated(problem.graphs, problem.recipe, problem.groups, chosen, self.stored):
+        with simulated(
+            problem.graphs,
+            problem.recipe,
+            problem.groups,
+            self.ranked[:count],
+            self.stored,
+            problem.chosen,
+        ):
             report = verify(predictor, problem.expected, problem.recipe.tolerance)
         return report.status is Status.PASSED
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mobilesam_export import calibration
 from mobilesam_export.backends import Conversion
+from mobilesam_export.backends.compensation import choices
 from mobilesam_export.bundle import readme
 from mobilesam_export.bundle.contents import file_metadata
 from mobilesam_export.errors import TargetError
@@ -15,8 +16,9 @@ from mobilesam_export.pipeline.jobs import Job, Plan, parsed_recipe, recipe_of_f
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import step
 from mobilesam_export.proof.files import Files, verify_files
-from mobilesam_export.target import Recipe
-from mobilesam_export.verification import cases, verify
+from mobilesam_export.target import GRAPHS, Recipe
+from mobilesam_export.verification import cases
+from mobilesam_export.verification.report import Report, unverified
 
 if TYPE_CHECKING:  # torch is imported in functions: hashes are checked without it
     from mobilesam_export.checkpoint.load import Checkpoint
@@ -40,7 +42,7 @@ class Maker:
     steps: dict[str, dict[str, str]] = field(default_factory=dict)  # by graph
     converted: dict[str, object] = field(default_factory=dict)  # by graph, the exceptions in it
 
-    def report(self, recipe: Recipe) -> verify.Report:
+    def report(self, recipe: Recipe) -> Report:
         """Write the files of a recipe, as far as they are not there, and run them."""
         from mobilesam_export.graphs import file_graphs
 
@@ -57,11 +59,11 @@ class Maker:
                 self.converted[graph.spec.name] = {}
         options = self.job.target.options(self.plan.recipe)
         if reason := backend.why_not_run(options) if self.job.verify else "--no-verify was given":
-            return verify.unverified(reason)
+            return unverified(reason)
         files = Files(self.stage, backend, recipe, self.plan.contract)
         return verify_files(files, (*self.graphs, *self.further), self.expected)
 
-    def with_encoder(self, encoder: "Graph", recipe: Recipe) -> verify.Report:
+    def with_encoder(self, encoder: "Graph", recipe: Recipe) -> Report:
         """Write the files again with another encoder of the same form, and run them."""
         self.graphs = (encoder, self.graphs[1])
         self.converted.pop(encoder.spec.name, None)
@@ -69,11 +71,11 @@ class Maker:
             del self.kept[key]
         return self.report(recipe)
 
-    def fit(self, report: verify.Report, reference: Predictor) -> "Fit":
+    def fit(self, report: Report, reference: Predictor) -> "Fit":
         """Raise groups of layers until the files hold."""
         from mobilesam_export import fitting
 
-        def trial(report: verify.Report) -> fitting.Trial:
+        def trial(report: Report) -> fitting.Trial:
             return fitting.Trial(sum(readme.artifact_sizes(self.stage).values()), report)
 
         plan = self.plan
@@ -92,6 +94,7 @@ class Maker:
             expected=self.expected,
             ranked_on=fitting.ranking_cases(self.job.calibration, self.expected, reference),
             first=trial(report),
+            chosen={name: choices(self.kept, name) for name in GRAPHS},
         )
         return fitting.fit(problem, lambda recipe: trial(self.report(recipe)))
 

@@ -12,8 +12,8 @@ from mobilesam_export.graphs import ranges, split_graphs
 from mobilesam_export.model import build_sam
 from mobilesam_export.pipeline.jobs import Job, Plan
 from mobilesam_export.pipeline.maker import Maker
+from mobilesam_export.verification.report import Report
 from mobilesam_export.verification.status import Status
-from mobilesam_export.verification.verify import Report
 
 if TYPE_CHECKING:
     from mobilesam_export.checkpoint.load import Checkpoint

@@ -14,7 +14,8 @@ from mobilesam_export.progress import note, step
 from mobilesam_export.proof.square import beside_square
 from mobilesam_export.target import Recipe, Target
 from mobilesam_export.target.fitted import fitted_toml
-from mobilesam_export.verification import cases, verify
+from mobilesam_export.verification import cases
+from mobilesam_export.verification.report import Report
 from mobilesam_export.verification.status import Status
 
 if TYPE_CHECKING:  # torch is imported in functions: hashes are checked without it
@@ -39,7 +40,7 @@ class Outcome:
 
     folder: Path | None
     sizes: dict[str, int]
-    report: verify.Report
+    report: Report
     fit: "Fit | None" = None
     recovery: "Recovery | None" = None
 
@@ -110,7 +111,7 @@ def export(job: Job) -> Outcome:
     return Outcome(None, {}, report, fit, recovery)
 
 
-def _recovered(maker: Maker, exponents: "Exponents", report: verify.Report) -> "Recovery":
+def _recovered(maker: Maker, exponents: "Exponents", report: Report) -> "Recovery":
     """Files of a trained encoder, unless those that are there do better."""
     from mobilesam_export.pipeline.recovery import recovered
 

@@ -15,6 +15,7 @@ from mobilesam_export.proof.files import Files, verify_files
 from mobilesam_export.proof.square import beside_square
 from mobilesam_export.target import Tolerance
 from mobilesam_export.verification import cases, verify
+from mobilesam_export.verification.report import Report, unverified
 
 if TYPE_CHECKING:  # torch is imported in functions: hashes are checked without it
     from mobilesam_export.model import Sam
@@ -25,7 +26,7 @@ REFERENCE = ("torch", "safetensors", "scipy", "platformdirs")
 
 def verify_bundle(
     folder: Path, checkpoint: str | None = None, *, emulate: bool = False
-) -> tuple[verify.Report, dict[str, verify.Report]]:
+) -> tuple[Report, dict[str, Report]]:
     """Check the hashes of an existing bundle and hold its files to PyTorch again.
 
     What ARM builds make of the files is kept in the manifest, beside what was found at the export.
@@ -52,7 +53,7 @@ def verify_bundle(
             raise UsageError(f"--arm: {reason}")
         packages.require(*REFERENCE, extra="torch")
     if reason := opened.why_not_run() or packages.why_missing(*REFERENCE, extra="torch"):
-        return verify.unverified(f"hashes are right, but {reason}"), {}
+        return unverified(f"hashes are right, but {reason}"), {}
     from mobilesam_export.graphs import further_graphs, ranges, split_graphs
 
     sam, expected = _expected_answers(opened, checkpoint)
@@ -69,7 +70,7 @@ def verify_bundle(
     return report, emulated
 
 
-def keep(opened: Bundle, emulated: dict[str, verify.Report]) -> None:
+def keep(opened: Bundle, emulated: dict[str, Report]) -> None:
     """Put reports into the manifest; where it cannot be written they are printed all the same."""
     try:
         record_arm(opened, emulated)
@@ -77,9 +78,7 @@ def keep(opened: Bundle, emulated: dict[str, verify.Report]) -> None:
         note(f"the figures of ARM builds are not in the manifest: {exc}")
 
 
-def _verify_emulated(
-    opened: Bundle, model: str, expected: tuple[cases.ImageCase, ...]
-) -> verify.Report:
+def _verify_emulated(opened: Bundle, model: str, expected: tuple[cases.ImageCase, ...]) -> Report:
     # Emulation is slow: one prompt without a mask and one with it.
     few = tuple(replace(case, prompts=case.prompts[:: len(case.prompts) - 1]) for case in expected)
     text = f"Verifying the files on an emulated {model}"
@@ -99,7 +98,7 @@ def _expected_answers(
         return sam, cases.reference_cases(reference.load(sam, opened.contract))
 
 
-def compare_with_interpreter(folder: Path) -> verify.Report:
+def compare_with_interpreter(folder: Path) -> Report:
     """Hold the runtime's answers to those of a second program that reads the same files.
 
     Returns:
@@ -122,16 +121,14 @@ def compare_with_interpreter(folder: Path) -> verify.Report:
     with step("Loading the bundle"):
         predictor = opened.predictor()
     if predictor.encoder.runtime == encoder.runtime:
-        return verify.unverified(
+        return unverified(
             f"the {encoder.runtime}, is all that runs these files here; {encoder.note}"
         )
     second = Predictor(encoder, decoder, opened.contract)
     return hold_to(second, "the interpreter", predictor, opened.recipe.tolerance)
 
 
-def hold_to(
-    other: Predictor, name: str, predictor: Predictor, tolerance: Tolerance
-) -> verify.Report:
+def hold_to(other: Predictor, name: str, predictor: Predictor, tolerance: Tolerance) -> Report:
     """Compare with another program in the place of PyTorch.
 
     Args:

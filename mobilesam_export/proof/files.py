@@ -12,6 +12,7 @@ from mobilesam_export.progress import step
 from mobilesam_export.target import Recipe
 from mobilesam_export.verification import cases, prepared, sets, verify
 from mobilesam_export.verification.float16 import Float16
+from mobilesam_export.verification.report import Report
 
 if TYPE_CHECKING:  # torch is imported in functions: hashes are checked without it
     from mobilesam_export.graphs import Graph
@@ -33,7 +34,7 @@ class Files:
 
 def verify_files(
     files: Files, graphs: "tuple[Graph, ...]", expected: tuple[cases.ImageCase, ...]
-) -> verify.Report:
+) -> Report:
     """Run the files, and where chips compute them in float16 also in its pessimistic form.
 
     Args:

@@ -19,13 +19,13 @@ from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import step
 from mobilesam_export.proof.bundle import REFERENCE, hold_to
 from mobilesam_export.target import Target, Tolerance, load_target
-from mobilesam_export.verification import verify
+from mobilesam_export.verification.report import Report
 
 if TYPE_CHECKING:  # torch is imported in functions: hashes are checked without it
     from mobilesam_export.model import Sam
 
 
-def compare_with_peer(folder: Path, checkpoint: str | None = None) -> verify.Report:
+def compare_with_peer(folder: Path, checkpoint: str | None = None) -> Report:
     """Hold a bundle's answers to those of the peer's runtime.
 
     The limits are `between` those of the bundle's recipe.

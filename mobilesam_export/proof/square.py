@@ -7,8 +7,8 @@ from mobilesam_export.contract import Contract, plain_contract
 from mobilesam_export.contract.frame import square
 from mobilesam_export.progress import note, step
 from mobilesam_export.verification import square as agreements
+from mobilesam_export.verification.report import Report
 from mobilesam_export.verification.status import Status
-from mobilesam_export.verification.verify import Report
 
 if TYPE_CHECKING:  # torch is imported in functions: hashes are checked without it
     from mobilesam_export.model import Sam

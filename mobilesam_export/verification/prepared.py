@@ -11,9 +11,9 @@ import numpy as np
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.target import Recipe
 from mobilesam_export.verification.cases import ImageCase, logits_spread
+from mobilesam_export.verification.report import Report
 from mobilesam_export.verification.sets import broken_limits, set_error
 from mobilesam_export.verification.status import Status
-from mobilesam_export.verification.verify import Report
 
 
 def judged(

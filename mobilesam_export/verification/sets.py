@@ -16,9 +16,9 @@ from mobilesam_export.predictor import Predictor
 from mobilesam_export.session import Session
 from mobilesam_export.target import Recipe, Tolerance
 from mobilesam_export.verification.cases import ImageCase, PromptCase, logits_spread
+from mobilesam_export.verification.report import Report
 from mobilesam_export.verification.set_error import SetError
 from mobilesam_export.verification.status import Status
-from mobilesam_export.verification.verify import Report
 
 
 def judged(

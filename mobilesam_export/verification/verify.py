@@ -4,140 +4,26 @@ Three states: passed, failed, unverified with the reason. A file that was not ru
 called verified.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mobilesam_export import prompts
 from mobilesam_export.contract import Array
-from mobilesam_export.metrics import mask_iou, psnr_db
+from mobilesam_export.metrics import boundary_iou, mask_iou, psnr_db
 from mobilesam_export.predictor import Answer, EmbeddedImage, Predictor
 from mobilesam_export.target import Tolerance
 from mobilesam_export.verification import diagnosis
 from mobilesam_export.verification.cases import CLEAR, ImageCase, PromptCase, logits_spread
 from mobilesam_export.verification.float16 import Float16
-from mobilesam_export.verification.set_error import SetError
-from mobilesam_export.verification.square import SquareAgreement
+from mobilesam_export.verification.report import EmbeddingError, PromptError, Report
 from mobilesam_export.verification.status import Status
 
 # The collapse guard: other exports give nearly the same embedding for every image, or one
 # without variance, and no error. Half and twice the reference is far from both and from noise.
 GUARD_LOW, GUARD_HIGH = 0.5, 2.0
-
-
-@dataclass(frozen=True)
-class EmbeddingError:
-    """How one image's embedding differs from the reference."""
-
-    image: str
-    max_abs_error: float
-    psnr_db: float
-    cosine: float
-
-
-@dataclass(frozen=True)
-class PromptError:
-    """How the answer to one prompt differs from the reference, embedding included.
-
-    Attributes:
-        image: name of the case.
-        prompt: its kind.
-        logits_max_abs_error: over all masks.
-        decoder_logits_max_abs_error: of the decoder alone, on the reference's embedding.
-        iou_max_abs_error: of the predicted IoU.
-        mask_iou: of the chosen mask at the image's size. Where a tie is flipped, of the mask that
-            the file has chosen and the same one of the reference.
-        best_mask_changed: whether the file has chosen another mask than the reference.
-        tie_flipped: whether it has, and the reference rates its own two masks nearly the same
-            (`CLEAR`), so that rounding alone decides between them.
-    """
-
-    image: str
-    prompt: str
-    logits_max_abs_error: float
-    decoder_logits_max_abs_error: float
-    iou_max_abs_error: float
-    mask_iou: float
-    best_mask_changed: bool
-    tie_flipped: bool = False
-
-
-@dataclass(frozen=True)
-class Report:
-    """The outcome of `verify`, as it stands in the manifest.
-
-    Attributes:
-        status: one of three.
-        reason: why it is unverified; empty otherwise.
-        runtime: what ran the files.
-        note: what must be known of that runtime; see `Session`.
-        failures: every limit that was broken, in words.
-        embeddings: by image; none of files that give no embedding.
-        prompts: by image and prompt.
-        logits_spread: what errors of logits are judged in units of, see `cases.logits_spread`; 0
-            where nothing was run.
-        sets: of `decoder_batch`, by image and prompt.
-        prepared: of `decoder_prepared`, by image and prompt without a mask.
-        largest_float16: name and value of the largest float16 activation that was seen.
-        float16: the same graphs in pessimistic float16, where chips compute in float16.
-        square: of a rectangle, how PyTorch's masks there agree with those of the square.
-        first_wrong: the first tensor that cannot be right in any network, if the files failed and
-            there is one; see `diagnosis`.
-    """
-
-    status: Status
-    reason: str = ""
-    runtime: str = ""
-    note: str = ""
-    failures: tuple[str, ...] = ()
-    embeddings: tuple[EmbeddingError, ...] = ()
-    prompts: tuple[PromptError, ...] = ()
-    logits_spread: float = 0.0
-    sets: tuple[SetError, ...] = ()
-    prepared: tuple[SetError, ...] = ()
-    largest_float16: tuple[str, float] = ("", 0.0)
-    float16: Float16 | None = None
-    square: SquareAgreement | None = None
-    first_wrong: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON, which has no infinity (as PSNR without any difference) and no NaN: null."""
-        return {key: _finite(value) for key, value in asdict(self).items()}
-
-    def summary(self) -> str:
-        """One line for people."""
-        if self.status is Status.UNVERIFIED:
-            return f"unverified: {self.reason}"
-        changed, ties = (
-            sum(getattr(p, name) for p in self.prompts)
-            for name in ("best_mask_changed", "tie_flipped")
-        )
-        psnr = min((e.psnr_db for e in self.embeddings), default=None)
-        figures = ("" if psnr is None else f"embedding PSNR {psnr:.1f} dB, ") + (
-            f"logits {max(p.logits_max_abs_error for p in self.prompts):.1e}, "
-            f"mask IoU {min(p.mask_iou for p in self.prompts):.4f}, "
-            f"{changed} best masks changed{f', {ties} of them ties' if ties else ''}; "
-            f"worst of {len({p.image for p in self.prompts})} images, {len(self.prompts)} prompts"
-        )
-        for file, errors in (("decoder_batch", self.sets), ("decoder_prepared", self.prepared)):
-            if errors:
-                figures += f"; {file} {max(e.logits_max_abs_error for e in errors):.1e}"
-        if self.float16 is not None:
-            figures += f"; {self.float16.summary()}"
-        if self.square is not None:
-            figures += f"; {self.square.summary()}"
-        if self.status is Status.PASSED:
-            return f"verified ({self.runtime}): {figures}"
-        blame = f"; it goes wrong at {self.first_wrong}" if self.first_wrong else ""
-        return f"FAILED ({self.runtime}): {'; '.join(self.failures)}{blame} [{figures}]"
-
-
-def unverified(reason: str) -> Report:
-    """The report on files that were not run."""
-    return Report(Status.UNVERIFIED, reason)
 
 
 @dataclass
@@ -204,14 +90,6 @@ def _run(findings: _Findings, predictor: Predictor, cases: Sequence[ImageCase]) 
     findings.largest = _largest(predictor, cases[-1], image)
 
 
-def _finite(value: Any) -> Any:  # noqa: ANN401 whatever asdict() makes
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
-
-
 def _embedding_error(case: ImageCase, found: Array) -> EmbeddingError:
     a, b = found.astype(np.float64).ravel(), case.embeddings.astype(np.float64).ravel()
     norms = float(np.linalg.norm(a) * np.linalg.norm(b))
@@ -246,6 +124,7 @@ def _prompt_error(
         decoder_logits_max_abs_error=largest_error("low_res_masks", alone),
         iou_max_abs_error=largest_error("iou_predictions"),
         mask_iou=mask_iou(answer.mask, mask),
+        boundary_iou=boundary_iou(answer.mask, mask),
         best_mask_changed=changed,
         tie_flipped=tie,
     )
@@ -271,24 +150,31 @@ def _broken_limits(findings: _Findings, tolerance: Tolerance, spread: float) -> 
         if not e.psnr_db >= tolerance.embedding_psnr_db:
             limit = tolerance.embedding_psnr_db
             failures.append(f"{e.image}: embedding PSNR {e.psnr_db:.1f} dB, expected >= {limit:g}")
-    for p in findings.prompts:
-        where = f"{p.image}, {p.prompt}"
-        for what, error, most in (
-            ("logits", p.logits_max_abs_error, logits),
-            ("logits of the decoder alone", p.decoder_logits_max_abs_error, logits),
-            ("predicted IoU", p.iou_max_abs_error, tolerance.iou_max_abs_error),
-        ):
-            if not error <= most:
-                failures.append(f"{where}: {what} {error:.2g} off, expected <= {most:.2g}")
-        if not p.mask_iou >= tolerance.mask_iou:
-            limit = tolerance.mask_iou
-            failures.append(f"{where}: mask IoU {p.mask_iou:.4f}, expected >= {limit:g}")
+    failures += [text for error in findings.prompts for text in _wrong(error, tolerance, logits)]
     name, value = findings.largest
     if not value <= diagnosis.FLOAT16_MAX:
         failures.append(
             f"{name} reaches {value:.3g}, which overflows float16 ({diagnosis.FLOAT16_MAX:g})"
         )
     return tuple(failures)
+
+
+def _wrong(found: PromptError, tolerance: Tolerance, logits: float) -> Iterator[str]:
+    """What an answer breaks; `logits`: the largest error of one."""
+    where = f"{found.image}, {found.prompt}"
+    for what, error, most in (
+        ("logits", found.logits_max_abs_error, logits),
+        ("logits of the decoder alone", found.decoder_logits_max_abs_error, logits),
+        ("predicted IoU", found.iou_max_abs_error, tolerance.iou_max_abs_error),
+    ):
+        if not error <= most:
+            yield f"{where}: {what} {error:.2g} off, expected <= {most:.2g}"
+    for what, iou, least in (
+        ("mask IoU", found.mask_iou, tolerance.mask_iou),
+        ("boundary IoU", found.boundary_iou, tolerance.boundary_iou),
+    ):
+        if not iou >= least:
+            yield f"{where}: {what} {iou:.4f}, expected >= {least:g}"
 
 
 def _low_mean(findings: _Findings, tolerance: Tolerance) -> tuple[str, ...]:

@@ -37,7 +37,9 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
                 model = activations.quantize_activations(
                     model, floats, graph, samples, excepted, known
                 )
-            elif recipe.calibrated:
+            if recipe.weights == "int8":
+                model = weights.replaced(model, recipe, graph, conversion)
+            elif recipe.calibrate_weights:
                 grids = weights.grids(model, recipe, graph)
                 model = compensation.compensate(model, grids, conversion.samples)
             if recipe.compressed:

@@ -124,9 +124,12 @@ def _check_unused(recipe: Recipe) -> None:
             f"quantize is for int8 activations, but activations are {recipe.activations!r}",
             "quantize",
         )
-    if recipe.calibrate_weights and not recipe.weights.startswith("palette"):
+    one_scale = recipe.weights == "int8" and recipe.granularity == "per_tensor"
+    if recipe.calibrate_weights and (one_scale or not recipe.compressed):
         raise TargetError(
-            f"calibrate_weights is for palettes, not for {recipe.weights}", "calibrate_weights"
+            "calibrate_weights is for palettes and for int8 per_channel, not for "
+            f"{recipe.weights} {recipe.granularity}".rstrip(),
+            "calibrate_weights",
         )
 
 

@@ -8,8 +8,11 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import threadpoolctl
 
+from mobilesam_export.backends.compensation import chosen_weights
+from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.backends.coreml import names
 from mobilesam_export.backends.coreml.compensation import Grid
 from mobilesam_export.graphs import Graph
@@ -47,6 +50,33 @@ def compress(model: Any, recipe: Recipe, graph: Graph) -> Any:
     # With more threads, k-means adds up its clusters in an order that differs between runs.
     with threadpoolctl.threadpool_limits(1):
         return run(model, config)
+
+
+def replaced(model: Any, recipe: Recipe, graph: Graph, conversion: Conversion) -> Any:
+    """The program with weights that are chosen by their products, if the recipe says so.
+
+    Args:
+        model: an MLModel in float16; it is not changed.
+        recipe: with int8 weights.
+        graph: what the program was converted from, float32.
+        conversion: with samples.
+    """
+    from mobilesam_export.backends.coreml import passes
+
+    sizes = _weight_sizes(model)
+    paths, kinds = names.weight_paths(sizes, graph.module), _exceptions(sizes, recipe, graph)
+    rounded = {
+        constant: path
+        for constant, path in paths.items()
+        if kinds.get(constant, "int8") == "int8" and sizes[constant] > recipe.weight_threshold
+    }
+    chosen = chosen_weights(graph, conversion, rounded.values())
+    values = {
+        constant: chosen[path].astype(np.float16)
+        for constant, path in rounded.items()
+        if path in chosen
+    }
+    return passes.applied(model, passes.replace_constants(values)) if values else model
 
 
 def grids(model: Any, recipe: Recipe, graph: Graph) -> dict[str, Grid]:

@@ -11,11 +11,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from mobilesam_export.backends.compensation import chosen_weights
 from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.backends.onnx import islands, quantize, simplify
 from mobilesam_export.backends.onnx.image_limit import refuse_larger_images
+from mobilesam_export.backends.onnx.integer import WEIGHT_BITS
 from mobilesam_export.backends.onnx.ranges import Finder
 from mobilesam_export.backends.onnx.settings import OnnxSettings
+from mobilesam_export.backends.onnx.simulate import INT8_BITS, stored_bits
 from mobilesam_export.contract import Array, Contract, GraphSpec, TensorSpec
 from mobilesam_export.errors import ConversionError, first_line
 from mobilesam_export.graphs import Graph, in_float16
@@ -57,9 +60,12 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
     if quantization is not None:
         finder = conversion.once(
             f"{graph.spec.name} ranges",
-            lambda: Finder(conversion.samples, quantization.ranges, quantization.percentile),
+            lambda: Finder(
+                conversion.samples, quantization.ranges, quantization.percentile, examples
+            ),
         )
-        model = quantize.quantize(model, graph.spec.name, recipe, quantization, finder, examples)
+        chosen = _chosen_weights(graph, conversion, quantization)
+        model = quantize.quantize(model, graph.spec.name, recipe, quantization, finder, chosen)
     else:
         model, conversion.steps[simplify.STEP] = simplify.simplified(model, examples)
     model.ir_version = IR_OF_OPSET.get(settings.opset, IR_VERSION)
@@ -69,6 +75,17 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
     except onnx.checker.ValidationError as exc:
         raise ConversionError(f"the {graph.spec.name} is not valid ONNX: {exc}") from exc
     path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _chosen_weights(
+    graph: Graph, conversion: Conversion, quantization: quantize.Settings
+) -> dict[str, Array]:
+    """By name, weights that become int8, chosen by their products if the recipe says so."""
+    stored, chosen = stored_bits(graph, conversion.recipe, quantization), dict[str, Array]()
+    for bits in (WEIGHT_BITS, INT8_BITS):
+        names = [name for name, found in stored.items() if found == bits]
+        chosen |= chosen_weights(graph, conversion, names, bits)
+    return chosen
 
 
 def _exported(graph: Graph, conversion: Conversion, opset: int) -> Any:

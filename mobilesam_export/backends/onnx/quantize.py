@@ -139,7 +139,7 @@ def quantize(
     recipe: Recipe,
     settings: Settings,
     finder: ranges.Finder,
-    examples: Sequence[Sample],
+    chosen: Mapping[str, Array],
 ) -> Node:
     """Write a model's weights, and its products if so said, in the recipe's numbers.
 
@@ -148,8 +148,9 @@ def quantize(
         name: "encoder" or "decoder".
         recipe: with compressed weights.
         settings: what `check_recipe` has read from it.
-        finder: of ranges; with samples for static recipes.
-        examples: inputs to compare on where there are no samples.
+        finder: of ranges; with samples for calibrated recipes.
+        chosen: by name, what takes the place of weights before they are rounded, in the shape of
+            the export form. Ranges are those of the model as it is.
 
     Returns:
         The model in the recipe's numbers.
@@ -173,22 +174,22 @@ def quantize(
             steps.append(("approximating GELU", approximate, GELU_PSNR_DB))
     if listed := settings.integer.get(name, ()):
         kept = recipe.exceptions.get(name, {})
-        ranged = finder if recipe.calibrated else None
+        ranged = finder if recipe.activations == "int8" else None
         steps.append(
             (
                 "quantizing products",
-                lambda m: integer_products(m, name, listed, ranged, kept),
+                lambda m: integer_products(m, name, listed, ranged, kept, chosen),
                 QUANTIZED_PSNR_DB,
             )
         )
     steps.append(
         (
             "quantizing weights",
-            lambda m: _store_weights(m, name, recipe, settings, finder),
+            lambda m: _store_weights(m, name, recipe, settings, finder, chosen),
             QUANTIZED_PSNR_DB,
         )
     )
-    compared = list(finder.samples or examples)[:SAMPLES_TO_COMPARE]
+    compared = list(finder.samples or finder.examples)[:SAMPLES_TO_COMPARE]
     return run_steps(model, name, steps, compared)
 
 
@@ -228,6 +229,7 @@ def integer_products(
     listed: Sequence[str],
     finder: ranges.Finder | None,
     exceptions: Mapping[str, str] | None = None,
+    weights: Mapping[str, Array] | None = None,
 ) -> Node:
     """Let products be computed in int8 where a pattern matches the weight.
 
@@ -238,31 +240,47 @@ def integer_products(
         finder: of ranges on samples, or None for ranges found at each run.
         exceptions: of the recipe for this graph; products with a weight that is one of them stay
             float32, whatever the weight is stored in.
+        weights: what takes the place of some, see `quantize`.
 
     Raises:
         TargetError: a pattern is for no such weight.
     """
     graph = GraphEditor(model)
     linear = integer.linear_layers(graph)
-    weights = list(dict.fromkeys(node.input[1] for node in linear))
+    found = list(dict.fromkeys(node.input[1] for node in linear))
     for pattern in listed:
         what = f"matrix of the {name} that a map is multiplied with"
-        patterns.check(weights, what, "quantize", "integer", name, pattern)
-    chosen = {weight for pattern in listed for weight in patterns.matching(weights, pattern)}
-    chosen -= {weight for item in exceptions or {} for weight in patterns.matching(weights, item)}
+        patterns.check(found, what, "quantize", "integer", name, pattern)
+    chosen = {weight for pattern in listed for weight in patterns.matching(found, pattern)}
+    chosen -= {weight for item in exceptions or {} for weight in patterns.matching(found, item)}
     layers = [node for node in linear if node.input[1] in chosen]
     products = integer.Integer(graph)
     outputs = {node.output[0] for node in layers}
     if finder is not None:
         roots = sorted({products.root(node.input[0], outputs) for node in layers})
         products.ranges = finder.find(model, roots)
+    _replace(graph, {name: value for name, value in (weights or {}).items() if name in chosen})
     for node in layers:
         products.linear(node, outputs)
     return graph.finish()
 
 
+def _replace(graph: GraphEditor, weights: Mapping[str, Array]) -> None:
+    """Give constants other values; matrices (I, O) lie the other way round than the module's."""
+    for name, value in weights.items():
+        outputs, matrix = len(value), graph.constants[name].ndim == 2
+        if matrix and value.ndim == 4:  # an unfolded kernel: see `rewrite`
+            value = value.transpose(0, 2, 3, 1)
+        graph.constants[name] = value.reshape(outputs, -1).T if matrix else value
+
+
 def _store_weights(
-    model: Node, name: str, recipe: Recipe, settings: Settings, finder: ranges.Finder
+    model: Node,
+    name: str,
+    recipe: Recipe,
+    settings: Settings,
+    finder: ranges.Finder,
+    chosen: Mapping[str, Array],
 ) -> Node:
     graph = GraphEditor(model)
     found = store.weights(graph, recipe.weight_threshold)
@@ -282,6 +300,7 @@ def _store_weights(
         for layer, packed in compensation.four_bits(graph, model, layers, recipe, finder):
             store.store_four_bits(graph, layer, packed, settings.accuracy_level)
             kinds.pop(layer.input[1], None)  # products may share a matrix
+    _replace(graph, {name: value for name, value in chosen.items() if name in kinds})
     for weight, kind in kinds.items():
         store.store(graph, weight, kind, found[weight])
     return graph.finish()

@@ -26,6 +26,7 @@ class Finder:
         samples: inputs of the model; none where ranges are found at each run of the file.
         method: see `find_ranges`.
         percentile: see there.
+        examples: other inputs, to compare what the model answers to where there are no samples.
         known: what was found, by tensor; of the same model only.
         moments: the same of second moments, see `compensation`.
     """
@@ -33,6 +34,7 @@ class Finder:
     samples: Sequence[Mapping[str, Array]]
     method: str
     percentile: float
+    examples: Sequence[Mapping[str, Array]] = ()
     known: dict[str, Range] = field(default_factory=dict)
     moments: dict[str, Array] = field(default_factory=dict)
 

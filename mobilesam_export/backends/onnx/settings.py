@@ -41,9 +41,9 @@ def parse(recipe: Recipe, form: GraphForm, convert: Mapping[str, Any]) -> OnnxSe
             f'image_input = "sam" goes with prompt = "sam", found {form.prompt!r}',
             *("graph", "prompt"),
         )
-    if recipe.calibrate_weights and recipe.weights != "int4":
+    if recipe.calibrate_weights and not recipe.compressed:
         raise TargetError(
-            f"calibrate_weights of an onnx recipe is for int4, not for {recipe.weights}",
+            f"calibrate_weights is for int8 and int4 weights, not for {recipe.weights}",
             "calibrate_weights",
         )
     if not recipe.compressed:

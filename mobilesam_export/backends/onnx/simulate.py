@@ -17,6 +17,7 @@ from mobilesam_export.contract import Array
 from mobilesam_export.graphs import Graph, names
 from mobilesam_export.target import Recipe, patterns
 
+INT8_BITS, FOUR_BITS = 8, 4
 OUTPUTS, HEADS = 0, 1  # axes with one scale for each index: of layers, and of attention's biases
 
 
@@ -24,19 +25,16 @@ def simulation(graph: Graph, recipe: Recipe, settings: quantize.Settings) -> Sim
     """See `Backend.simulation`."""
     if recipe.activations == "int8" and settings.ranges not in ("minmax", "mse"):
         return None  # the others are ONNX Runtime's histograms
-    found = names.weights(graph.module, recipe.weight_threshold)
-    shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
     products = integer_weights(graph, recipe, settings)
-    kinds = quantize.stored_types(shapes, recipe, graph.spec.name)
     weights: dict[str, partial[Array]] = {}
-    for name, shape in shapes.items():
-        linear = isinstance(graph.module.get_submodule(name.rpartition(".")[0]), nn.Linear)
-        if linear and quantize.takes_four_bits(name, shape[-1], recipe, graph.spec.name):
-            weights[name] = partial(_in_blocks, size=recipe.group_size)
-        elif kinds[name] == store.INT8:
-            layer = name.endswith(".weight")
-            weights[name] = partial(_by_channel, axis=OUTPUTS if layer else HEADS)
-    weights |= {name: partial(_by_channel, axis=OUTPUTS, bits=WEIGHT_BITS) for name in products}
+    for name, bits in stored_bits(graph, recipe, settings).items():
+        axis = OUTPUTS if name.endswith(".weight") else HEADS
+        four = bits == FOUR_BITS
+        weights[name] = (
+            partial(_in_blocks, size=recipe.group_size)
+            if four
+            else partial(_by_channel, axis=axis, bits=bits)
+        )
     fix = partial(ranges.fixed, settings.ranges) if recipe.activations == "int8" else None
     starts = {
         name: partial(_compensated, size=recipe.group_size)
@@ -44,6 +42,19 @@ def simulation(graph: Graph, recipe: Recipe, settings: quantize.Settings) -> Sim
         if recipe.calibrate_weights and rounding.func is _in_blocks
     }
     return Simulation(weights, dict.fromkeys(products, Inputs(fix)), starts)
+
+
+def stored_bits(graph: Graph, recipe: Recipe, settings: quantize.Settings) -> dict[str, int]:
+    """Bits of those weights that become whole numbers."""
+    found, kind = names.weights(graph.module, recipe.weight_threshold), graph.spec.name
+    kinds, bits = quantize.stored_types(found, recipe, kind), dict[str, int]()
+    for name, tensor in found.items():
+        linear = isinstance(graph.module.get_submodule(name.rpartition(".")[0]), nn.Linear)
+        if linear and quantize.takes_four_bits(name, tensor.shape[-1], recipe, kind):
+            bits[name] = FOUR_BITS
+        elif kinds[name] == store.INT8:
+            bits[name] = INT8_BITS
+    return bits | dict.fromkeys(integer_weights(graph, recipe, settings), WEIGHT_BITS)
 
 
 def integer_weights(graph: Graph, recipe: Recipe, settings: quantize.Settings) -> list[str]:
@@ -60,7 +71,7 @@ def integer_weights(graph: Graph, recipe: Recipe, settings: quantize.Settings) -
     return [name for name in names.weights(graph.module) if chosen(name)]
 
 
-def _by_channel(weight: Array, axis: int, bits: int = 8) -> Array:
+def _by_channel(weight: Array, axis: int, bits: int) -> Array:
     whole, scales = symmetric(weight, axis, bits)
     along = [-1 if index == axis else 1 for index in range(weight.ndim)]
     return whole.astype(np.float32) * scales.reshape(along)

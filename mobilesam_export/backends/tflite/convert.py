@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 
+from mobilesam_export.backends.compensation import chosen_weights
 from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.backends.tflite import (
     batch,
+    int8,
     metadata,
     model_file,
     names,
@@ -24,6 +26,7 @@ from mobilesam_export.backends.tflite.settings import TfliteSettings
 from mobilesam_export.errors import ConversionError, first_line
 from mobilesam_export.graphs import Graph
 from mobilesam_export.quiet import quiet_descriptors
+from mobilesam_export.target import patterns
 
 
 def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
@@ -34,7 +37,18 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
     content = conversion.once(graph.spec.name, lambda: _simplified(graph, for_gpu=for_gpu))
     paths = names.weight_paths(content, graph.module)
     known: dict[str, Any] = conversion.once(f"{graph.spec.name} ranges", dict)
-    content = quantize.quantize(content, quantization, graph.spec, conversion.samples, paths, known)
+    samples = conversion.samples
+    if quantization.static and not known:  # of the file as it is, whatever is rounded how
+        known.update(int8.find_ranges(content, graph.spec, samples))
+    rounded = [
+        name
+        for name in dict.fromkeys(paths.values())
+        if names.compresses(quantization, graph.module, name)
+        and not any(patterns.matches(name, item) for item in quantization.float32)
+    ]
+    chosen = chosen_weights(graph, conversion, rounded)
+    content = names.with_weights(content, graph.module, chosen)
+    content = quantize.quantize(content, quantization, graph.spec, samples, paths, known)
     content = versions.recomputed(content)
     about = metadata.build(graph.spec, conversion.metadata, conversion.contract)
     files = metadata.associated_files(graph.spec, conversion.metadata)

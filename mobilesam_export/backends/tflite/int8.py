@@ -56,6 +56,11 @@ class Quantization:
     float32: Mapping[str, str] = field(default_factory=dict)
     sums: bool = False
 
+    @property
+    def static(self) -> bool:
+        """Whether samples fix the ranges of activations."""
+        return self.activations in ACTIVATION_BITS
+
 
 def quantize(
     content: bytes,
@@ -73,15 +78,19 @@ def quantize(
         spec: its interface.
         samples: its inputs, to find ranges on where these are static.
         paths: by the first output of an op, the name of its weight (`names.weight_paths`).
-        known: ranges that these samples have given for this file, by tensor; filled if it is empty.
+        known: ranges that these samples have given for this file, by tensor (`find_ranges`);
+            filled if it is empty.
 
     Raises:
         TargetError: there are no samples, or a pattern matches the weight of no such op.
         ConversionError: the quantizer refused the file, or LiteRT could not run it.
     """
-    static = quantization.activations in ACTIVATION_BITS
-    if static and not samples:
-        raise TargetError("this recipe fixes ranges of activations and was given no samples")
+    ranges = None
+    if quantization.static:
+        found = known or find_ranges(content, spec, samples)
+        if known is not None:
+            known.update(found)
+        ranges = _widened(copy.deepcopy(found), HEADROOM[quantization.activations])
     kept = _excepted(content, quantization, paths, spec)
     with quiet_descriptors():
         from ai_edge_quantizer import quantizer
@@ -89,10 +98,6 @@ def quantize(
         try:
             made = quantizer.Quantizer(float_model=bytearray(content))
             _configure(made, quantization, kept)
-            ranges = None
-            if static:
-                found = copy.deepcopy(_ranges(content, spec, samples, known))
-                ranges = _widened(found, HEADROOM[quantization.activations])
             written = made.quantize(ranges, enable_progress_report=False).quantized_model
         except (ValueError, RuntimeError, KeyError, TypeError) as exc:
             raise ConversionError(
@@ -146,33 +151,37 @@ def _excepted(
     return list(patterns.stored_types(weights, quantization.float32))
 
 
-def _ranges(
-    content: bytes,
-    spec: GraphSpec,
-    samples: Sequence[Mapping[str, Array]],
-    known: dict[str, Any] | None,
-) -> Any:
-    """Least and greatest value of every tensor.
+def find_ranges(
+    content: bytes, spec: GraphSpec, samples: Sequence[Mapping[str, Array]]
+) -> dict[str, Any]:
+    """Least and greatest value of every tensor of a float32 file.
 
     The quantizer's own `calibrate` averages samples by weights of 0.05, which eight of them do not
     move far from the first.
-    """
-    if known:
-        return known
-    from ai_edge_quantizer import calibrator, recipe_manager
-    from ai_edge_quantizer.utils import qsv_utils
 
-    observer = calibrator.Calibrator(
-        bytearray(content),
-        num_threads=1,
-        mode=calibrator.CalibrationMode.CALIBRATION_PROFILER_BASED,  # keeps no tensor
-        qsv_update_func=qsv_utils.min_max_update,
-    )
+    Raises:
+        TargetError: there are no samples. ConversionError: LiteRT could not run the file.
+    """
+    if not samples:
+        raise TargetError("this recipe fixes ranges of activations and was given no samples")
     inputs = [dict(sample) for sample in samples]
-    observer.calibrate({spec.name: inputs}, recipe_manager.RecipeManager())
-    found = observer.get_model_qsvs()
-    if known is not None:
-        known.update(found)
+    with quiet_descriptors():
+        from ai_edge_quantizer import calibrator, recipe_manager
+        from ai_edge_quantizer.utils import qsv_utils
+
+        try:
+            observer = calibrator.Calibrator(
+                bytearray(content),
+                num_threads=1,
+                mode=calibrator.CalibrationMode.CALIBRATION_PROFILER_BASED,  # keeps no tensor
+                qsv_update_func=qsv_utils.min_max_update,
+            )
+            observer.calibrate({spec.name: inputs}, recipe_manager.RecipeManager())
+        except (ValueError, RuntimeError, KeyError, TypeError) as exc:
+            raise ConversionError(
+                f"ai-edge-quantizer could not run the {spec.name} on samples: {first_line(exc)}"
+            ) from exc
+    found: dict[str, Any] = observer.get_model_qsvs()
     return found
 
 

@@ -6,8 +6,8 @@ does, in TFLite's order of axes. Only if the converter has scaled them, the op's
 """
 
 import hashlib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import nn
@@ -40,9 +40,9 @@ def weight_paths(content: bytes, module: nn.Module) -> dict[str, str]:
     for operator in graph.operators:
         name = graph.tensors[operator.outputs[0]].name.decode()
         digests = [_constant_digest(model, graph, index) for index in operator.inputs if index >= 0]
-        found = [known[digest] for digest in digests if digest in known]
+        found = [known[digest].name for digest in digests if digest in known]
         if not found and any(digests) and kinds[operator.opcodeIndex] in KINDS:
-            found = _by_name(name, known.values())
+            found = _by_name(name, [stored.name for stored in known.values()])
         if found:
             paths[name] = found[0]
     return paths
@@ -61,12 +61,40 @@ def _by_name(name: str, paths: Iterable[str]) -> list[str]:
     return fitting if len(fitting) == 1 else []
 
 
-def _digests(module: nn.Module) -> dict[bytes, str]:
-    found: dict[bytes, str] = {}
+def with_weights(content: bytes, module: nn.Module, values: Mapping[str, Array]) -> bytes:
+    """The file with other numbers in some weights.
+
+    Args:
+        content: a float32 file made of the module.
+        module: in export form.
+        values: by the name of a weight, float32 of the module's shape. One that the converter has
+            scaled stays as it is.
+    """
+    if not values:
+        return content
+    model, known = model_file.read(content), _digests(module)
+    (graph,) = model.subgraphs
+    for index, tensor in enumerate(graph.tensors):
+        stored = known.get(_constant_digest(model, graph, index))
+        if stored is not None and stored.name in values:
+            moved = np.ascontiguousarray(values[stored.name].transpose(stored.order), np.float32)
+            model.buffers[tensor.buffer].data = np.frombuffer(moved.tobytes(), np.uint8)
+    return model_file.write(model)
+
+
+class Stored(NamedTuple):
+    """A weight of the module, and the order of its axes in the file."""
+
+    name: str
+    order: tuple[int, ...]
+
+
+def _digests(module: nn.Module) -> dict[bytes, Stored]:
+    found: dict[bytes, Stored] = {}
     for name, tensor in names.weights(module).items():
         values = tensor.detach().numpy()
         for order in ORDERS.get(values.ndim, []):
-            found.setdefault(_digest(values.transpose(order)), name)
+            found.setdefault(_digest(values.transpose(order)), Stored(name, order))
     return found
 
 

@@ -44,7 +44,10 @@ def parse(recipe: Recipe, form: GraphForm, convert: Mapping[str, Any]) -> Tflite
             f"{form.layout!r} and {form.image_input!r}",
             *("graph", "layout"),
         )
-    for key in ("keep_float32", "calibrate_weights"):
-        if getattr(recipe, key):
-            raise TargetError(f"a tflite recipe has no {key}; use exceptions", key)
+    if recipe.keep_float32:
+        raise TargetError("a tflite recipe has no keep_float32; use exceptions", "keep_float32")
+    if recipe.calibrate_weights and recipe.weights != "int8":
+        raise TargetError(
+            f"calibrate_weights is for int8 weights, not for {recipe.weights}", "calibrate_weights"
+        )
     return TfliteSettings({graph: quantize.parse(recipe, graph) for graph in GRAPHS})
