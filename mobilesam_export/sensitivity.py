@@ -26,9 +26,11 @@ from mobilesam_export.errors import UsageError
 from mobilesam_export.files import write_whole
 from mobilesam_export.graphs import Graph, as_session, split_graphs
 from mobilesam_export.graphs.names import weights
+from mobilesam_export.graphs.resumed import ResumedEncoder
 from mobilesam_export.model import build_sam
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import step
+from mobilesam_export.prompts import encoder_inputs
 from mobilesam_export.target import Recipe
 from mobilesam_export.verification import cases as verification_cases
 from mobilesam_export.verification.cases import ImageCase
@@ -162,6 +164,7 @@ def measure(
     """
     encoder, decoder = graphs
     predictor = Predictor(as_session(encoder), as_session(decoder), contract)
+    images = [ResumedEncoder(encoder, encoder_inputs(case.image, contract)) for case in cases]
     for graph in graphs:
         graph_name, threshold = graph.spec.name, recipe.weight_threshold
         asked = weight_groups(graph.module, threshold) if groups is None else groups[graph_name]
@@ -169,7 +172,10 @@ def measure(
         for group, names in asked.items():
             numbers = sum(_tensor(graph.module, name).numel() for name in names)
             with rounded(graph.module, group, names, recipe, known):
-                found = [_answer(predictor, case, encoded=graph is encoder) for case in cases]
+                found = [
+                    _answer(predictor, case, image.embedding(names) if graph is encoder else None)
+                    for case, image in zip(cases, images, strict=True)
+                ]
             ious = [iou for _, values in found for iou in values]
             psnr = min(value for value, _ in found) if graph is encoder else None
             yield Damage(graph_name, group, numbers, psnr, float(np.mean(ious)), min(ious))
@@ -286,9 +292,13 @@ def _round_activation(value: Tensor, activations: str) -> Tensor:
     return value
 
 
-def _answer(predictor: Predictor, case: ImageCase, *, encoded: bool) -> tuple[float, list[float]]:
-    """PSNR of the embedding, and mask IoU of every prompt; what has not changed is not run."""
-    image = predictor.embed(case.image) if encoded else case.embedded
+def _answer(
+    predictor: Predictor, case: ImageCase, embeddings: Array | None
+) -> tuple[float, list[float]]:
+    """PSNR of the embedding, the reference's if it is None, and mask IoU of every prompt."""
+    image = case.embedded
+    if embeddings is not None:
+        image = replace(image, embeddings=embeddings)
     ious = [
         metrics.mask_iou(predictor.predict(item.prompt, image).mask, item.answer.mask)
         for item in case.prompts

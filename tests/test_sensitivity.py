@@ -14,9 +14,11 @@ from mobilesam_export import sensitivity
 from mobilesam_export.backends import reference
 from mobilesam_export.commands.inspect import sensitivity_table
 from mobilesam_export.contract import Contract
-from mobilesam_export.graphs import Graph, split_graphs
+from mobilesam_export.graphs import Graph, as_session, split_graphs
 from mobilesam_export.graphs.names import weights
+from mobilesam_export.graphs.resumed import ResumedEncoder
 from mobilesam_export.model import Sam, build_sam
+from mobilesam_export.prompts import encoder_inputs
 from mobilesam_export.sensitivity import Damage, Sensitivity
 from mobilesam_export.target import load_target
 from mobilesam_export.target.patterns import matching
@@ -79,6 +81,20 @@ def test_every_group_of_the_encoder_does_some_damage_and_none_all() -> None:
     encoder = [item for item in damages() if item.graph == "encoder"]
     assert all(15 < (item.embedding_psnr_db or 0) < 90 for item in encoder)
     assert all(0 <= item.mask_iou_min <= item.mask_iou_mean <= 1 for item in damages())
+
+
+@pytest.mark.parametrize("target_name", ["onnx", "tflite", "coreml"])
+def test_an_encoder_resumed_where_it_was_changed_gives_what_a_whole_run_gives(
+    target_name: str,
+) -> None:
+    contract = Contract(256, 6, load_target(target_name).graph)
+    encoder, _ = split_graphs(build_sam(tiny_state_dict(), 256), contract)
+    inputs = encoder_inputs(cases()[0].image, contract)
+    resumed = ResumedEncoder(encoder, inputs)
+    for group, names in sensitivity.weight_groups(encoder.module, 1024).items():
+        with sensitivity.rounded(encoder.module, group, names, W8A8):
+            (expected,) = as_session(encoder).run(inputs).values()
+            assert np.array_equal(resumed.embedding(names), expected), group
 
 
 def test_the_decoder_leaves_the_embedding_alone() -> None:

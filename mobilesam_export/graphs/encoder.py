@@ -67,6 +67,10 @@ class SamPixelsInput(nn.Module):
         return F.pad(x, (0, self.side - width, 0, self.side - height))
 
 
+# What comes after the head (stem, stage1, down1), which may be computed tile by tile.
+PARTS = ("stage2", "down2", "stage3", "down3", "stage4", "neck")
+
+
 class Encoder(nn.Module):
     """The encoder file's graph: stem, stage1, down1, stage2, ..., stage4, neck.
 
@@ -104,11 +108,18 @@ class Encoder(nn.Module):
         self.neck = _neck(vit.neck, layout)
 
     def forward(self, image: Tensor) -> Tensor:
+        return self.resumed(0, self.head(image))
+
+    def head(self, image: Tensor) -> Tensor:
+        """What the first of PARTS takes."""
         x = self.pixels(image).to(self.neck[0].weight.dtype)
-        x = self.run_head(self._with_margin(x), self.stem, self.stage1, self.down1)
-        x = self.down2(self.stage2(x))
-        x = self.down3(self.stage3(x))
-        return self._without_margin(self.neck(self.stage4(x))).to(torch.float32)
+        return self.run_head(self._with_margin(x), self.stem, self.stage1, self.down1)
+
+    def resumed(self, start: int, x: Tensor) -> Tensor:
+        """The embedding from what a part takes; `start`: its place in PARTS."""
+        for part in PARTS[start:]:
+            x = getattr(self, part)(x)
+        return self._without_margin(x).to(torch.float32)
 
     def _with_margin(self, x: Tensor) -> Tensor:
         """(1, 3, H, W) with zeros, the model's own padding, below or to the right."""

@@ -20,7 +20,11 @@ def read(content: bytes) -> Any:
     """The model in a file, as mutable objects."""
     from ai_edge_litert.tools import flatbuffer_utils
 
-    return flatbuffer_utils.read_model_from_bytearray(content)
+    model = flatbuffer_utils.read_model_from_bytearray(content)
+    for buffer in model.buffers:
+        if isinstance(buffer.data, bytes):  # as ai-edge-quantizer leaves some; written byte by byte
+            buffer.data = np.frombuffer(buffer.data, np.uint8)
+    return model
 
 
 def write(model: Any) -> bytes:
