@@ -6,6 +6,8 @@ from functools import cache
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mobilesam_export import metrics
 from mobilesam_export.backends import reference
@@ -159,6 +161,27 @@ def test_another_mask_than_a_clearly_best_one_is_an_error() -> None:
     report = verify.verify(with_predictions(0.5, 0.7, 0.6, 0.1), clear, FLOAT16)
     assert not any(item.tie_flipped for item in report.prompts)
     assert any("click: mask IoU" in failure for failure in report.failures)
+
+
+def square_at(left: int) -> Predictor:
+    """Answers every prompt with a square 200 pixels wide from there on, a multiple of 4."""
+    logits = np.full((1, 4, 64, 64), -1, np.float32)
+    logits[:, :, 7:57, left // 4 : left // 4 + 50] = 1
+    outputs = {"low_res_masks": logits, "iou_predictions": np.full((1, 4), 0.9, np.float32)}
+    return replace(right(), decoder=replace(right().decoder, run=lambda _: dict(outputs)))
+
+
+def test_a_wrong_outline_of_a_large_mask_fails_though_the_mask_holds() -> None:
+    loose = replace(FLOAT16, mask_iou=0.95, logits_error=100)
+    found = verify.verify(square_at(32), reference_cases(square_at(28)), loose)
+    assert all("boundary IoU" in failure for failure in found.failures)
+    assert len(found.failures) == len(found.prompts)
+    assert min(item.mask_iou for item in found.prompts) > 0.95
+
+
+@given(iou=st.floats(0, 1))
+def test_the_limit_of_outlines_is_looser_than_that_of_masks(iou: float) -> None:
+    assert 0 <= replace(FLOAT16, mask_iou=iou).boundary_iou <= iou
 
 
 @pytest.mark.parametrize("scale", [0.01, 1, 1000])

@@ -104,7 +104,7 @@ class Report:
         figures = ("" if psnr is None else f"embedding PSNR {psnr:.1f} dB, ") + (
             f"logits {max(p.logits_max_abs_error for p in self.prompts):.1e}, "
             f"mask IoU {min(p.mask_iou for p in self.prompts):.4f}, "
-            f"of its outline {min(p.boundary_iou for p in self.prompts):.4f}, "
+            f"boundary IoU {min(p.boundary_iou for p in self.prompts):.4f}, "
             f"{changed} best masks changed{f', {ties} of them ties' if ties else ''}; "
             f"worst of {len({p.image for p in self.prompts})} images, {len(self.prompts)} prompts"
         )
