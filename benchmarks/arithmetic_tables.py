@@ -83,10 +83,11 @@ def coreai_recipes() -> str:
                 *(f"{ours[part] / 1e6:.1f} MB" for part in ("encoder", "decoder")),
                 f"{change:+.1%}",
                 *_masks(row),
+                *_masks(row.get("coreml", {}))[:-1],
             ]
         )
     head = ["recipe", "encoder", "decoder", "beside `coreml`", "mask IoU, click", "box", "worst"]
-    return markdown(([*head, "prompts"], rows))
+    return markdown(([*head, "prompts", "`coreml`, click", "box", "worst"], rows))
 
 
 def _masks(row: dict[str, Any]) -> list[str]:

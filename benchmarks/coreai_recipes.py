@@ -4,7 +4,8 @@
 1024 for its size, and asks Core AI about every object of ten scenes by a click and by a box, as
 `benchmarks.recipes` does, at `--image-size`: half a minute an encoder makes 1024 slow. It writes
 `benchmarks/results/coreai_recipes.json` row by row. What is done lies under build/recipes/, and is
-not done again. Needs `pip install ".[coreai]"`.
+not done again. Needs `pip install ".[coreai]"`, but not with `--beside`, which asks the files of
+`coreml` by the recipe of the same name instead: what coreai-opt and what we make of the weights.
 """
 
 import argparse
@@ -27,9 +28,14 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=512)
     parser.add_argument("--only", default="", choices=("", *TARGET.recipes))
     parser.add_argument("--sizes", action="store_true", help="no masks")
+    parser.add_argument("--beside", action="store_true", help="of coreml, by the interpreter")
     arguments = parser.parse_args()
     for name in TARGET.recipes:
-        if arguments.only in ("", name):
+        if arguments.only not in ("", name):
+            continue
+        if arguments.beside:
+            write({"recipe": name, "coreml": masks(name, arguments.image_size, "coreml")})
+        else:
             row = {"recipe": name, "bytes": sizes(name)}
             write(row)
             if not arguments.sizes:
@@ -48,9 +54,9 @@ def sizes(recipe: str) -> dict[str, int]:
     return recipes.part_bytes(recipes.written_files(folder))
 
 
-def masks(recipe: str, side: int) -> dict[str, Any]:
+def masks(recipe: str, side: int, target: str = TARGET.name) -> dict[str, Any]:
     """Mask IoU with PyTorch at a size."""
-    row = recipes.measured(run_at(side), TARGET, recipe)
+    row = recipes.measured(run_at(side), load_target(target), recipe)
     return {"image_size": side, **{k: v for k, v in row.items() if k not in ("key", "bytes")}}
 
 
