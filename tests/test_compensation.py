@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mobilesam_export import prompts
 from mobilesam_export.backends import get_backend, reference
-from mobilesam_export.backends.compensation import _Products, choices, chosen_weights, compensated
+from mobilesam_export.backends.compensation import Products, choices, chosen_weights, compensated
 from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.contract import Array, Contract
 from mobilesam_export.graphs import Graph, split_graphs
@@ -83,7 +83,7 @@ def test_a_kernel_s_moments_are_those_of_the_patches_that_it_covers() -> None:
     """Also where a form pads by itself, as tiles do."""
     layer = nn.Conv2d(2, 3, 3, stride=2)
     x = torch.randn(1, 2, 9, 8)
-    with torch.no_grad(), _Products({"a.weight": layer}) as found:
+    with torch.no_grad(), Products({"a.weight": layer}) as found:
         F.conv2d(F.pad(x, (1, 1, 1, 1)), layer.weight, layer.bias, layer.stride)
     columns = F.unfold(x, 3, padding=1, stride=2)[0].T
     assert found.counts["a.weight"] == len(columns)

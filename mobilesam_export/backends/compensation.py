@@ -104,7 +104,7 @@ def _dense(module: nn.Module, name: str) -> nn.Linear | nn.Conv2d | None:
     return layer if dense and last == "weight" else None  # type: ignore[return-value]
 
 
-class _Products(TorchFunctionMode):
+class Products(TorchFunctionMode):
     """While inside, what these weights are multiplied with is summed up, wherever that is done.
 
     A form may call a layer on tiles or in another order of axes, which its inputs do not tell.
@@ -120,9 +120,7 @@ class _Products(TorchFunctionMode):
         self.sums = {name: torch.zeros((), dtype=torch.float64) for name in layers}
         self.counts = dict.fromkeys(layers, 0)
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:  # fmt: skip
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Of torch: each of its functions comes by here."""
         if func in {F.linear, F.conv2d} and (name := self.names.get(id(args[1]))):
             rows = args[0] if func is F.linear else _patches(*args, **(kwargs or {}))
@@ -138,7 +136,7 @@ def _moments(
     graph: Graph, layers: Mapping[str, nn.Module], samples: Sequence[Mapping[str, Array]]
 ) -> dict[str, Tensor]:
     """By weight, the mean of x x^T of what each is multiplied with, (I, I) float64."""
-    with _Products(layers) as found:
+    with Products(layers) as found:
         for sample in samples:
             graph.module(*graph.module_inputs(sample))
     return {name: found.sums[name] / found.counts[name] for name in layers}

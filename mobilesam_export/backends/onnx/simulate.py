@@ -28,13 +28,11 @@ def simulation(graph: Graph, recipe: Recipe, settings: quantize.Settings) -> Sim
     products = integer_weights(graph, recipe, settings)
     weights: dict[str, partial[Array]] = {}
     for name, bits in stored_bits(graph, recipe, settings).items():
-        axis = OUTPUTS if name.endswith(".weight") else HEADS
-        four = bits == FOUR_BITS
-        weights[name] = (
-            partial(_in_blocks, size=recipe.group_size)
-            if four
-            else partial(_by_channel, axis=axis, bits=bits)
-        )
+        if bits == FOUR_BITS:
+            weights[name] = partial(_in_blocks, size=recipe.group_size)
+        else:
+            axis = OUTPUTS if name.endswith(".weight") else HEADS
+            weights[name] = partial(_by_channel, axis=axis, bits=bits)
     fix = partial(ranges.fixed, settings.ranges) if recipe.activations == "int8" else None
     starts = {
         name: partial(_compensated, size=recipe.group_size)
