@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from mobilesam_export import calibration
 from mobilesam_export.backends import Conversion
-from mobilesam_export.backends.compensation import choices
 from mobilesam_export.bundle import readme
 from mobilesam_export.bundle.contents import file_metadata
 from mobilesam_export.errors import TargetError
@@ -74,6 +73,7 @@ class Maker:
     def fit(self, report: Report, reference: Predictor) -> "Fit":
         """Raise groups of layers until the files hold."""
         from mobilesam_export import fitting
+        from mobilesam_export.backends.compensation import choices
 
         def trial(report: Report) -> fitting.Trial:
             return fitting.Trial(sum(readme.artifact_sizes(self.stage).values()), report)
