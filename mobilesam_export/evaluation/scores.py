@@ -17,7 +17,7 @@ from mobilesam_export import prompts
 from mobilesam_export.contract import Array, Contract
 from mobilesam_export.errors import ImageError
 from mobilesam_export.evaluation.dataset import Dataset, Sample
-from mobilesam_export.metrics import boundary_iou, mask_iou
+from mobilesam_export.metrics import Mask, boundary_iou, mask_iou
 from mobilesam_export.predictor import Answer, Predictor
 from mobilesam_export.prompts import ImageArray, Prompt
 from mobilesam_export.session import Session
@@ -29,8 +29,6 @@ KINDS = ("click_best", "click", "clicks", "box")
 STABILITY_OFFSET = 1.0  # of the logits, as in SAM's automatic mask generator
 BINS = 20  # of the histogram of IoUs
 GRID = (0.25, 0.5, 0.75)  # clicks on images without masks, as shares of width and height
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,10 @@ class ResumedEncoder:
         inputs: the contract's arrays by name.
     """
 
-    @torch.no_grad()
     def __init__(self, graph: Graph, inputs: Mapping[str, Array]) -> None:
         assert isinstance(graph.module, Encoder)
         self.encoder, (self.image,) = graph.module, graph.module_inputs(inputs)
-        self.taken: list[Tensor] = [self.encoder.head(self.image)]  # by each of PARTS
-        for part in PARTS[:-1]:
-            self.taken.append(getattr(self.encoder, part)(self.taken[-1]))
+        self.taken: list[Tensor] = []  # by the first of PARTS, with no weight before them changed
 
     @torch.no_grad()
     def embedding(self, changed: Collection[str]) -> Array:
@@ -37,6 +34,14 @@ class ResumedEncoder:
         owners = {name.partition(".")[0] for name in changed}
         in_head = not owners <= {*PARTS}
         start = 0 if in_head else min(PARTS.index(owner) for owner in owners)
-        x = self.encoder.head(self.image) if in_head else self.taken[start]
+        x = self.encoder.head(self.image) if in_head else self._taken(start)
         embedding: Array = self.encoder.resumed(start, x).numpy()
         return embedding
+
+    def _taken(self, place: int) -> Tensor:
+        """What a part takes where no part before it has changed."""
+        if not self.taken:
+            self.taken.append(self.encoder.head(self.image))
+        for part in PARTS[len(self.taken) - 1 : place]:
+            self.taken.append(getattr(self.encoder, part)(self.taken[-1]))
+        return self.taken[place]

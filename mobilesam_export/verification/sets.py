@@ -4,7 +4,7 @@ All prompts of an image are asked together, on the reference's embedding, with a
 them at least.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from mobilesam_export.metrics import mask_iou
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.session import Session
 from mobilesam_export.target import Recipe, Tolerance
+from mobilesam_export.verification import limits
 from mobilesam_export.verification.cases import ImageCase, PromptCase, logits_spread
 from mobilesam_export.verification.report import Report
 from mobilesam_export.verification.set_error import SetError
@@ -88,17 +89,13 @@ def set_error(
     )
 
 
-def broken_limits(error: SetError, file: str, limits: Tolerance, spread: float) -> list[str]:
-    """What an answer of a file breaks; written so that NaN breaks every limit."""
-    where = f"{error.image}, {error.prompt} in {file}"
-    failures = [
-        f"{where}: {what} {found:.2g} off, expected <= {most:.2g}"
-        for what, found, most in (
-            ("logits", error.logits_max_abs_error, limits.logits_error * spread),
-            ("predicted IoU", error.iou_max_abs_error, limits.iou_max_abs_error),
-        )
-        if not found <= most
-    ]
-    if not error.mask_iou >= limits.mask_iou:
-        failures.append(f"{where}: mask IoU {error.mask_iou:.4f}, expected >= {limits.mask_iou:g}")
-    return failures
+def broken_limits(error: SetError, file: str, tolerance: Tolerance, spread: float) -> Iterator[str]:
+    """What an answer of a file breaks."""
+    return limits.broken(
+        f"{error.image}, {error.prompt} in {file}",
+        errors=(
+            ("logits", error.logits_max_abs_error, tolerance.logits_error * spread),
+            ("predicted IoU", error.iou_max_abs_error, tolerance.iou_max_abs_error),
+        ),
+        shares=(("mask IoU", error.mask_iou, tolerance.mask_iou),),
+    )

@@ -15,7 +15,7 @@ from mobilesam_export.contract import Array
 from mobilesam_export.metrics import boundary_iou, mask_iou, psnr_db
 from mobilesam_export.predictor import Answer, EmbeddedImage, Predictor
 from mobilesam_export.target import Tolerance
-from mobilesam_export.verification import diagnosis
+from mobilesam_export.verification import diagnosis, limits
 from mobilesam_export.verification.cases import CLEAR, ImageCase, PromptCase, logits_spread
 from mobilesam_export.verification.float16 import Float16
 from mobilesam_export.verification.report import EmbeddingError, PromptError, Report
@@ -161,20 +161,18 @@ def _broken_limits(findings: _Findings, tolerance: Tolerance, spread: float) -> 
 
 def _wrong(found: PromptError, tolerance: Tolerance, logits: float) -> Iterator[str]:
     """What an answer breaks; `logits`: the largest error of one."""
-    where = f"{found.image}, {found.prompt}"
-    for what, error, most in (
-        ("logits", found.logits_max_abs_error, logits),
-        ("logits of the decoder alone", found.decoder_logits_max_abs_error, logits),
-        ("predicted IoU", found.iou_max_abs_error, tolerance.iou_max_abs_error),
-    ):
-        if not error <= most:
-            yield f"{where}: {what} {error:.2g} off, expected <= {most:.2g}"
-    for what, iou, least in (
-        ("mask IoU", found.mask_iou, tolerance.mask_iou),
-        ("boundary IoU", found.boundary_iou, tolerance.boundary_iou),
-    ):
-        if not iou >= least:
-            yield f"{where}: {what} {iou:.4f}, expected >= {least:g}"
+    return limits.broken(
+        f"{found.image}, {found.prompt}",
+        errors=(
+            ("logits", found.logits_max_abs_error, logits),
+            ("logits of the decoder alone", found.decoder_logits_max_abs_error, logits),
+            ("predicted IoU", found.iou_max_abs_error, tolerance.iou_max_abs_error),
+        ),
+        shares=(
+            ("mask IoU", found.mask_iou, tolerance.mask_iou),
+            ("boundary IoU", found.boundary_iou, tolerance.boundary_iou),
+        ),
+    )
 
 
 def _low_mean(findings: _Findings, tolerance: Tolerance) -> tuple[str, ...]:

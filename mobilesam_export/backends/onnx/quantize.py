@@ -259,15 +259,19 @@ def integer_products(
     if finder is not None:
         roots = sorted({products.root(node.input[0], outputs) for node in layers})
         products.ranges = finder.find(model, roots)
-    _replace(graph, {name: value for name, value in (weights or {}).items() if name in chosen})
+    _replace(graph, chosen, weights or {})
     for node in layers:
         products.linear(node, outputs)
     return graph.finish()
 
 
-def _replace(graph: GraphEditor, weights: Mapping[str, Array]) -> None:
-    """Give constants other values; matrices (I, O) lie the other way round than the module's."""
-    for name, value in weights.items():
+def _replace(graph: GraphEditor, names: Iterable[str], weights: Mapping[str, Array]) -> None:
+    """Give constants of these names other values, as far as there are some.
+
+    Matrices (I, O) lie the other way round than the module's.
+    """
+    for name in weights.keys() & names:
+        value = weights[name]
         outputs, matrix = len(value), graph.constants[name].ndim == 2
         if matrix and value.ndim == 4:  # an unfolded kernel: see `rewrite`
             value = value.transpose(0, 2, 3, 1)
@@ -300,7 +304,7 @@ def _store_weights(
         for layer, packed in compensation.four_bits(graph, model, layers, recipe, finder):
             store.store_four_bits(graph, layer, packed, settings.accuracy_level)
             kinds.pop(layer.input[1], None)  # products may share a matrix
-    _replace(graph, {name: value for name, value in chosen.items() if name in kinds})
+    _replace(graph, kinds, chosen)
     for weight, kind in kinds.items():
         store.store(graph, weight, kind, found[weight])
     return graph.finish()

@@ -35,7 +35,9 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
     quantization = conversion.settings.quantization[graph.spec.role]
     for_gpu = conversion.contract.form.layout == "batch-one"
     content = conversion.once(graph.spec.name, lambda: _simplified(graph, for_gpu=for_gpu))
-    paths = names.weight_paths(content, graph.module)
+    paths = conversion.once(
+        f"{graph.spec.name} paths", lambda: names.weight_paths(content, graph.module)
+    )
     known: dict[str, Any] = conversion.once(f"{graph.spec.name} ranges", dict)
     samples = conversion.samples
     if quantization.static and not known:  # of the file as it is, whatever is rounded how
