@@ -6,6 +6,7 @@ from mobilesam_export.tables import NONE, markdown
 TOOLS = {
     "nncf": "NNCF, with accuracy control",
     "aimet": "AIMET, SeqMSE and AdaRound",
+    "aimet-mixed": "AIMET, mixed precision (8 and 16 bits)",
 }
 
 

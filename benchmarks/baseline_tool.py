@@ -1,14 +1,15 @@
 """Another tool's int8 of our float32 ONNX encoder, run in that tool's own environment.
 
-`PYTHON benchmarks/baseline_tool.py nncf|aimet FOLDER OUT.onnx` reads `encoder.onnx`, `decoder.onnx`
-and `samples.npz` in FOLDER, which `benchmarks.baselines` writes. It needs the tool, numpy, onnx and
-onnxruntime, and nothing of ours.
+`PYTHON benchmarks/baseline_tool.py TOOL FOLDER OUT.onnx`, TOOL one of TOOLS, reads `encoder.onnx`,
+`decoder.onnx` and `samples.npz` in FOLDER, which `benchmarks.baselines` writes. It needs the tool,
+numpy, onnx and onnxruntime, and nothing of ours.
 """
 
 import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import numpy as np
 import onnx
 import onnxruntime
 
-MAX_DROP = 0.01  # of the mean mask IoU, absolute: what NNCF may lose before it gives layers back
+MAX_DROP = 0.01  # of the mean mask IoU, absolute: what may be lost before layers are given back
 ADAROUND_ITERATIONS = 1_000  # for each layer; AIMET's default is 10,000
+MIXED_IMAGES = 3  # whose masks rank the groups of AIMET's mixed precision, 400 times
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 
@@ -45,9 +47,14 @@ class Samples:
 
     def score(self, model: onnx.ModelProto, _: Iterable[Any] = ()) -> tuple[float, list[float]]:
         """Mean IoU of the masks with PyTorch's, over all, and of each image."""
-        session = opened(model)
+        return self.score_of(opened(model))
+
+    def score_of(
+        self, session: onnxruntime.InferenceSession, images: int | None = None
+    ) -> tuple[float, list[float]]:
+        """The same of an open encoder, of the first so many images."""
         of_images = []
-        for number, inputs in enumerate(self.images()):
+        for number, inputs in enumerate(islice(self.images(), images)):
             (embeddings,) = session.run(["image_embeddings"], inputs)
             mine = np.flatnonzero(self.arrays["of_image"] == number)
             of_images.append(float(np.mean([self._iou(embeddings, int(place)) for place in mine])))
@@ -92,13 +99,36 @@ def aimet_model(model: onnx.ModelProto, samples: Samples) -> onnx.ModelProto:
     return quantized
 
 
+def aimet_mixed_model(model: onnx.ModelProto, samples: Samples) -> onnx.ModelProto:
+    """AIMET's automatic mixed precision: activations of 16 bits where 8 lose too much."""
+    from aimet_onnx import mixed_precision
+    from aimet_onnx.quantsim import QuantizationSimModel
+
+    inputs, limit = list(samples.images()), samples.score(model)[0] - MAX_DROP
+    simulation = QuantizationSimModel(model)
+    sensitivities = mixed_precision.analyze_mixed_precision_sensitivity(
+        simulation,
+        [mixed_precision.w8a16, mixed_precision.w8a8],
+        lambda session: samples.score_of(session, MIXED_IMAGES)[0],
+        inputs,
+    )
+    mixed_precision.apply_amp(
+        simulation, sensitivities, lambda session: samples.score_of(session)[0] >= limit
+    )
+    quantized: onnx.ModelProto = simulation.to_onnx_qdq()
+    return quantized
+
+
+TOOLS = {"nncf": nncf_model, "aimet": aimet_model, "aimet-mixed": aimet_mixed_model}
+
+
 def main() -> None:
     """Quantize, write, and print what it came to in one line of JSON."""
     tool, folder, out = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
     samples = Samples(folder)
     model = onnx.load(folder / "encoder.onnx")
     before, start = samples.score(model)[0], time.process_time()
-    quantized = {"nncf": nncf_model, "aimet": aimet_model}[tool](model, samples)
+    quantized = TOOLS[tool](model, samples)
     seconds = time.process_time() - start
     onnx.save(quantized, out)
     after = samples.score(quantized)[0]

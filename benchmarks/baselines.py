@@ -44,6 +44,7 @@ from mobilesam_export.verification.cases import object_prompts
 RESULT = RESULTS / "baselines.json"
 TOOL = Path(__file__).with_name("baseline_tool.py")
 SIDE, SCENES, ROUNDS = 256, 10, 30
+TOOLS = {"nncf": "nncf", "aimet": "aimet", "aimet-mixed": "aimet"}  # each, and its environment
 OURS = ("float32", "w8-dynamic", "w8a8")
 Figures = dict[str, Any]
 
@@ -153,7 +154,7 @@ def measured(sam: Sam, checkpoint: Path, tools: Mapping[str, str], folder: Path)
 @click.option("--aimet", help="Python of an environment with it.")
 def main(weights: Sequence[str], **pythons: str | None) -> None:
     """Measure and write the rows of WEIGHTS anew."""
-    tools = {tool: python for tool, python in pythons.items() if python}
+    tools = {tool: python for tool, name in TOOLS.items() if (python := pythons[name])}
     rows = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else []
     for name in weights:
         with tempfile.TemporaryDirectory() as scratch:

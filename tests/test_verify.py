@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -49,7 +50,9 @@ def verify_with(
         ),
         decoder=replace(decoder, run=lambda i: decoder_fault(decoder.run(i))),
     )
-    return verify.verify(faulty, cases(), FLOAT16)
+    report = verify.verify(faulty, cases(), FLOAT16)
+    assert verify.holds(faulty, cases(), FLOAT16) == (report.status is Status.PASSED)
+    return report
 
 
 def embedding(change: Callable[[Array], Array]) -> Callable[[Outputs], Outputs]:
@@ -119,10 +122,24 @@ def test_a_mean_mask_iou_that_is_asked_for_and_not_reached_fails() -> None:
 
     def failures(least: float) -> tuple[str, ...]:
         tolerance = replace(FLOAT16, mask_iou=0, mean_mask_iou=least)
-        return verify.verify(right(), spoiled, tolerance).failures
+        found = verify.verify(right(), spoiled, tolerance).failures
+        assert verify.holds(right(), spoiled, tolerance) == (not found)
+        return found
 
     assert failures(mean - 0.01) == ()
     assert failures(0.99) == (f"mean mask IoU {mean:.4f}, expected >= 0.99",)
+
+
+@pytest.mark.parametrize(("mean", "images"), [(0.0, 2), (0.94, 1)])
+def test_whether_it_holds_is_told_by_as_few_images_as_it_takes(mean: float, images: int) -> None:
+    first, *others = cases()[0].prompts
+    other = replace(first, answer=replace(first.answer, mask=~first.answer.mask))
+    spoiled = (replace(cases()[0], prompts=(other, *others)), *cases()[1:])
+    encoder = right().encoder
+    run = Mock(side_effect=encoder.run)
+    counted = replace(right(), encoder=replace(encoder, run=run))
+    verify.holds(counted, spoiled, replace(FLOAT16, mask_iou=0, mean_mask_iou=mean))
+    assert run.call_count == images
 
 
 def test_a_broken_encoder_is_not_blamed_on_the_decoder() -> None:

@@ -19,8 +19,7 @@ from mobilesam_export.progress import items_bar, step
 from mobilesam_export.target import GRAPHS, Recipe
 from mobilesam_export.target.fitted import raised
 from mobilesam_export.verification.cases import ImageCase
-from mobilesam_export.verification.status import Status
-from mobilesam_export.verification.verify import verify
+from mobilesam_export.verification.verify import holds, verify
 
 MORE_BLOCKS = 3  # than a simulation takes
 NOTHING = -1  # of what no trial was made
@@ -222,8 +221,7 @@ class _Search:
             self.stored,
             problem.chosen,
         ):
-            report = verify(predictor, problem.expected, problem.recipe.tolerance)
-        return report.status is Status.PASSED
+            return holds(predictor, problem.expected, problem.recipe.tolerance)
 
     def _up(self, count: int) -> int:
         """From a number of groups to one that holds: this, some more, all; else to the best."""

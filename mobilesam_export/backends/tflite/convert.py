@@ -22,6 +22,7 @@ from mobilesam_export.backends.tflite import (
     versions,
 )
 from mobilesam_export.backends.tflite.lowering import Lowering
+from mobilesam_export.backends.tflite.retracing import without_retracing
 from mobilesam_export.backends.tflite.settings import TfliteSettings
 from mobilesam_export.errors import ConversionError, first_line
 from mobilesam_export.graphs import Graph
@@ -72,7 +73,7 @@ def _float32(graph: Graph, *, for_gpu: bool) -> bytes:
         import litert_torch
 
         try:
-            with torch.no_grad(), Lowering(float16=for_gpu):
+            with torch.no_grad(), Lowering(float16=for_gpu), without_retracing():
                 model = litert_torch.signature(
                     graph.spec.name, graph.module, sample_kwargs=inputs
                 ).convert()
