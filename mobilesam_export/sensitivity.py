@@ -26,6 +26,7 @@ from mobilesam_export.errors import UsageError
 from mobilesam_export.files import write_whole
 from mobilesam_export.graphs import Graph, as_session, split_graphs
 from mobilesam_export.graphs.names import weights
+from mobilesam_export.graphs.products import count_products
 from mobilesam_export.graphs.resumed import ResumedEncoder
 from mobilesam_export.model import build_sam
 from mobilesam_export.predictor import Predictor
@@ -53,6 +54,7 @@ class Damage:
         graph: "encoder" or "decoder".
         group: path of a module or weight, as a pattern of a recipe's exceptions.
         numbers: how many weights are rounded.
+        products: how many multiplications these weights take part in.
         embedding_psnr_db: the worst of the images; None in the decoder.
         mask_iou_mean: over all verification prompts, against float32.
         mask_iou_min: the worst of them.
@@ -61,6 +63,7 @@ class Damage:
     graph: str
     group: str
     numbers: int
+    products: int
     embedding_psnr_db: float | None
     mask_iou_mean: float
     mask_iou_min: float
@@ -168,6 +171,7 @@ def measure(
     for graph in graphs:
         graph_name, threshold = graph.spec.name, recipe.weight_threshold
         asked = weight_groups(graph.module, threshold) if groups is None else groups[graph_name]
+        products = count_products(graph) if asked else {}
         known = chosen.get(graph_name, {})
         for group, names in asked.items():
             numbers = sum(_tensor(graph.module, name).numel() for name in names)
@@ -178,7 +182,8 @@ def measure(
                 ]
             ious = [iou for _, values in found for iou in values]
             psnr = min(value for value, _ in found) if graph is encoder else None
-            yield Damage(graph_name, group, numbers, psnr, float(np.mean(ious)), min(ious))
+            count = sum(products[name] for name in names)
+            yield Damage(graph_name, group, numbers, count, psnr, float(np.mean(ious)), min(ious))
 
 
 def weight_groups(module: nn.Module, threshold: int) -> dict[str, list[str]]:

@@ -16,8 +16,9 @@ from mobilesam_export.contract import Contract
 from mobilesam_export.errors import TargetError
 from mobilesam_export.fitting import search
 from mobilesam_export.fitting.outcome import Fit, Trial
+from mobilesam_export.fitting.problem import Problem
 from mobilesam_export.fitting.ranking import Candidate, compressed_groups, rank, simulated
-from mobilesam_export.fitting.search import Problem
+from mobilesam_export.fitting.simulation import Simulation
 from mobilesam_export.graphs import split_graphs
 from mobilesam_export.model import Sam
 from mobilesam_export.sensitivity import Damage
@@ -74,7 +75,8 @@ def fitted(
         "_ranked",
         lambda _, groups, known: [Candidate("encoder", name) for name in sorted(groups["encoder"])],
     )
-    monkeypatch.setattr(search._Search, "_holds", lambda _, count: count >= estimate)
+    monkeypatch.setattr(Simulation, "holds", lambda _, chosen, stored: len(chosen) >= estimate)
+    monkeypatch.setattr(Simulation, "correct", lambda *_: None)
     monkeypatch.setattr(search, "_missed_in_float32", lambda _: float32)
     recipe = replace(load_target("onnx").recipes["w8"], exceptions={})
     problem = Problem(
@@ -152,12 +154,22 @@ def test_the_cheaper_way_to_raise_comes_first(monkeypatch: pytest.MonkeyPatch) -
 
 def test_small_groups_with_much_harm_come_first() -> None:
     damages = [
-        Damage("encoder", "large", 1000, 40, 0.90, 0.8),
-        Damage("encoder", "small", 100, 40, 0.95, 0.9),
-        Damage("encoder", "quiet", 100, 50, 1.0, 1.0),
-        Damage("encoder", "noisy", 100, 30, 1.0, 1.0),
+        Damage("encoder", "large", 1000, 10, 40, 0.90, 0.8),
+        Damage("encoder", "small", 100, 10, 40, 0.95, 0.9),
+        Damage("encoder", "quiet", 100, 10, 50, 1.0, 1.0),
+        Damage("encoder", "noisy", 100, 10, 30, 1.0, 1.0),
     ]
-    assert [item.pattern for item in rank(damages)] == ["small", "large", "noisy", "quiet"]
+    ranked = rank(damages, for_speed=False)
+    assert [item.pattern for item in ranked] == ["small", "large", "noisy", "quiet"]
+
+
+def test_where_a_recipe_is_for_speed_products_cost_too() -> None:
+    damages = [
+        Damage("encoder", "early", 100, 900, 40, 0.90, 0.8),
+        Damage("encoder", "late", 200, 100, 40, 0.90, 0.8),
+    ]
+    assert [item.pattern for item in rank(damages, for_speed=False)] == ["early", "late"]
+    assert [item.pattern for item in rank(damages, for_speed=True)] == ["late", "early"]
 
 
 def test_weights_that_a_recipe_excepts_are_not_raised_again(sam: Sam) -> None:

@@ -16,6 +16,7 @@ from mobilesam_export.commands.inspect import sensitivity_table
 from mobilesam_export.contract import Contract
 from mobilesam_export.graphs import Graph, as_session, split_graphs
 from mobilesam_export.graphs.names import weights
+from mobilesam_export.graphs.products import count_products
 from mobilesam_export.graphs.resumed import ResumedEncoder
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.prompts import encoder_inputs
@@ -45,6 +46,21 @@ def cases() -> tuple[ImageCase, ...]:
 @cache
 def damages() -> list[Damage]:
     return list(sensitivity.measure(graphs(), W8A8, cases(), CONTRACT))
+
+
+@pytest.mark.parametrize("target", ["onnx", "coreml", "tflite"])
+def test_products_are_counted_in_every_form(target: str) -> None:
+    """A stage's linear layer multiplies each of its weights once at each place."""
+    form = load_target(target).graph
+    encoder, decoder = split_graphs(build_sam(tiny_state_dict(), 256), Contract(256, 6, form))
+    numbers = weights(encoder.module)
+    found = {
+        name: count
+        for name, count in count_products(encoder).items()
+        if name.startswith("stage2.blocks.0.fc1")  # in parts where a form cuts it
+    }
+    assert found == {name: numbers[name].numel() * (256 // 8) ** 2 for name in found} != {}
+    assert sum(count_products(decoder).values()) > 0
 
 
 def test_every_large_weight_is_in_one_group() -> None:
@@ -147,7 +163,7 @@ def test_a_palette_has_so_many_numbers() -> None:
 
 def test_bars_are_as_long_as_what_is_lost() -> None:
     found = tuple(
-        Damage("encoder", name, 1, 40.0, 1 - loss, 0.5)
+        Damage("encoder", name, 1, 1, 40.0, 1 - loss, 0.5)
         for name, loss in (("a", 0.2), ("b", 0.1), ("c", 0.0))
     )
     lines = sensitivity_table(Sensitivity("onnx", "w8", found)).splitlines()
@@ -155,7 +171,7 @@ def test_bars_are_as_long_as_what_is_lost() -> None:
 
 
 def test_a_psnr_without_any_difference_is_null_in_json() -> None:
-    values = Damage("encoder", "a", 1, float("inf"), 1.0, 1.0).as_dict()
+    values = Damage("encoder", "a", 1, 1, float("inf"), 1.0, 1.0).as_dict()
     assert values["embedding_psnr_db"] is None
 
 

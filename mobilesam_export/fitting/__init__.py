@@ -2,7 +2,8 @@
 
 from mobilesam_export.fitting.cases import ranking_cases
 from mobilesam_export.fitting.outcome import Fit, Trial
+from mobilesam_export.fitting.problem import Problem
 from mobilesam_export.fitting.ranking import compressed_groups
-from mobilesam_export.fitting.search import Problem, fit
+from mobilesam_export.fitting.search import fit
 
 __all__ = ["Fit", "Problem", "Trial", "compressed_groups", "fit", "ranking_cases"]

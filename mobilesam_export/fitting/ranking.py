@@ -24,9 +24,24 @@ class Candidate:
     pattern: str
 
 
-def rank(damages: Sequence[Damage]) -> list[Candidate]:
-    """Groups, those first that harm most for their size."""
-    ordered = sorted(damages, key=lambda damage: harm(damage) / damage.numbers, reverse=True)
+def rank(damages: Sequence[Damage], *, for_speed: bool) -> list[Candidate]:
+    """Groups, those first that harm most for what it costs to raise them.
+
+    Args:
+        damages: of all groups to choose from.
+        for_speed: whether the recipe computes in integers. Then a group costs its share of all
+            products, too, which take longer when it is raised; else its share of the weights.
+    """
+    numbers = sum(damage.numbers for damage in damages)
+    products = sum(damage.products for damage in damages)
+
+    def gain(damage: Damage) -> float:
+        cost = damage.numbers / numbers
+        if for_speed and products:
+            cost += damage.products / products
+        return harm(damage) / cost
+
+    ordered = sorted(damages, key=gain, reverse=True)
     return [Candidate(damage.graph, damage.group) for damage in ordered]
 
 

@@ -1,25 +1,23 @@
 """Which groups of layers to raise: ranked by what they do to the masks, tried on the files.
 
 Groups are ranked in PyTorch (`sensitivity`): by the mask IoU that is lost when one of them alone is
-rounded, for each of its weights. How many it takes is first estimated in PyTorch as well, because a
-conversion takes longer. What decides is the verification of the files themselves.
+rounded, for each of its weights and, where a recipe is for speed, of its products. How many it
+takes is first estimated in PyTorch as well, because a conversion takes longer. What decides is the
+verification of the files themselves.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from mobilesam_export import sensitivity
-from mobilesam_export.contract import Contract
 from mobilesam_export.errors import TargetError
 from mobilesam_export.fitting.outcome import Fit, Trial
-from mobilesam_export.fitting.ranking import Candidate, layers_of, rank, simulated
-from mobilesam_export.graphs import Graph, as_session
-from mobilesam_export.predictor import Predictor
+from mobilesam_export.fitting.problem import Problem, patterns_of, predictor_of
+from mobilesam_export.fitting.ranking import Candidate, layers_of, rank
+from mobilesam_export.fitting.simulation import Simulation
 from mobilesam_export.progress import items_bar, step
-from mobilesam_export.target import GRAPHS, Recipe
-from mobilesam_export.target.fitted import raised
-from mobilesam_export.verification.cases import ImageCase
-from mobilesam_export.verification.verify import holds, verify
+from mobilesam_export.target import Recipe
+from mobilesam_export.target.recipe import PRECISIONS
+from mobilesam_export.verification.verify import verify
 
 MORE_BLOCKS = 3  # than a simulation takes
 NOTHING = -1  # of what no trial was made
@@ -27,45 +25,6 @@ STEPS_TO_ALL = 8  # by one of which a number is raised that does not hold
 DOWNWARD = 2  # trials that look for fewer groups, once a number of them holds
 
 Make = Callable[[Recipe], Trial]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is to be fitted.
-
-    Attributes:
-        recipe: with compressed weights, which did not hold.
-        stored: words for exceptions, see `Backend.raised_types`.
-        accepts: whether the backend takes a recipe; it may refuse to raise some groups.
-        graphs: encoder and decoder in export form.
-        groups: blocks of their weights that the recipe compresses, by graph.
-        contract: of the graphs.
-        expected: images with prompts and PyTorch's answers: what files are verified with.
-        ranked_on: the same that groups are ranked on.
-        first: the files of the recipe.
-        chosen: weights of the recipe's files that are not those nearest to the graphs'.
-    """
-
-    recipe: Recipe
-    stored: tuple[str, ...]
-    accepts: Callable[[Recipe], bool]
-    graphs: tuple[Graph, Graph]
-    groups: sensitivity.Groups
-    contract: Contract
-    expected: Sequence[ImageCase]
-    ranked_on: Sequence[ImageCase]
-    first: Trial
-    chosen: sensitivity.Chosen = field(default_factory=dict)
-
-    def recipe_of(self, chosen: Sequence[Candidate], stored: str) -> Recipe:
-        """The recipe with these groups raised."""
-        return raised(self.recipe, patterns_of(chosen), stored)
-
-
-def patterns_of(chosen: Sequence[Candidate]) -> dict[str, list[str]]:
-    """Patterns by graph, of those graphs that have some."""
-    found = {name: [item.pattern for item in chosen if item.graph == name] for name in GRAPHS}
-    return {name: patterns for name, patterns in found.items() if patterns}
 
 
 def fit(problem: Problem, make: Make) -> Fit:
@@ -84,8 +43,10 @@ def fit(problem: Problem, make: Make) -> Fit:
         return Fit({}, stored, problem.recipe, problem.first, problem.first, 1, reason)
     known: dict[Candidate, sensitivity.Damage] = {}
     ranked, conversions, reason = _ranked(problem, problem.groups, known), 1, ""
+    simulation = Simulation(problem)
+    simulation.correct((), problem.stored[0], problem.first.report)
     for stored in problem.stored:
-        search = _Search(problem, make, stored, ranked)
+        search = _Search(simulation, make, stored, ranked)
         estimate = search.estimate()
         if estimate is None and stored != problem.stored[-1]:
             continue
@@ -94,9 +55,10 @@ def fit(problem: Problem, make: Make) -> Fit:
             conversions += search.made
             break
         last = stored == problem.stored[-1]
-        for layers in _layers(problem, search.ranked, estimate)[: None if last else 1]:
-            search = _Search(problem, make, stored, _ranked(problem, layers, known))
-            count = search.least()
+        choices = _layers(problem, search.ranked, estimate)[: None if last else 1]
+        for layers in choices:
+            search = _Search(simulation, make, stored, _ranked(problem, layers, known))
+            count = search.least(to_all=last and layers is choices[-1])
             conversions += search.made
             if search.trials[count].holds:
                 break
@@ -118,9 +80,7 @@ def fit(problem: Problem, make: Make) -> Fit:
 def _missed_in_float32(problem: Problem) -> str:
     """What the graphs miss as PyTorch runs them, with nothing rounded, in words; "" if nothing."""
     with step("Checking that the float32 graphs hold the tolerance"):
-        encoder, decoder = problem.graphs
-        predictor = Predictor(as_session(encoder), as_session(decoder), problem.contract)
-        report = verify(predictor, problem.expected, problem.recipe.tolerance)
+        report = verify(predictor_of(problem), problem.expected, problem.recipe.tolerance)
     return f"float32 misses it as well, {report.failures[0]}" if report.failures else ""
 
 
@@ -157,25 +117,31 @@ def _ranked(
         ):
             known[Candidate(damage.graph, damage.group)] = damage
             advance()
-    return rank([damage for candidate, damage in known.items() if candidate in asked])
+    damages = [damage for candidate, damage in known.items() if candidate in asked]
+    return rank(damages, for_speed=problem.recipe.activations not in PRECISIONS)
 
 
 class _Search:
     """Trials by how many groups of the ranking are raised, all in the same way."""
 
     def __init__(
-        self, problem: Problem, make: Make, stored: str, ranked: Sequence[Candidate]
+        self, simulation: Simulation, make: Make, stored: str, ranked: Sequence[Candidate]
     ) -> None:
-        self.problem, self.make, self.stored = problem, make, stored
-        accepts = problem.accepts
-        self.ranked = [item for item in ranked if accepts(problem.recipe_of([item], stored))]
-        self.trials: dict[int, Trial] = {0: problem.first}
+        self.simulation, self.problem = simulation, simulation.problem
+        self.make, self.stored = make, stored
+        accepts, recipe_of = self.problem.accepts, self.problem.recipe_of
+        self.ranked = [item for item in ranked if accepts(recipe_of([item], stored))]
+        self.trials: dict[int, Trial] = {0: self.problem.first}
         self.made = 0
         self.last = NOTHING
 
-    def least(self) -> int:
-        """The least number that holds, as far as a few trials tell; else the best."""
-        count = self._up(self.estimate() or len(self.ranked))
+    def least(self, *, to_all: bool) -> int:
+        """The least number that holds, as far as a few trials tell; else the best.
+
+        Args:
+            to_all: whether all are tried if nothing else holds.
+        """
+        count = self._up(to_all=to_all)
         return self._down(count) if self.trials[count].holds else count
 
     def missed_with_all(self) -> str:
@@ -197,37 +163,37 @@ class _Search:
         self._make(count)
         return 1
 
-    def estimate(self) -> int | None:
-        """The least number, 1 or more, with which a simulation in PyTorch holds."""
+    def estimate(self, beyond: int = 0) -> int | None:
+        """The least number over `beyond` with which a simulation in PyTorch holds."""
         with step("Estimating how much to raise"):
             if not self.ranked or not self._holds(len(self.ranked)):
                 return None
-            fails, holds = 0, len(self.ranked)
+            fails, holds = beyond, len(self.ranked)
             while holds - fails > 1:
                 middle = (fails + holds) // 2
                 fails, holds = (fails, middle) if self._holds(middle) else (middle, holds)
         return holds
 
     def _holds(self, count: int) -> bool:
-        """Whether a simulation does, with so many groups raised."""
-        problem = self.problem
-        encoder, decoder = problem.graphs
-        predictor = Predictor(as_session(encoder), as_session(decoder), problem.contract)
-        with simulated(
-            problem.graphs,
-            problem.recipe,
-            problem.groups,
-            self.ranked[:count],
-            self.stored,
-            problem.chosen,
-        ):
-            return holds(predictor, problem.expected, problem.recipe.tolerance)
+        return self.simulation.holds(self.ranked[:count], self.stored)
 
-    def _up(self, count: int) -> int:
-        """From a number of groups to one that holds: this, some more, all; else to the best."""
-        more = max(1, len(self.ranked) // STEPS_TO_ALL)
-        for tried in (count, count + more, len(self.ranked)):
-            if self.ranked and self.trials[made := self._try(min(tried, len(self.ranked)))].holds:
+    def _up(self, *, to_all: bool) -> int:
+        """From a first estimate to a number that holds; else to the best.
+
+        What files lose beyond the simulation corrects the estimate once.
+        """
+        if not self.ranked:
+            return 0
+        count = self._try(self.estimate() or len(self.ranked))
+        if self.trials[count].holds:
+            return count
+        self.simulation.correct(self.ranked[:count], self.stored, self.trials[count].report)
+        again, total = self.estimate(beyond=count), len(self.ranked)
+        more = count + max(1, total // STEPS_TO_ALL)
+        numbers = [] if again is None else [max(again, more)]
+        for tried in (*numbers, *([total] if to_all else [])):
+            made = self._try(min(tried, len(self.ranked)))
+            if self.trials[made].holds:
                 return made
         return self.best()
 

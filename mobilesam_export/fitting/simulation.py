@@ -1,0 +1,77 @@
+"""Whether a recipe holds with some groups raised, as PyTorch tells: sooner than files do.
+
+It is no more than a guess. Files fix ranges of activations beforehand, and they add up in another
+order; where they turn out to lose more, the simulation is held to less from then on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mobilesam_export.fitting.problem import Problem, predictor_of
+from mobilesam_export.fitting.ranking import Candidate, simulated
+from mobilesam_export.target import Tolerance
+from mobilesam_export.verification.report import Report
+from mobilesam_export.verification.verify import holds, verify
+
+MOST = 10.0  # times as much may files lose; beyond, a simulation says nothing of them
+
+
+class Simulation:
+    """Asked of one problem.
+
+    Attributes:
+        tolerance: what it is held to, the recipe's at first.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem, self.tolerance = problem, problem.recipe.tolerance
+
+    def holds(self, chosen: Sequence[Candidate], stored: str) -> bool:
+        """Whether it does, with these groups raised to `stored`."""
+        problem = self.problem
+        rest = (chosen, stored, problem.chosen)
+        with simulated(problem.graphs, problem.recipe, problem.groups, *rest):
+            return holds(predictor_of(problem), problem.expected, self.tolerance)
+
+    def correct(self, chosen: Sequence[Candidate], stored: str, files: Report) -> None:
+        """Hold it to what these files, which failed, show to be lost beyond it."""
+        problem = self.problem
+        rest = (chosen, stored, problem.chosen)
+        with simulated(problem.graphs, problem.recipe, problem.groups, *rest):
+            found = verify(predictor_of(problem), problem.expected, problem.recipe.tolerance)
+        self.tolerance = tightened(problem.recipe.tolerance, found, files)
+
+
+def tightened(tolerance: Tolerance, simulated: Report, files: Report) -> Tolerance:
+    """What a simulation is to hold for files to hold a tolerance.
+
+    Args:
+        tolerance: of the files.
+        simulated: of one recipe.
+        files: of the same one.
+
+    Returns:
+        With those limits of masks and embeddings that the files have broken moved by what they lost
+        beyond the simulation.
+    """
+    ours, theirs = (
+        np.array([item.mask_iou for item in report.prompts]) for report in (simulated, files)
+    )
+    found = {
+        "mean_mask_iou": _share(tolerance.mean_mask_iou, float(ours.mean()), float(theirs.mean())),
+        "mask_iou": _share(tolerance.mask_iou, float(ours.min()), float(theirs.min())),
+        "embedding_psnr_db": tolerance.embedding_psnr_db,
+    }
+    worst = [min(item.psnr_db for item in report.embeddings) for report in (simulated, files)]
+    if worst[1] < tolerance.embedding_psnr_db:
+        found["embedding_psnr_db"] += max(0.0, worst[0] - worst[1])
+    return replace(tolerance, **found)
+
+
+def _share(least: float, simulated: float, files: float) -> float:
+    """A limit of mask IoU whose loss is as much smaller as the simulation's is than the files'."""
+    if files >= least:
+        return least
+    return 1 - (1 - least) * max(1 / MOST, min(1.0, (1 - simulated) / (1 - files)))
