@@ -6,7 +6,6 @@ same for every backend, so that it says what a recipe's exceptions should be bef
 Nothing of a converter or a runtime is in it, and activations have the range of the very tensor.
 """
 
-import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mobilesam_export import metrics
 from mobilesam_export.backends import reference
+from mobilesam_export.backends.compensation import NOT_FIXED, FromSamples
 from mobilesam_export.bundle.manifest import open_bundle
 from mobilesam_export.checkpoint.load import load_matching_checkpoint
 from mobilesam_export.contract import Array, Contract
@@ -32,17 +31,15 @@ from mobilesam_export.model import build_sam
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import step
 from mobilesam_export.prompts import encoder_inputs
+from mobilesam_export.rounding import rounded, tensor_of
 from mobilesam_export.target import Recipe
 from mobilesam_export.verification import cases as verification_cases
 from mobilesam_export.verification.cases import ImageCase
 
-LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
-LLOYD_STEPS = 12  # of k-means in one dimension; more changes the third digit of a PSNR
 PROMPTS = ("click", "box")  # of those that files are verified with; there are many groups
 WIDTH_IN, ROW_IN = 8.0, 0.26  # inches of the plot
 Groups = Mapping[str, Mapping[str, Sequence[str]]]  # graph -> group -> names of its weights
-Chosen = Mapping[str, Mapping[str, Array]]  # graph -> name of a weight -> float32, on its grid
-NOT_CHOSEN: Chosen = {}
+Fixed = Mapping[str, FromSamples]  # by graph
 COLORS = {"encoder": "#3b82c4", "decoder": "#c2410c"}
 
 
@@ -150,7 +147,7 @@ def measure(
     cases: Sequence[ImageCase],
     contract: Contract,
     groups: Groups | None = None,
-    chosen: Chosen = NOT_CHOSEN,
+    fixed: Fixed | None = None,
 ) -> Iterator[Damage]:
     """Round one group after the other.
 
@@ -160,7 +157,7 @@ def measure(
         cases: images with prompts and PyTorch's answers.
         contract: of the graphs.
         groups: what is rounded at once; None for blocks of layers (`weight_groups`).
-        chosen: what some weights become in place of what is nearest.
+        fixed: what samples have fixed of each graph.
 
     Yields:
         The damage of each group, in the order of the graphs.
@@ -172,9 +169,9 @@ def measure(
         graph_name, threshold = graph.spec.name, recipe.weight_threshold
         asked = weight_groups(graph.module, threshold) if groups is None else groups[graph_name]
         products = count_products(graph) if asked else {}
-        known = chosen.get(graph_name, {})
+        known = (fixed or {}).get(graph_name, NOT_FIXED)
         for group, names in asked.items():
-            numbers = sum(_tensor(graph.module, name).numel() for name in names)
+            numbers = sum(tensor_of(graph.module, name).numel() for name in names)
             with rounded(graph.module, group, names, recipe, known):
                 found = [
                     _answer(predictor, case, image.embedding(names) if graph is encoder else None)
@@ -202,101 +199,6 @@ def _group(name: str) -> str:
     return ".".join(parts[:2]) if parts[0] == "transformer" else parts[0]
 
 
-@contextlib.contextmanager
-def rounded(
-    module: nn.Module,
-    group: str,
-    names: Sequence[str],
-    recipe: Recipe,
-    chosen: Mapping[str, Array] | None = None,
-) -> Iterator[None]:
-    """Round these tensors of a module, and what the layers of the group take, while inside.
-
-    Those that are `chosen` are given these numbers.
-    """
-    kept = {name: _tensor(module, name).detach().clone() for name in names}
-    hooks = []
-    try:
-        for name, value in kept.items():
-            known = (chosen or {}).get(name)
-            found = round_weight(value, recipe) if known is None else torch.from_numpy(known)
-            _tensor(module, name).data.copy_(found)
-        for name, layer in module.named_modules():
-            if isinstance(layer, LAYERS) and f"{name}.".startswith(f"{group}."):
-                hooks.append(layer.register_forward_pre_hook(_round_inputs(recipe.activations)))
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for name, value in kept.items():
-            _tensor(module, name).data.copy_(value)
-
-
-def round_weight(weight: Tensor, recipe: Recipe) -> Tensor:
-    """A weight as the recipe stores it, in float32 again."""
-    if recipe.weights == "float16":
-        return weight.half().float()
-    if recipe.weights.startswith("palette"):
-        return _palette(weight, 2 ** int(recipe.weights.removeprefix("palette")))
-    if recipe.weights == "int4":
-        return _blocks(weight, recipe.group_size)
-    if recipe.weights == "int8":
-        flat = weight.reshape(weight.shape[0], -1)
-        scale = flat.abs().amax(1, keepdim=True).clamp_min(1e-12) / 127
-        return ((flat / scale).round() * scale).reshape(weight.shape)
-    return weight
-
-
-def _blocks(weight: Tensor, size: int) -> Tensor:
-    """Four bits, one scale for `size` numbers of a row, as far as rows are a multiple of it."""
-    flat = weight.reshape(weight.shape[0], -1)
-    if flat.shape[1] % size:
-        size = flat.shape[1]
-    parts = flat.reshape(flat.shape[0], -1, size)
-    scale = parts.abs().amax(-1, keepdim=True).clamp_min(1e-12) / 7.5
-    return ((parts / scale).round().clamp(-8, 7) * scale).reshape(weight.shape)
-
-
-def _palette(weight: Tensor, colors: int) -> Tensor:
-    """Nearest of so many numbers, by k-means in one dimension from even quantiles."""
-    values = weight.flatten().double().numpy()
-    ordered = np.sort(values)
-    sums = np.concatenate([[0.0], np.cumsum(ordered)])
-    centers = np.unique(np.quantile(ordered, (np.arange(colors) + 0.5) / colors))
-    for _ in range(LLOYD_STEPS):
-        ends = np.searchsorted(ordered, (centers[1:] + centers[:-1]) / 2)
-        edges = np.concatenate([[0], ends, [len(ordered)]])
-        counts = np.diff(edges)
-        means = np.diff(sums[edges]) / np.maximum(counts, 1)
-        centers = np.where(counts > 0, means, centers)
-    nearest = centers[np.searchsorted((centers[1:] + centers[:-1]) / 2, values)]
-    return torch.from_numpy(nearest).float().reshape(weight.shape)
-
-
-def _round_inputs(activations: str):  # type: ignore[no-untyped-def] # noqa: ANN202 torch's hooks
-    def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(
-            _round_activation(item, activations) if isinstance(item, Tensor) else item
-            for item in inputs
-        )
-
-    return hook
-
-
-def _round_activation(value: Tensor, activations: str) -> Tensor:
-    if activations == "float16":
-        return value.half().float()
-    if activations in ("int8", "dynamic-int8"):
-        low, high = value.amin().clamp_max(0), value.amax().clamp_min(0)
-        scale = ((high - low) / 255).clamp_min(1e-12)
-        zero = (-low / scale).round()
-        return ((value / scale).round() + zero).clamp(0, 255).sub(zero) * scale
-    if activations == "int16":
-        scale = value.abs().amax().clamp_min(1e-12) / 32767
-        return (value / scale).round() * scale
-    return value
-
-
 def _answer(
     predictor: Predictor, case: ImageCase, embeddings: Array | None
 ) -> tuple[float, list[float]]:
@@ -309,10 +211,3 @@ def _answer(
         for item in case.prompts
     ]
     return metrics.psnr_db(image.embeddings, case.embeddings), ious
-
-
-def _tensor(module: nn.Module, name: str) -> Tensor:
-    owner, _, last = name.rpartition(".")
-    found = getattr(module.get_submodule(owner), last)
-    assert isinstance(found, Tensor)  # noqa: S101 tells mypy
-    return found

@@ -73,7 +73,7 @@ def fitted(
     monkeypatch.setattr(
         search,
         "_ranked",
-        lambda _, groups, known: [Candidate("encoder", name) for name in sorted(groups["encoder"])],
+        lambda problem: [Candidate("encoder", name) for name in sorted(problem.groups["encoder"])],
     )
     monkeypatch.setattr(Simulation, "holds", lambda _, chosen, stored: len(chosen) >= estimate)
     monkeypatch.setattr(Simulation, "correct", lambda *_: None)
@@ -136,7 +136,7 @@ def test_where_all_layers_raised_miss_the_search_ends(monkeypatch: pytest.Monkey
     world = World(BLOCKS + 1)
     fit = fitted(world, monkeypatch, estimate=BLOCKS + 1, stored=("int8", "float16"))
     assert world.conversions <= 2
-    assert f"with all {BLOCKS} groups of layers raised" in fit.reason
+    assert f"with all {BLOCKS} layers raised" in fit.reason
 
 
 def test_what_the_backend_does_not_know_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

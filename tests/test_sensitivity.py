@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from mobilesam_export import sensitivity
 from mobilesam_export.backends import reference
+from mobilesam_export.backends.compensation import FromSamples
 from mobilesam_export.commands.inspect import sensitivity_table
 from mobilesam_export.contract import Contract
 from mobilesam_export.graphs import Graph, as_session, split_graphs
@@ -20,6 +22,7 @@ from mobilesam_export.graphs.products import count_products
 from mobilesam_export.graphs.resumed import ResumedEncoder
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.prompts import encoder_inputs
+from mobilesam_export.rounding import round_weight, rounded
 from mobilesam_export.sensitivity import Damage, Sensitivity
 from mobilesam_export.target import load_target
 from mobilesam_export.target.patterns import matching
@@ -108,7 +111,7 @@ def test_an_encoder_resumed_where_it_was_changed_gives_what_a_whole_run_gives(
     inputs = encoder_inputs(cases()[0].image, contract)
     resumed = ResumedEncoder(encoder, inputs)
     for group, names in sensitivity.weight_groups(encoder.module, 1024).items():
-        with sensitivity.rounded(encoder.module, group, names, W8A8):
+        with rounded(encoder.module, group, names, W8A8):
             (expected,) = as_session(encoder).run(inputs).values()
             assert np.array_equal(resumed.embedding(names), expected), group
 
@@ -122,7 +125,7 @@ def test_the_decoder_leaves_the_embedding_alone() -> None:
 def test_the_model_is_afterwards_what_it_was() -> None:
     module = graphs()[0].module
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    with sensitivity.rounded(module, "stem", ["stem.conv2.weight"], W8A8):
+    with rounded(module, "stem", ["stem.conv2.weight"], W8A8):
         assert not torch.equal(
             module.state_dict()["stem.conv2.weight"], before["stem.conv2.weight"]
         )
@@ -136,9 +139,9 @@ def test_what_layers_on_rows_take_is_rounded_too() -> None:
     encoder, _ = split_graphs(build_sam(tiny_state_dict(), 256), contract)
     with torch.inference_mode():
         exact = encoder.module(*encoder.example_inputs())
-        with sensitivity.rounded(encoder.module, "stem", [], target.recipes["w8a8"]):
-            rounded = encoder.module(*encoder.example_inputs())
-    assert 0 < (rounded - exact).abs().max() < 1
+        with rounded(encoder.module, "stem", [], target.recipes["w8a8"]):
+            found = encoder.module(*encoder.example_inputs())
+    assert 0 < (found - exact).abs().max() < 1
 
 
 @pytest.mark.parametrize(
@@ -151,14 +154,30 @@ def test_weights_are_rounded_as_fine_as_their_bits(weights: str, steps: float) -
     if weights == "int4":
         change = {"weights": weights, "granularity": "per_grouped_channel", "group_size": 32}
     recipe = replace(W8A8, exceptions={}, **change)  # type: ignore[arg-type]
-    error = (sensitivity.round_weight(weight, recipe) - weight).abs().mean()
+    error = (round_weight(weight, recipe) - weight).abs().mean()
     assert 0 < error <= float(weight.abs().max()) / steps
+
+
+@pytest.mark.parametrize(("activations", "largest"), [("int8", 2), ("dynamic-int8", 8)])
+def test_what_a_layer_takes_is_cut_at_a_range_that_is_fixed(
+    activations: str, largest: float
+) -> None:
+    """Unless the recipe finds the range of each map anew."""
+    module, recipe = nn.Sequential(nn.Linear(4, 4)), replace(W8A8, activations=activations)
+    torch.nn.init.eye_(module[0].weight)
+    torch.nn.init.zeros_(module[0].bias)
+    fixed = FromSamples(ranges={"0.weight": (-2.0, 2.0)})
+    taken = torch.tensor([[-8.0, 1.0, 0.5, 8.0]])
+    with torch.no_grad(), rounded(module, "0", ["0.weight"], recipe, fixed):
+        found = module(taken)
+    assert found.abs().max() == pytest.approx(largest, rel=0.02)
+    assert found[0, 1] == pytest.approx(1, abs=0.05)
 
 
 def test_a_palette_has_so_many_numbers() -> None:
     weight = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
     recipe = replace(W8A8, weights="palette4")
-    assert len(np.unique(sensitivity.round_weight(weight, recipe).numpy())) == 16
+    assert len(np.unique(round_weight(weight, recipe).numpy())) == 16
 
 
 def test_bars_are_as_long_as_what_is_lost() -> None:

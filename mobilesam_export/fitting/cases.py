@@ -1,4 +1,4 @@
-"""Images and prompts that groups of layers are ranked on: the user's, or those of `verify`."""
+"""Images and prompts that layers are ranked on: the user's, or those of `verify`."""
 
 from collections.abc import Sequence
 from pathlib import Path

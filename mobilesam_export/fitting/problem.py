@@ -28,7 +28,7 @@ class Problem:
         expected: images with prompts and PyTorch's answers: what files are verified with.
         ranked_on: the same that groups are ranked on.
         first: the files of the recipe.
-        chosen: weights of the recipe's files that are not those nearest to the graphs'.
+        fixed: what samples have fixed of the recipe's files, by graph.
     """
 
     recipe: Recipe
@@ -40,10 +40,10 @@ class Problem:
     expected: Sequence[ImageCase]
     ranked_on: Sequence[ImageCase]
     first: Trial
-    chosen: sensitivity.Chosen = field(default_factory=dict)
+    fixed: sensitivity.Fixed = field(default_factory=dict)
 
     def recipe_of(self, chosen: Sequence[Candidate], stored: str) -> Recipe:
-        """The recipe with these groups raised."""
+        """The recipe with these layers raised."""
         return raised(self.recipe, patterns_of(chosen), stored)
 
 

@@ -1,11 +1,13 @@
-"""What each group of layers does to the masks, and what rounding all but some of them does."""
+"""What each layer does to the masks, and what rounding all but some of them does."""
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mobilesam_export import sensitivity
+from mobilesam_export.backends.compensation import NOT_FIXED
 from mobilesam_export.graphs import Graph
+from mobilesam_export.rounding import rounded
 from mobilesam_export.sensitivity import Damage, Groups
 from mobilesam_export.target import Recipe, patterns
 from mobilesam_export.target.recipe import PRECISIONS
@@ -76,14 +78,12 @@ def compressed_groups(
     return {group: found for group, found in kept.items() if found}
 
 
-def layers_of(groups: Groups, chosen: Collection[Candidate]) -> Groups:
-    """The weights of some blocks, layer by layer."""
+def layers_of(groups: Groups) -> Groups:
+    """The weights of blocks, layer by layer."""
     layers: dict[str, dict[str, list[str]]] = {graph: {} for graph in groups}
     for graph, blocks in groups.items():
-        for block, names in blocks.items():
-            if Candidate(graph, block) in chosen:
-                for name in names:
-                    layers[graph].setdefault(name.removesuffix(".weight"), []).append(name)
+        for name in (name for names in blocks.values() for name in names):
+            layers[graph].setdefault(name.removesuffix(".weight"), []).append(name)
     return layers
 
 
@@ -94,7 +94,7 @@ def simulated(
     groups: Groups,
     chosen: Collection[Candidate],
     stored: str,
-    values: sensitivity.Chosen = sensitivity.NOT_CHOSEN,
+    fixed: sensitivity.Fixed | None = None,
 ) -> Iterator[None]:
     """While inside, all is rounded at once as the recipe with these groups raised rounds it.
 
@@ -104,12 +104,12 @@ def simulated(
         groups: blocks of the weights that it compresses.
         chosen: the groups that are raised.
         stored: in what; "int8" are weights in int8 that are computed with in float32.
-        values: what some weights become in place of what is nearest.
+        fixed: what samples have fixed of each graph.
     """
     weights_only = replace(recipe, activations="float32")
     with contextlib.ExitStack() as stack:
         for graph in graphs:
-            known = values.get(graph.spec.name, {})
+            known = (fixed or {}).get(graph.spec.name, NOT_FIXED)
             raised = [item.pattern for item in chosen if item.graph == graph.spec.name]
             for names in groups[graph.spec.name].values():
                 for name in names:
@@ -117,7 +117,5 @@ def simulated(
                     if kept and stored in PRECISIONS:
                         continue
                     used, layer = weights_only if kept else recipe, name.removesuffix(".weight")
-                    stack.enter_context(
-                        sensitivity.rounded(graph.module, layer, [name], used, known)
-                    )
+                    stack.enter_context(rounded(graph.module, layer, [name], used, known))
         yield

@@ -1,6 +1,6 @@
-"""Which groups of layers to raise: ranked by what they do to the masks, tried on the files.
+"""Which layers to raise: ranked by what they do to the masks, tried on the files.
 
-Groups are ranked in PyTorch (`sensitivity`): by the mask IoU that is lost when one of them alone is
+They are ranked in PyTorch (`sensitivity`): by the mask IoU that is lost when one of them alone is
 rounded, for each of its weights and, where a recipe is for speed, of its products. How many it
 takes is first estimated in PyTorch as well, because a conversion takes longer. What decides is the
 verification of the files themselves.
@@ -19,7 +19,6 @@ from mobilesam_export.target import Recipe
 from mobilesam_export.target.recipe import PRECISIONS
 from mobilesam_export.verification.verify import verify
 
-MORE_BLOCKS = 3  # than a simulation takes
 NOTHING = -1  # of what no trial was made
 STEPS_TO_ALL = 8  # by one of which a number is raised that does not hold
 DOWNWARD = 2  # trials that look for fewer groups, once a number of them holds
@@ -28,7 +27,7 @@ Make = Callable[[Recipe], Trial]
 
 
 def fit(problem: Problem, make: Make) -> Fit:
-    """Raise as few layers as it takes, of the blocks that need it.
+    """Raise as few layers as it takes.
 
     Args:
         problem: what is to be fitted.
@@ -41,27 +40,12 @@ def fit(problem: Problem, make: Make) -> Fit:
     if reason := _missed_in_float32(problem):
         stored = problem.stored[-1]
         return Fit({}, stored, problem.recipe, problem.first, problem.first, 1, reason)
-    known: dict[Candidate, sensitivity.Damage] = {}
-    ranked, conversions, reason = _ranked(problem, problem.groups, known), 1, ""
-    simulation = Simulation(problem)
+    ranked, simulation, conversions = _ranked(problem), Simulation(problem), 1
     simulation.correct((), problem.stored[0], problem.first.report)
     for stored in problem.stored:
         search = _Search(simulation, make, stored, ranked)
-        estimate = search.estimate()
-        if estimate is None and stored != problem.stored[-1]:
-            continue
-        if estimate is None and (reason := search.missed_with_all()):
-            count = search.best()
-            conversions += search.made
-            break
-        last = stored == problem.stored[-1]
-        choices = _layers(problem, search.ranked, estimate)[: None if last else 1]
-        for layers in choices:
-            search = _Search(simulation, make, stored, _ranked(problem, layers, known))
-            count = search.least(to_all=last and layers is choices[-1])
-            conversions += search.made
-            if search.trials[count].holds:
-                break
+        count = search.least(to_all=stored == problem.stored[-1])
+        conversions += search.made
         if search.trials[count].holds:
             break
     conversions += search.again(count)
@@ -73,7 +57,7 @@ def fit(problem: Problem, make: Make) -> Fit:
         first=problem.first,
         last=search.trials[count],
         trials=conversions,
-        reason=reason,
+        reason=search.missed_with_all(),
     )
 
 
@@ -84,40 +68,21 @@ def _missed_in_float32(problem: Problem) -> str:
     return f"float32 misses it as well, {report.failures[0]}" if report.failures else ""
 
 
-def _layers(
-    problem: Problem, ranked: Sequence[Candidate], estimate: int | None
-) -> list[sensitivity.Groups]:
-    """Layers to choose from, the search that takes least first.
-
-    A block is some six layers, so those of a few blocks are ranked first: as many as it takes in a
-    simulation that raises whole blocks, and some more.
-    """
-    some = len(ranked) if estimate is None else estimate + MORE_BLOCKS
-    choices = dict.fromkeys((tuple(ranked[:some]), tuple(ranked)))
-    return [layers_of(problem.groups, chosen) for chosen in choices]
-
-
-def _ranked(
-    problem: Problem, groups: sensitivity.Groups, known: dict[Candidate, sensitivity.Damage]
-) -> list[Candidate]:
-    """All of these groups, those first that harm most for their size; `known` is added to."""
-    asked = {Candidate(graph, group) for graph, found in groups.items() for group in found}
-    new: sensitivity.Groups = {
-        graph: {k: v for k, v in found.items() if Candidate(graph, k) not in known}
-        for graph, found in groups.items()
-    }
-    with items_bar("Ranking groups of layers", len(asked - set(known))) as advance:
+def _ranked(problem: Problem) -> list[Candidate]:
+    """All layers with weights that the recipe compresses, those first that are to be raised."""
+    layers = layers_of(problem.groups)
+    damages = []
+    with items_bar("Ranking layers", sum(map(len, layers.values()))) as advance:
         for damage in sensitivity.measure(
             problem.graphs,
             problem.recipe,
             problem.ranked_on,
             problem.contract,
-            new,
-            problem.chosen,
+            layers,
+            problem.fixed,
         ):
-            known[Candidate(damage.graph, damage.group)] = damage
+            damages.append(damage)
             advance()
-    damages = [damage for candidate, damage in known.items() if candidate in asked]
     return rank(damages, for_speed=problem.recipe.activations not in PRECISIONS)
 
 
@@ -145,12 +110,12 @@ class _Search:
         return self._down(count) if self.trials[count].holds else count
 
     def missed_with_all(self) -> str:
-        """What files miss with every group raised, in words; "" if they hold."""
-        count = self._try(len(self.ranked))
-        failures = self.trials[count].report.failures
-        if not failures:
+        """What files miss with every layer raised, in words; "" if they hold or there are none."""
+        found = self.trials.get(len(self.ranked))
+        if found is None or not found.report.failures:
             return ""
-        return f"with all {count} groups of layers raised the files miss it as well, {failures[0]}"
+        count, missed = len(self.ranked), found.report.failures[0]
+        return f"with all {count} layers raised the files miss it as well, {missed}"
 
     def best(self) -> int:
         """The number whose files have the best of the worst masks."""
@@ -182,9 +147,9 @@ class _Search:
 
         What files lose beyond the simulation corrects the estimate once.
         """
-        if not self.ranked:
-            return 0
-        count = self._try(self.estimate() or len(self.ranked))
+        if (first := self.estimate()) is None:
+            return self._try(len(self.ranked)) if to_all else self.best()
+        count = self._try(first)
         if self.trials[count].holds:
             return count
         self.simulation.correct(self.ranked[:count], self.stored, self.trials[count].report)
@@ -224,7 +189,7 @@ class _Search:
         return count
 
     def _make(self, count: int) -> Trial:
-        with step(f"Trying the recipe with {count} of {len(self.ranked)} groups raised"):
+        with step(f"Trying the recipe with {count} of {len(self.ranked)} layers raised"):
             trial = self.make(self.problem.recipe_of(self.ranked[:count], self.stored))
         self.made, self.last = self.made + 1, count
         return trial

@@ -1,4 +1,4 @@
-"""Whether a recipe holds with some groups raised, as PyTorch tells: sooner than files do.
+"""Whether a recipe holds with some layers raised, as PyTorch tells: sooner than files do.
 
 It is no more than a guess. Files fix ranges of activations beforehand, and they add up in another
 order; where they turn out to lose more, the simulation is held to less from then on.
@@ -29,16 +29,16 @@ class Simulation:
         self.problem, self.tolerance = problem, problem.recipe.tolerance
 
     def holds(self, chosen: Sequence[Candidate], stored: str) -> bool:
-        """Whether it does, with these groups raised to `stored`."""
+        """Whether it does, with these layers raised to `stored`."""
         problem = self.problem
-        rest = (chosen, stored, problem.chosen)
+        rest = (chosen, stored, problem.fixed)
         with simulated(problem.graphs, problem.recipe, problem.groups, *rest):
             return holds(predictor_of(problem), problem.expected, self.tolerance)
 
     def correct(self, chosen: Sequence[Candidate], stored: str, files: Report) -> None:
         """Hold it to what these files, which failed, show to be lost beyond it."""
         problem = self.problem
-        rest = (chosen, stored, problem.chosen)
+        rest = (chosen, stored, problem.fixed)
         with simulated(problem.graphs, problem.recipe, problem.groups, *rest):
             found = verify(predictor_of(problem), problem.expected, problem.recipe.tolerance)
         self.tolerance = tightened(problem.recipe.tolerance, found, files)

@@ -71,9 +71,9 @@ class Maker:
         return self.report(recipe)
 
     def fit(self, report: Report, reference: Predictor) -> "Fit":
-        """Raise groups of layers until the files hold."""
+        """Raise layers until the files hold."""
         from mobilesam_export import fitting
-        from mobilesam_export.backends.compensation import choices
+        from mobilesam_export.backends.compensation import from_samples
 
         def trial(report: Report) -> fitting.Trial:
             return fitting.Trial(sum(readme.artifact_sizes(self.stage).values()), report)
@@ -94,7 +94,7 @@ class Maker:
             expected=self.expected,
             ranked_on=fitting.ranking_cases(self.job.calibration, self.expected, reference),
             first=trial(report),
-            chosen={name: choices(self.kept, name) for name in GRAPHS},
+            fixed={name: from_samples(self.kept, name) for name in GRAPHS},
         )
         return fitting.fit(problem, lambda recipe: trial(self.report(recipe)))
 
