@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 
 from benchmarks.arithmetic import DEMO, HEADS, demo_weights
 from benchmarks.recipes import KINDS, Run, ask, reference_answers, summary
-from benchmarks.tables import RESULTS
+from benchmarks.tables import RESULTS, replace_row
 from mobilesam_export import calibration, prompts
 from mobilesam_export.backends import get_backend, reference
 from mobilesam_export.benchmark.timing import Schedule, Series, Task, run_rounds
@@ -152,19 +152,19 @@ def measured(sam: Sam, checkpoint: Path, tools: Mapping[str, str], folder: Path)
 @click.argument("weights", nargs=-1, required=True)
 @click.option("--nncf", help="Python of an environment with it.")
 @click.option("--aimet", help="Python of an environment with it.")
-def main(weights: Sequence[str], **pythons: str | None) -> None:
-    """Measure and write the rows of WEIGHTS anew."""
-    tools = {tool: python for tool, name in TOOLS.items() if (python := pythons[name])}
-    rows = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else []
+@click.option("--only", multiple=True, type=click.Choice([*TOOLS]), help="Of the tools.")
+def main(weights: Sequence[str], only: Sequence[str], **pythons: str | None) -> None:
+    """Measure our rows of WEIGHTS, and those of the tools, anew."""
+    asked = [tool for tool in TOOLS if not only or tool in only]
+    tools = {tool: python for tool in asked if (python := pythons[TOOLS[tool]])}
     for name in weights:
         with tempfile.TemporaryDirectory() as scratch:
             entries = (DEMO | HEADS)[name](demo_weights())
             checkpoint = Path(scratch) / "weights.safetensors"
             save_file({k: v.contiguous() for k, v in entries.items()}, checkpoint)
             new = measured(build_sam(entries, SIDE), checkpoint, tools, Path(scratch))
-        kept = [row for row in rows if row["weights"] != name]
-        rows = kept + [{"weights": name, **row} for row in new]
-        RESULT.write_text(json.dumps({"size": SIDE, "rows": rows}, indent=1) + "\n")
+        for row in new:
+            replace_row(RESULT, {"weights": name, **row}, ("weights", "encoder"))
 
 
 if __name__ == "__main__":

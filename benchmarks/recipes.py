@@ -158,13 +158,16 @@ def exported(run: Run, target: Target, recipe: str) -> Path:
 
 def accuracy(run: Run, folder: Path) -> dict[str, Any]:
     """Mask IoU with PyTorch and the collapse guard of one bundle."""
-    opened = manifest.open_bundle(folder)
-    predictor = opened.predictor()
+    return accuracy_of(run, manifest.open_bundle(folder).predictor())
+
+
+def accuracy_of(run: Run, predictor: Predictor) -> dict[str, Any]:
+    """The same of graphs on any runtime."""
     ious: dict[str, list[float]] = {kind: [] for kind in KINDS}
     ties = 0
     found: list[Array] = []
     expected: list[Array] = []
-    for asked in reference_answers(run, opened.contract):
+    for asked in reference_answers(run, predictor.contract):
         embeddings, flipped = ask(predictor, asked, ious)
         ties += flipped
         found.append(np.asarray(embeddings, np.float32))
