@@ -1,5 +1,7 @@
 """The table of `benchmarks.baselines`."""
 
+from typing import Any
+
 from benchmarks.tables import read
 from mobilesam_export.tables import NONE, markdown
 
@@ -13,16 +15,32 @@ TOOLS = {
 def baselines() -> str:
     """One line for each encoder: mask IoU by click and box, size, latency beside float32."""
     lines = []
-    for row in read("baselines")["rows"]:
+    for row in _by_weights("baselines"):
         name = TOOLS.get(row["encoder"], f"`onnx` {row['encoder']}")
         name += ", fitted" if row.get("fitted") else ""
-        minutes = f"{row['seconds'] / 60:.1f} min" if "seconds" in row else NONE
         if "error" in row:
-            lines.append([row["weights"], name, row["error"], NONE, NONE, NONE, minutes])
+            lines.append([row["weights"], name, row["error"], NONE, NONE, NONE, _minutes(row)])
             continue
-        means = [f"{row['mask_iou'][kind]['mean']:.4f}" for kind in ("click", "box")]
-        worst = min(kind["min"] for kind in row["mask_iou"].values())
         size, ratio = f"{row['bytes'] / 1e6:.1f} MB", f"{row['latency_ratio']:.2f}"
-        lines.append([row["weights"], name, *means, f"{worst:.3f}", size, ratio, minutes])
+        lines.append([row["weights"], name, *_masks(row), size, ratio, _minutes(row)])
     head = ["weights", "encoder", "click", "box", "worst", "size", "of float32's time"]
     return markdown(([*head, "processor time"], lines))
+
+
+def _by_weights(name: str) -> list[dict[str, Any]]:
+    """Rows of a result, of the same weights ours first."""
+
+    def order(row: dict[str, Any]) -> tuple[str, bool]:
+        return row["weights"], row["encoder"] in TOOLS or row["encoder"].startswith("coreai-opt")
+
+    return sorted(read(name)["rows"], key=order)
+
+
+def _minutes(row: dict[str, Any]) -> str:
+    return f"{row['seconds'] / 60:.1f} min" if "seconds" in row else NONE
+
+
+def _masks(row: dict[str, Any]) -> list[str]:
+    """Mean mask IoU by click and by box, and the worst of all."""
+    means = [f"{row['mask_iou'][kind]['mean']:.4f}" for kind in ("click", "box")]
+    return [*means, f"{min(kind['min'] for kind in row['mask_iou'].values()):.3f}"]

@@ -1,4 +1,4 @@
-"""Our fitted int8 encoders beside other tools': NNCF, AIMET and coreai-opt, on the same weights.
+"""Our fitted int8 encoders beside other tools': NNCF and AIMET, on the same weights.
 
     python -m venv build/nncf && build/nncf/bin/pip install nncf onnx onnxruntime
     python -m venv build/aimet && build/aimet/bin/pip install aimet-onnx

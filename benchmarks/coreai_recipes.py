@@ -5,7 +5,7 @@
 `benchmarks.recipes` does, at `--image-size`: half a minute an encoder makes 1024 slow. It writes
 `benchmarks/results/coreai_recipes.json` row by row. What is done lies under build/recipes/, and is
 not done again. Needs `pip install ".[coreai]"`, but not with `--beside`, which asks the files of
-`coreml` by the recipe of the same name instead: what coreai-opt and what we make of the weights.
+`coreml` by the recipe of the same name instead, whose int8 weights are chosen by their products.
 """
 
 import argparse

@@ -163,9 +163,10 @@ def test_what_a_layer_takes_is_cut_at_a_range_that_is_fixed(
     activations: str, largest: float
 ) -> None:
     """Unless the recipe finds the range of each map anew."""
-    module, recipe = nn.Sequential(nn.Linear(4, 4)), replace(W8A8, activations=activations)
-    torch.nn.init.eye_(module[0].weight)
-    torch.nn.init.zeros_(module[0].bias)
+    layer, recipe = nn.Linear(4, 4), replace(W8A8, activations=activations)
+    torch.nn.init.eye_(layer.weight)
+    torch.nn.init.zeros_(layer.bias)
+    module = nn.Sequential(layer)
     fixed = FromSamples(ranges={"0.weight": (-2.0, 2.0)})
     taken = torch.tensor([[-8.0, 1.0, 0.5, 8.0]])
     with torch.no_grad(), rounded(module, "0", ["0.weight"], recipe, fixed):

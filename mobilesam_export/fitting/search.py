@@ -41,7 +41,6 @@ def fit(problem: Problem, make: Make) -> Fit:
         stored = problem.stored[-1]
         return Fit({}, stored, problem.recipe, problem.first, problem.first, 1, reason)
     ranked, simulation, conversions = _ranked(problem), Simulation(problem), 1
-    simulation.correct((), problem.stored[0], problem.first.report)
     for stored in problem.stored:
         search = _Search(simulation, make, stored, ranked)
         count = search.least(to_all=stored == problem.stored[-1])
@@ -130,13 +129,15 @@ class _Search:
 
     def estimate(self, beyond: int = 0) -> int | None:
         """The least number over `beyond` with which a simulation in PyTorch holds."""
+        total = len(self.ranked)
         with step("Estimating how much to raise"):
-            if not self.ranked or not self._holds(len(self.ranked)):
-                return None
-            fails, holds = beyond, len(self.ranked)
+            fails, holds = beyond, total
             while holds - fails > 1:
                 middle = (fails + holds) // 2
                 fails, holds = (fails, middle) if self._holds(middle) else (middle, holds)
+            # Asked last: with all raised it takes longest, and mostly fewer hold.
+            if holds == total and not (total and self._holds(total)):
+                return None
         return holds
 
     def _holds(self, count: int) -> bool:
