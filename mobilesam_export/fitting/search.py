@@ -21,7 +21,7 @@ from mobilesam_export.verification.verify import verify
 
 NOTHING = -1  # of what no trial was made
 STEPS_TO_ALL = 8  # by one of which a number is raised that does not hold
-DOWNWARD = 2  # trials that look for fewer groups, once a number of them holds
+NEAR = 2  # layers, or a quarter of them: so near to a number that fails, fewer are not looked for
 
 Make = Callable[[Recipe], Trial]
 
@@ -164,11 +164,9 @@ class _Search:
         return self.best()
 
     def _down(self, count: int) -> int:
-        """From a number that holds to a smaller one that does, in a few trials."""
+        """From a number that holds to a smaller one that does, by halving what is between."""
         fails = max(number for number, trial in self.trials.items() if not trial.holds)
-        for _ in range(DOWNWARD):
-            if count - fails <= 1:
-                break
+        while count - fails > max(NEAR, count // 4):
             middle = self._try((fails + count) // 2)
             if self.trials[middle].holds:
                 count = middle
