@@ -1,4 +1,4 @@
-"""The table of `benchmarks.baselines`."""
+"""Tables of `benchmarks.baselines` and `benchmarks.coreai_opt`."""
 
 from typing import Any
 
@@ -25,6 +25,18 @@ def baselines() -> str:
         lines.append([row["weights"], name, *_masks(row), size, ratio, _minutes(row)])
     head = ["weights", "encoder", "click", "box", "worst", "size", "of float32's time"]
     return markdown(([*head, "processor time"], lines))
+
+
+def coreai_opt() -> str:
+    """One line for each encoder: mask IoU by click and box, the embedding's worst PSNR, size."""
+    lines = []
+    for row in _by_weights("coreai_opt"):
+        tool, _, method = row["encoder"].partition(" ")
+        name = f"`coreml` {method}" if tool == "coreml" else row["encoder"]
+        psnr, size = f"{row['embedding_psnr_db_min']:.1f} dB", f"{row['bytes'] / 1e6:.1f} MB"
+        lines.append([row["weights"], name, *_masks(row), psnr, size, _minutes(row)])
+    head = ["weights", "encoder", "click", "box", "worst", "embedding", "size", "processor time"]
+    return markdown((head, lines))
 
 
 def _by_weights(name: str) -> list[dict[str, Any]]:

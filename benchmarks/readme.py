@@ -29,6 +29,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "arithmetic-float16": arithmetic_tables.float16,
     "arithmetic-heads": arithmetic_tables.heads,
     "baselines": baseline_tables.baselines,
+    "coreai-opt": baseline_tables.coreai_opt,
     "beside": speed_tables.beside,
     "choices": tables.choices,
     "coreml-graph": tables.coreml_graph,
