@@ -75,9 +75,7 @@ def rows(arguments: argparse.Namespace, folder: Path) -> Iterator[dict[str, Any]
             yield coreai_row(name, rule(demo_weights()), image_size, arguments.recipe)
             continue
         checkpoint = folder / "weights.safetensors"
-        save_file(
-            {key: value.contiguous() for key, value in rule(demo_weights()).items()}, checkpoint
-        )
+        write_checkpoint(rule(demo_weights()), checkpoint)
         measured = emulated if kind == "arm" else exported
         for target, recipe in targets:
             if f"{target}:{recipe}:".startswith(only and f"{only}:"):
@@ -127,6 +125,11 @@ def every_recipe(kind: str) -> list[tuple[str, str]]:
 def demo_weights() -> Weights:
     """The demo weights by name."""
     return dict(load_checkpoint("demo").state_dict)
+
+
+def write_checkpoint(weights: Weights, path: Path) -> None:
+    """Write weights by name as a .safetensors file, which takes no views."""
+    save_file({name: value.contiguous() for name, value in weights.items()}, path)
 
 
 def figures(report: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchmarks.tables import read
+from benchmarks.tables import mask_figures, read
 from mobilesam_export.tables import NONE, markdown
 
 Row = dict[str, Any]
@@ -94,9 +94,7 @@ def _masks(row: dict[str, Any]) -> list[str]:
     """Mean mask IoU by click and by box, the worst, of how many; dashes where none was asked."""
     if "mask_iou" not in row:
         return ["–"] * 4
-    means = [f"{row['mask_iou'][kind]['mean']:.4f}" for kind in ("click", "box")]
-    worst = min(part["min"] for part in row["mask_iou"].values())
-    return [*means, f"{worst:.3f}", f"{row['prompts']} at {row['image_size']}"]
+    return [*mask_figures(row["mask_iou"]), f"{row['prompts']} at {row['image_size']}"]
 
 
 def arm() -> str:

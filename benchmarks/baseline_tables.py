@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchmarks.tables import read
+from benchmarks.tables import mask_figures, read
 from mobilesam_export.tables import NONE, markdown
 
 TOOLS = {
@@ -22,7 +22,9 @@ def baselines() -> str:
             lines.append([row["weights"], name, row["error"], NONE, NONE, NONE, _minutes(row)])
             continue
         size, ratio = f"{row['bytes'] / 1e6:.1f} MB", f"{row['latency_ratio']:.2f}"
-        lines.append([row["weights"], name, *_masks(row), size, ratio, _minutes(row)])
+        lines.append(
+            [row["weights"], name, *mask_figures(row["mask_iou"]), size, ratio, _minutes(row)]
+        )
     head = ["weights", "encoder", "click", "box", "worst", "size", "of float32's time"]
     return markdown(([*head, "processor time"], lines))
 
@@ -34,7 +36,9 @@ def coreai_opt() -> str:
         tool, _, method = row["encoder"].partition(" ")
         name = f"`coreml` {method}" if tool == "coreml" else row["encoder"]
         psnr, size = f"{row['embedding_psnr_db_min']:.1f} dB", f"{row['bytes'] / 1e6:.1f} MB"
-        lines.append([row["weights"], name, *_masks(row), psnr, size, _minutes(row)])
+        lines.append(
+            [row["weights"], name, *mask_figures(row["mask_iou"]), psnr, size, _minutes(row)]
+        )
     head = ["weights", "encoder", "click", "box", "worst", "embedding", "size", "processor time"]
     return markdown((head, lines))
 
@@ -50,9 +54,3 @@ def _by_weights(name: str) -> list[dict[str, Any]]:
 
 def _minutes(row: dict[str, Any]) -> str:
     return f"{row['seconds'] / 60:.1f} min" if "seconds" in row else NONE
-
-
-def _masks(row: dict[str, Any]) -> list[str]:
-    """Mean mask IoU by click and by box, and the worst of all."""
-    means = [f"{row['mask_iou'][kind]['mean']:.4f}" for kind in ("click", "box")]
-    return [*means, f"{min(kind['min'] for kind in row['mask_iou'].values()):.3f}"]

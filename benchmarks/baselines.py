@@ -23,9 +23,8 @@ from typing import Any
 
 import click
 import numpy as np
-from safetensors.torch import save_file
 
-from benchmarks.arithmetic import DEMO, HEADS, demo_weights
+from benchmarks.arithmetic import DEMO, HEADS, demo_weights, write_checkpoint
 from benchmarks.recipes import KINDS, Run, ask, reference_answers, summary
 from benchmarks.tables import RESULTS, replace_row
 from mobilesam_export import calibration, prompts
@@ -161,7 +160,7 @@ def main(weights: Sequence[str], only: Sequence[str], **pythons: str | None) -> 
         with tempfile.TemporaryDirectory() as scratch:
             entries = (DEMO | HEADS)[name](demo_weights())
             checkpoint = Path(scratch) / "weights.safetensors"
-            save_file({k: v.contiguous() for k, v in entries.items()}, checkpoint)
+            write_checkpoint(entries, checkpoint)
             new = measured(build_sam(entries, SIDE), checkpoint, tools, Path(scratch))
         for row in new:
             replace_row(RESULT, {"weights": name, **row}, ("weights", "encoder"))

@@ -5,7 +5,7 @@
 
 For each of WEIGHTS ("demo", or a family such as "heads=1.0:0", see `benchmarks.arithmetic`)
 coreai-opt gets our encoder in `coreml`'s form and its own presets; its palettes are made anew by
-what our calibration images say of each weight, too. What it leaves is run in PyTorch, `coreml`'s
+what eight scenes say of each weight, too. What it leaves is run in PyTorch, `coreml`'s
 files by the interpreter, all with the float32 decoder, on ten scenes that nothing was calibrated
 on, at 256. Rows go into `benchmarks/results/coreai_opt.json`. Weights alone: nothing is faster.
 """
@@ -22,10 +22,9 @@ from typing import Any
 import click
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from benchmarks.arithmetic import DEMO, HEADS, demo_weights
+from benchmarks.arithmetic import DEMO, HEADS, demo_weights, write_checkpoint
 from benchmarks.recipes import SCENES, Run, accuracy_of, part_bytes, written_files
 from benchmarks.tables import RESULTS, replace_row
 from mobilesam_export import calibration, prompts
@@ -50,7 +49,7 @@ class Encoder:
 
     Attributes:
         graph: in `coreml`'s form.
-        images: what its module takes, of the calibration scenes.
+        images: what its module takes, of scenes.
     """
 
     graph: Graph
@@ -152,7 +151,7 @@ def main(weights: Sequence[str]) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             entries = (DEMO | HEADS)[name](demo_weights())
             checkpoint = Path(scratch) / "weights.safetensors"
-            save_file({k: v.contiguous() for k, v in entries.items()}, checkpoint)
+            write_checkpoint(entries, checkpoint)
             sam = build_sam(entries, SIDE)
             run = Run(str(checkpoint), sam, SIDE, SCENES, Path(scratch))
             for row in (*ours(checkpoint, sam, run), *theirs(sam, run)):

@@ -24,10 +24,9 @@ from typing import Any
 
 import click
 import torch
-from safetensors.torch import save_file
 
 from benchmarks import recipes
-from benchmarks.arithmetic import Family, ask, demo_weights
+from benchmarks.arithmetic import Family, ask, demo_weights, write_checkpoint
 from benchmarks.tables import RESULTS, replace_row
 from benchmarks.train_demo import Stage, Trainer
 from mobilesam_export.checkpoint.load import load_checkpoint
@@ -85,8 +84,7 @@ def write_weights(folder: Path) -> None:
     for name, made in FAMILIES.items():
         path = folder / f"{name}.safetensors"
         if not path.exists():
-            weights = made(demo_weights())
-            save_file({key: value.contiguous() for key, value in weights.items()}, path)
+            write_checkpoint(made(demo_weights()), path)
 
 
 @main.command()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchmarks.tables import read
+from benchmarks.tables import mask_figures, read
 from mobilesam_export.tables import NONE, markdown
 
 Row = dict[str, Any]
@@ -24,9 +24,7 @@ def asked() -> str:
             continue
         found = [NONE] * 3
         if "scenes" in row:
-            kinds = row["scenes"]["mask_iou"].values()
-            found = [f"{kind['mean']:.4f}" for kind in kinds]
-            found.append(f"{min(kind['min'] for kind in kinds):.3f}")
+            found = mask_figures(row["scenes"]["mask_iou"])
         cells = _cells(row)
         body.append([*cells[:3], f"{row['min_iou']:g}", *found, cells[3], *cells[-4:]])
     return markdown(([*head, "bytes", "conversions", "processor time"], body))
@@ -80,10 +78,8 @@ def starts() -> str:
     """One line for each way to choose ranges or to round: masks held to PyTorch's."""
     rows = []
     for row in read("starts")["rows"]:
-        kinds = row["mask_iou"].values()
-        means = [f"{kind['mean']:.3f}" for kind in kinds]
-        worst = f"{min(kind['min'] for kind in kinds):.3f}"
+        found = mask_figures(row["mask_iou"], digits=3)
         psnr = f"{row['embedding_psnr_db_min']:.1f} dB"
-        rows.append([f"`{row['recipe']}`", row["start"], str(row["size"]), psnr, *means, worst])
+        rows.append([f"`{row['recipe']}`", row["start"], str(row["size"]), psnr, *found])
     head = ["recipe", "start", "size", "embedding", "mask IoU, click", "box", "worst"]
     return markdown((head, rows))

@@ -22,7 +22,6 @@ from typing import Any
 
 import click
 import numpy as np
-from safetensors.torch import save_file
 
 from benchmarks import arithmetic
 from benchmarks.recipes import KINDS, Run, ask, reference_answers
@@ -74,8 +73,7 @@ def measured(key: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     folder = FOLDER / "-".join(str(value).replace(":", "-") for value in key.values())
     folder.mkdir(parents=True, exist_ok=True)
     given = folder / "given.safetensors"
-    made = WEIGHTS[key["weights"]](arithmetic.demo_weights())
-    save_file({name: value.contiguous() for name, value in made.items()}, given)
+    arithmetic.write_checkpoint(WEIGHTS[key["weights"]](arithmetic.demo_weights()), given)
     student = options["student"] or folder / "student.safetensors"
     seconds = None if options["student"] else trained(key, given, student)
     sam = build_sam(load_checkpoint(str(given)).state_dict, key["size"])

@@ -46,6 +46,12 @@ def replace_row(path: Path, row: dict[str, Any], names: Sequence[str]) -> None:
     path.write_text(json.dumps({"rows": [*kept, row]}, indent=1) + "\n", encoding="utf-8")
 
 
+def mask_figures(found: Mapping[str, Mapping[str, float]], digits: int = 4) -> list[str]:
+    """Mean mask IoU of each kind of prompt, with so many digits, and the worst of all."""
+    means = [f"{kind['mean']:.{digits}f}" for kind in found.values()]
+    return [*means, f"{min(kind['min'] for kind in found.values()):.3f}"]
+
+
 def choices() -> str:
     """What to export for what: size and mask IoU against PyTorch."""
     measured = read("recipes")["recipes"]
@@ -108,9 +114,7 @@ def _mask_iou(row: dict[str, Any]) -> list[str]:
     """Mean of clicks and of boxes, the worst of both, and the collapse guard's verdict."""
     if "mask_iou" not in row:
         return ["unverified"] * 4
-    kinds = row["mask_iou"].values()
-    means = [f"{kind['mean']:.3f}" for kind in kinds]
-    return [*means, f"{min(kind['min'] for kind in kinds):.3f}", row["collapse_guard"]]
+    return [*mask_figures(row["mask_iou"], digits=3), row["collapse_guard"]]
 
 
 def parity() -> str:

@@ -21,7 +21,7 @@ class Problem:
     Attributes:
         recipe: with compressed weights, which did not hold.
         stored: words for exceptions, see `Backend.raised_types`.
-        accepts: whether the backend takes a recipe; it may refuse to raise some groups.
+        accepts: whether the backend takes a recipe; it may refuse to raise some layers.
         graphs: encoder and decoder in export form.
         groups: blocks of their weights that the recipe compresses, by graph.
         contract: of the graphs.

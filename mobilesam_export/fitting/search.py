@@ -86,7 +86,7 @@ def _ranked(problem: Problem) -> list[Candidate]:
 
 
 class _Search:
-    """Trials by how many groups of the ranking are raised, all in the same way."""
+    """Trials by how many layers of the ranking are raised, all in the same way."""
 
     def __init__(
         self, simulation: Simulation, make: Make, stored: str, ranked: Sequence[Candidate]

@@ -4,13 +4,15 @@ It is no more than a guess. Files fix ranges of activations beforehand, and they
 order; where they turn out to lose more, the simulation is held to less from then on.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from mobilesam_export.fitting.problem import Problem, predictor_of
 from mobilesam_export.fitting.ranking import Candidate, simulated
+from mobilesam_export.predictor import Predictor
 from mobilesam_export.target import Tolerance
 from mobilesam_export.verification.report import Report
 from mobilesam_export.verification.verify import holds, verify
@@ -30,18 +32,23 @@ class Simulation:
 
     def holds(self, chosen: Sequence[Candidate], stored: str) -> bool:
         """Whether it does, with these layers raised to `stored`."""
-        problem = self.problem
-        rest = (chosen, stored, problem.fixed)
-        with simulated(problem.graphs, problem.recipe, problem.groups, *rest):
-            return holds(predictor_of(problem), problem.expected, self.tolerance)
+        with self._rounded(chosen, stored) as predictor:
+            return holds(predictor, self.problem.expected, self.tolerance)
 
     def correct(self, chosen: Sequence[Candidate], stored: str, files: Report) -> None:
         """Hold it to what these files, which failed, show to be lost beyond it."""
+        tolerance = self.problem.recipe.tolerance
+        with self._rounded(chosen, stored) as predictor:
+            found = verify(predictor, self.problem.expected, tolerance)
+        self.tolerance = tightened(tolerance, found, files)
+
+    @contextlib.contextmanager
+    def _rounded(self, chosen: Sequence[Candidate], stored: str) -> Iterator[Predictor]:
+        """The graphs while all but these layers are rounded."""
         problem = self.problem
-        rest = (chosen, stored, problem.fixed)
-        with simulated(problem.graphs, problem.recipe, problem.groups, *rest):
-            found = verify(predictor_of(problem), problem.expected, problem.recipe.tolerance)
-        self.tolerance = tightened(problem.recipe.tolerance, found, files)
+        raised = (chosen, stored)
+        with simulated(problem.graphs, problem.recipe, problem.groups, *raised, problem.fixed):
+            yield predictor_of(problem)
 
 
 def tightened(tolerance: Tolerance, simulated: Report, files: Report) -> Tolerance:
