@@ -5,7 +5,7 @@
 
 For each of WEIGHTS ("demo", or a family such as "heads=1.0:0", see `benchmarks.arithmetic`)
 coreai-opt gets our encoder in `coreml`'s form and its own presets; its palettes are made anew by
-what eight scenes say of each weight, too. What it leaves is run in PyTorch, `coreml`'s
+what a calibration's scenes say of each weight, too. What it leaves is run in PyTorch, `coreml`'s
 files by the interpreter, all with the float32 decoder, on ten scenes that nothing was calibrated
 on, at 256. Rows go into `benchmarks/results/coreai_opt.json`. Weights alone: nothing is faster.
 """
@@ -27,14 +27,13 @@ from torch import Tensor, nn
 from benchmarks.arithmetic import DEMO, HEADS, demo_weights, write_checkpoint
 from benchmarks.recipes import SCENES, Run, accuracy_of, part_bytes, written_files
 from benchmarks.tables import RESULTS, replace_row
-from mobilesam_export import calibration, prompts
+from mobilesam_export import calibration
 from mobilesam_export.backends import reference
 from mobilesam_export.bundle.manifest import open_bundle
 from mobilesam_export.contract import Contract
 from mobilesam_export.graphs import Graph, as_session, split_graphs
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.pipeline import Job, export
-from mobilesam_export.scenes import masked_scene
 from mobilesam_export.target import load_target
 
 RESULT = RESULTS / "coreai_opt.json"
@@ -98,10 +97,9 @@ def theirs(sam: Sam, run: Run) -> Iterator[Row]:
 
     contract = Contract(SIDE, SLOTS, load_target("coreml").graph)
     graph, _ = split_graphs(sam, contract)
-    scenes = [masked_scene(calibration.SEED + n, SIDE, SIDE) for n in range(calibration.GENERATED)]
-    taken = [prompts.encoder_inputs(scene.image, contract) for scene in scenes]
-    encoder = Encoder(graph, [graph.module_inputs(inputs) for inputs in taken])
     predictor = reference.load(sam, contract)
+    samples = calibration.collect(None, predictor).samples["encoder"]
+    encoder = Encoder(graph, [graph.module_inputs(sample) for sample in samples])
     for name, method in METHODS.items():
         start = time.process_time()
         module = method(encoder)

@@ -4,18 +4,45 @@ The same for every backend; nothing of a converter or a runtime is in it.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from mobilesam_export.backends.compensation import NOT_FIXED, FromSamples
-from mobilesam_export.backends.simulation import Range
+from mobilesam_export.backends.simulation import Inputs, Range
+from mobilesam_export.contract import Array
 from mobilesam_export.target import Recipe
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 LLOYD_STEPS = 12  # of k-means in one dimension; more changes the third digit of a PSNR
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a file's numbers beyond the words of its recipe.
+
+    Attributes:
+        weights: by name, float32 on their grid in place of those that are nearest.
+        inputs: by the name of a layer's weight, how what it takes is rounded; no other layer's is.
+            None: every layer's, in the range of each map.
+        ranges: by the same name, the range that samples fix for what the layer takes.
+        results: that of what it gives.
+    """
+
+    weights: Mapping[str, Array] = field(default_factory=dict)
+    inputs: Mapping[str, Inputs] | None = None
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+    results: Mapping[str, Range] = field(default_factory=dict)
+
+    def rounds(self, weight: str) -> bool:
+        """Whether what is multiplied with a weight is rounded, if the recipe rounds activations."""
+        return self.inputs is None or weight in self.inputs
+
+
+NOTHING_KNOWN = Known()
 
 
 @contextlib.contextmanager
@@ -24,7 +51,7 @@ def rounded(
     group: str,
     names: Sequence[str],
     recipe: Recipe,
-    fixed: FromSamples = NOT_FIXED,
+    known: Known = NOTHING_KNOWN,
 ) -> Iterator[None]:
     """Round these tensors of a module, and what the layers of the group take, while inside.
 
@@ -33,20 +60,18 @@ def rounded(
         group: pattern of the layers.
         names: of the weights.
         recipe: how.
-        fixed: what samples have fixed: weights that are given these numbers, and ranges of what
-            layers take. Other weights become what is nearest, other ranges are found in each map.
+        known: of the file's numbers. Weights that are not among them become what is nearest.
     """
     kept = {name: tensor_of(module, name).detach().clone() for name in names}
-    hooks = []
+    hooks: list[RemovableHandle] = []
     try:
         for name, value in kept.items():
-            known = fixed.weights.get(name)
-            found = round_weight(value, recipe) if known is None else torch.from_numpy(known)
+            given = known.weights.get(name)
+            found = round_weight(value, recipe) if given is None else torch.from_numpy(given)
             tensor_of(module, name).data.copy_(found)
         for name, layer in module.named_modules():
             if isinstance(layer, LAYERS) and f"{name}.".startswith(f"{group}."):
-                ends = fixed.ranges.get(f"{name}.weight")
-                hooks.append(layer.register_forward_pre_hook(_rounding(recipe.activations, ends)))
+                hooks += _rounding(layer, recipe.activations, f"{name}.weight", known)
         yield
     finally:
         for hook in hooks:
@@ -96,34 +121,49 @@ def _palette(weight: Tensor, colors: int) -> Tensor:
     return torch.from_numpy(nearest).float().reshape(weight.shape)
 
 
-def _rounding(  # type: ignore[no-untyped-def] # noqa: ANN202 torch's hooks
-    activations: str, ends: Range | None
-):
-    def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _rounding(
+    layer: nn.Module, activations: str, weight: str, known: Known
+) -> Iterator[RemovableHandle]:
+    """Let a layer with the weight of this name round what it takes and, if a file does, gives."""
+    if activations == "float32" or not known.rounds(weight):
+        return
+    rows = known.inputs is not None and known.inputs[weight].rows
+
+    def take(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        ends = known.ranges.get(weight)
         return tuple(
-            _round_activation(item, activations, ends) if isinstance(item, Tensor) else item
+            _round_activation(item, activations, ends, rows=rows)
+            if isinstance(item, Tensor)  # rows of a tile come with their place
+            else item
             for item in inputs
         )
 
-    return hook
+    def give(_: nn.Module, __: tuple[Tensor, ...], result: Tensor) -> Tensor:
+        return _round_activation(result, activations, known.results[weight])
+
+    yield layer.register_forward_pre_hook(take)
+    if weight in known.results:
+        yield layer.register_forward_hook(give)
 
 
-def _round_activation(value: Tensor, activations: str, ends: Range | None) -> Tensor:
-    """In the range that is fixed, if one is and the recipe does not find it anew."""
+def _round_activation(
+    value: Tensor, activations: str, ends: Range | None, *, rows: bool = False
+) -> Tensor:
+    """In a range that is fixed, or in that of the map or of each of its rows."""
     if activations == "float16":
         return value.half().float()
-    low, high = value.aminmax()
-    if ends is not None and not activations.startswith("dynamic"):
+    if ends is not None:
         low, high = torch.tensor(ends)
-    if activations in ("int8", "dynamic-int8"):
-        low, high = low.clamp_max(0), high.clamp_min(0)
-        scale = ((high - low) / 255).clamp_min(1e-12)
-        zero = (-low / scale).round()
-        return ((value / scale).round() + zero).clamp(0, 255).sub(zero) * scale
+    else:
+        low, high = value.aminmax(dim=-1, keepdim=True) if rows else value.aminmax()
     if activations == "int16":
         scale = torch.maximum(-low, high).clamp_min(1e-12) / 32767
         return (value / scale).round().clamp(-32767, 32767) * scale
-    return value
+    low, high = low.clamp_max(0), high.clamp_min(0)
+    scale = ((high - low) / 255).clamp_min(1e-12)
+    zero = (-low / scale).round()
+    whole: Tensor = ((value / scale).round() + zero).clamp(0, 255)
+    return whole.sub(zero).mul(scale)
 
 
 def tensor_of(module: nn.Module, name: str) -> Tensor:

@@ -17,7 +17,6 @@ from torch import nn
 
 from mobilesam_export import metrics
 from mobilesam_export.backends import reference
-from mobilesam_export.backends.compensation import NOT_FIXED, FromSamples
 from mobilesam_export.bundle.manifest import open_bundle
 from mobilesam_export.checkpoint.load import load_matching_checkpoint
 from mobilesam_export.contract import Array, Contract
@@ -31,7 +30,7 @@ from mobilesam_export.model import build_sam
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import step
 from mobilesam_export.prompts import encoder_inputs
-from mobilesam_export.rounding import rounded, tensor_of
+from mobilesam_export.rounding import NOTHING_KNOWN, Known, rounded, tensor_of
 from mobilesam_export.target import Recipe
 from mobilesam_export.verification import cases as verification_cases
 from mobilesam_export.verification.cases import ImageCase
@@ -39,7 +38,7 @@ from mobilesam_export.verification.cases import ImageCase
 PROMPTS = ("click", "box")  # of those that files are verified with; there are many groups
 WIDTH_IN, ROW_IN = 8.0, 0.26  # inches of the plot
 Groups = Mapping[str, Mapping[str, Sequence[str]]]  # graph -> group -> names of its weights
-Fixed = Mapping[str, FromSamples]  # by graph
+KnownNumbers = Mapping[str, Known]  # by graph
 COLORS = {"encoder": "#3b82c4", "decoder": "#c2410c"}
 
 
@@ -51,7 +50,8 @@ class Damage:
         graph: "encoder" or "decoder".
         group: path of a module or weight, as a pattern of a recipe's exceptions.
         numbers: how many weights are rounded.
-        products: how many multiplications these weights take part in.
+        products: how many multiplications these weights take part in, of those that are not known
+            to be computed as in float32.
         embedding_psnr_db: the worst of the images; None in the decoder.
         mask_iou_mean: over all verification prompts, against float32.
         mask_iou_min: the worst of them.
@@ -147,7 +147,7 @@ def measure(
     cases: Sequence[ImageCase],
     contract: Contract,
     groups: Groups | None = None,
-    fixed: Fixed | None = None,
+    known: KnownNumbers | None = None,
 ) -> Iterator[Damage]:
     """Round one group after the other.
 
@@ -157,7 +157,7 @@ def measure(
         cases: images with prompts and PyTorch's answers.
         contract: of the graphs.
         groups: what is rounded at once; None for blocks of layers (`weight_groups`).
-        fixed: what samples have fixed of each graph.
+        known: of the numbers of each graph's file.
 
     Yields:
         The damage of each group, in the order of the graphs.
@@ -169,17 +169,17 @@ def measure(
         graph_name, threshold = graph.spec.name, recipe.weight_threshold
         asked = weight_groups(graph.module, threshold) if groups is None else groups[graph_name]
         products = count_products(graph) if asked else {}
-        known = (fixed or {}).get(graph_name, NOT_FIXED)
+        numbers_known = (known or {}).get(graph_name, NOTHING_KNOWN)
         for group, names in asked.items():
             numbers = sum(tensor_of(graph.module, name).numel() for name in names)
-            with rounded(graph.module, group, names, recipe, known):
+            with rounded(graph.module, group, names, recipe, numbers_known):
                 found = [
                     _answer(predictor, case, image.embedding(names) if graph is encoder else None)
                     for case, image in zip(cases, images, strict=True)
                 ]
             ious = [iou for _, values in found for iou in values]
             psnr = min(value for value, _ in found) if graph is encoder else None
-            count = sum(products[name] for name in names)
+            count = sum(products[name] for name in names if numbers_known.rounds(name))
             yield Damage(graph_name, group, numbers, count, psnr, float(np.mean(ious)), min(ious))
 
 

@@ -74,14 +74,13 @@ def scale_heads(weights: Mapping[str, Tensor], sigma: float, seed: int) -> Weigh
 def scale_mlp(weights: Mapping[str, Tensor], sigma: float, seed: int) -> Weights:
     """Rows of fc1 against columns of fc2, by factors exp(sigma * normal)."""
     scaled, generator = copied(weights), torch.Generator().manual_seed(seed)
-    for stage in range(1, STAGES):
-        for block in range(MOBILESAM.depths[stage]):
-            name = f"{ENCODER}.layers.{stage}.blocks.{block}.mlp"
-            rows = scaled[f"{name}.fc1.weight"].shape[0]
-            factors = torch.exp(sigma * torch.randn(rows, generator=generator))
-            scaled[f"{name}.fc1.weight"] *= factors[:, None]
-            scaled[f"{name}.fc1.bias"] *= factors
-            scaled[f"{name}.fc2.weight"] /= factors
+    found = [key.removesuffix(".fc1.weight") for key in weights if key.endswith(".mlp.fc1.weight")]
+    for name in found:
+        factors = torch.randn(len(scaled[f"{name}.fc1.bias"]), generator=generator)
+        factors = torch.exp(sigma * factors)
+        scaled[f"{name}.fc1.weight"] *= factors[:, None]
+        scaled[f"{name}.fc1.bias"] *= factors
+        scaled[f"{name}.fc2.weight"] /= factors
     return scaled
 
 

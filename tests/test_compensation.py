@@ -15,9 +15,9 @@ from mobilesam_export import prompts
 from mobilesam_export.backends import get_backend, reference
 from mobilesam_export.backends.compensation import (
     Products,
+    choices,
     chosen_weights,
     compensated,
-    from_samples,
 )
 from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.contract import Array, Contract
@@ -93,7 +93,6 @@ def test_a_kernel_s_moments_are_those_of_the_patches_that_it_covers() -> None:
     columns = F.unfold(x, 3, padding=1, stride=2)[0].T
     assert found.counts["a.weight"] == len(columns)
     assert torch.allclose(found.sums["a.weight"], (columns.T @ columns).double(), atol=1e-4)
-    assert found.ranges["a.weight"] == (float(columns.min()), float(columns.max()))
 
 
 @pytest.mark.parametrize("target_name", [*ROUNDED])
@@ -110,7 +109,7 @@ def test_layers_are_found_in_every_form(sam: Sam, target_name: str) -> None:
     found = chosen_weights(encoder, conversion, [*layers])
     assert set(found) == wanted
     assert len(wanted) > 20
-    assert set(from_samples(conversion.kept, "encoder").weights) == wanted
+    assert set(choices(conversion.kept, "encoder")) == wanted
     assert all(found[name].shape == tuple(layers[name].weight.shape) for name in wanted)
 
 
@@ -156,6 +155,6 @@ def test_a_tflite_file_has_the_numbers_that_are_chosen(sam: Sam, tmp_path: Path)
     encoder, conversion = encoder_and_conversion(sam, target, target.recipes["w8a8"])
     path = tmp_path / "encoder.tflite"
     get_backend("tflite").convert(encoder, conversion, path)
-    chosen = from_samples(conversion.kept, "encoder").weights[name]
+    chosen = choices(conversion.kept, "encoder")[name]
     whole = np.round(chosen * 127 / np.abs(chosen).max(axis=1, keepdims=True)).astype(np.int8)
     assert whole.tobytes() in path.read_bytes()

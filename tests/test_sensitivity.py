@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 from mobilesam_export import sensitivity
 from mobilesam_export.backends import reference
-from mobilesam_export.backends.compensation import FromSamples
 from mobilesam_export.commands.inspect import sensitivity_table
 from mobilesam_export.contract import Contract
 from mobilesam_export.graphs import Graph, as_session, split_graphs
@@ -156,23 +154,6 @@ def test_weights_are_rounded_as_fine_as_their_bits(weights: str, steps: float) -
     recipe = replace(W8A8, exceptions={}, **change)  # type: ignore[arg-type]
     error = (round_weight(weight, recipe) - weight).abs().mean()
     assert 0 < error <= float(weight.abs().max()) / steps
-
-
-@pytest.mark.parametrize(("activations", "largest"), [("int8", 2), ("dynamic-int8", 8)])
-def test_what_a_layer_takes_is_cut_at_a_range_that_is_fixed(
-    activations: str, largest: float
-) -> None:
-    """Unless the recipe finds the range of each map anew."""
-    layer, recipe = nn.Linear(4, 4), replace(W8A8, activations=activations)
-    torch.nn.init.eye_(layer.weight)
-    torch.nn.init.zeros_(layer.bias)
-    module = nn.Sequential(layer)
-    fixed = FromSamples(ranges={"0.weight": (-2.0, 2.0)})
-    taken = torch.tensor([[-8.0, 1.0, 0.5, 8.0]])
-    with torch.no_grad(), rounded(module, "0", ["0.weight"], recipe, fixed):
-        found = module(taken)
-    assert found.abs().max() == pytest.approx(largest, rel=0.02)
-    assert found[0, 1] == pytest.approx(1, abs=0.05)
 
 
 def test_a_palette_has_so_many_numbers() -> None:

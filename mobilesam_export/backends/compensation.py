@@ -6,9 +6,7 @@ far as they go together (GPTQ, Frantar et al., 2022, arXiv:2210.17323). The scal
 nearest numbers: what is chosen here, a converter's own rounding to the nearest leaves as it is.
 """
 
-import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,30 +15,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mobilesam_export.backends.conversion import Conversion
-from mobilesam_export.backends.simulation import Range
 from mobilesam_export.contract import Array
 from mobilesam_export.graphs import Graph
 
-# Under these and a graph's name they are kept.
-CHOICES, RANGES = "chosen weights", "ranges of products"
+CHOICES = "chosen weights"  # under this and a graph's name they are kept
 ROWS = 4_096  # of what a layer takes of one sample, evenly spaced
 DAMPING = 0.01  # of the mean square of the inputs, so that every direction counts a little
-
-
-@dataclass(frozen=True)
-class FromSamples:
-    """What samples have fixed of a graph.
-
-    Attributes:
-        weights: by name, float32 on their grid in place of those that are nearest.
-        ranges: by the name of a weight, the least and greatest value that it is multiplied with.
-    """
-
-    weights: Mapping[str, Array] = field(default_factory=dict)
-    ranges: Mapping[str, Range] = field(default_factory=dict)
-
-
-NOT_FIXED = FromSamples()
 
 
 def chosen_weights(
@@ -65,25 +45,22 @@ def chosen_weights(
     moments: dict[str, Tensor] = conversion.once(f"{name} moments", dict)
     layers = {item: layer for item in names if (layer := _dense(graph.module, item)) is not None}
     if missing := {item: layer for item, layer in layers.items() if item not in moments}:
-        found = _products(graph, missing, conversion.samples)
-        moments |= {item: found.sums[item] / found.counts[item] for item in missing}
-        conversion.once(f"{name} {RANGES}", dict[str, Range]).update(found.ranges)
+        moments |= _moments(graph, missing, conversion.samples)
     for item, layer in layers.items():
         if (item, bits) not in known:
             known[item, bits] = compensated(layer.weight.detach(), moments[item], bits).numpy()
     return {item: known[item, bits] for item in layers}
 
 
-def from_samples(kept: Mapping[str, Any], graph: str) -> FromSamples:
-    """What `chosen_weights` has found by now for a graph of this name.
+def choices(kept: Mapping[str, Any], graph: str) -> dict[str, Array]:
+    """What `chosen_weights` has given by now for a graph of this name.
 
     Args:
         kept: of the conversions.
         graph: "encoder" or "decoder".
     """
     known: Mapping[tuple[str, int], Array] = kept.get(f"{graph} {CHOICES}", {})
-    weights = {name: values for (name, _), values in known.items()}
-    return FromSamples(weights, kept.get(f"{graph} {RANGES}", {}))
+    return {name: values for (name, _), values in known.items()}
 
 
 def compensated(weight: Tensor, moment: Tensor, bits: int = 8) -> Tensor:
@@ -135,7 +112,6 @@ class Products(TorchFunctionMode):
     Attributes:
         sums: by the name of a weight, x x^T of rows that it is multiplied with.
         counts: of these rows.
-        ranges: by the same name, the least and greatest of all values.
     """
 
     def __init__(self, layers: Mapping[str, nn.Module]) -> None:
@@ -143,13 +119,10 @@ class Products(TorchFunctionMode):
         self.names = {id(layer.weight): name for name, layer in layers.items()}
         self.sums = {name: torch.zeros((), dtype=torch.float64) for name in layers}
         self.counts = dict.fromkeys(layers, 0)
-        self.ranges: dict[str, Range] = dict.fromkeys(layers, (math.inf, -math.inf))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Of torch: each of its functions comes by here."""
         if func in {F.linear, F.conv2d} and (name := self.names.get(id(args[1]))):
-            low, high = (float(end) for end in args[0].aminmax())
-            self.ranges[name] = min(self.ranges[name][0], low), max(self.ranges[name][1], high)
             rows = args[0] if func is F.linear else _patches(*args, **(kwargs or {}))
             rows = rows.flatten(0, -2)
             rows = rows[:: len(rows) // ROWS | 1]
@@ -159,15 +132,14 @@ class Products(TorchFunctionMode):
 
 
 @torch.no_grad()
-def _products(
+def _moments(
     graph: Graph, layers: Mapping[str, nn.Module], samples: Sequence[Mapping[str, Array]]
-) -> Products:
-    """Of these layers, over all samples."""
-    found = Products(layers)
-    with found:
+) -> dict[str, Tensor]:
+    """By weight, the mean of x x^T of what each is multiplied with, (I, I) float64."""
+    with Products(layers) as found:
         for sample in samples:
             graph.module(*graph.module_inputs(sample))
-    return found
+    return {name: found.sums[name] / found.counts[name] for name in layers}
 
 
 def _patches(  # noqa: PLR0913, PLR0917 the arguments of torch's convolution

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mobilesam_export.backends.conversion import Conversion, Settings
 from mobilesam_export.backends.device import DeviceScript
-from mobilesam_export.backends.simulation import Simulation
+from mobilesam_export.backends.simulation import Inputs, Simulation
 from mobilesam_export.contract import Contract, GraphSpec
 from mobilesam_export.inspection.graph import GraphDescription, Partitions
 from mobilesam_export.session import Session
@@ -178,6 +178,22 @@ class Backend(Protocol):
             name: of a weight of two and more axes, as in the `state_dict` of its module.
         """
         return True
+
+    def rounded_inputs(
+        self, graph: "Graph", recipe: Recipe, parsed: Settings
+    ) -> Mapping[str, Inputs] | None:
+        """How a file rounds what layers take, for fits, which rank layers in PyTorch.
+
+        Args:
+            graph: in export form; only names and shapes count.
+            recipe: with compressed weights and activations in whole numbers.
+            parsed: from `parse_recipe`.
+
+        Returns:
+            By the name of a weight, of those layers that compute in whole numbers. None if it is
+            not known: then all are taken to, each map in a range of its own.
+        """
+        return None
 
     def simulation(self, graph: "Graph", recipe: Recipe, parsed: Settings) -> Simulation | None:
         """What a recipe's numbers leave of the weights and inputs of a graph's layers.

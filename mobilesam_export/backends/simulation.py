@@ -1,4 +1,4 @@
-"""What a recipe's numbers leave of weights and activations, for training that is to undo it."""
+"""What a recipe's numbers leave of weights and activations, for fits and for training."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,6 +8,7 @@ from mobilesam_export.contract import Array
 Rounding = Callable[[Array], Array]
 Start = Callable[[Array, Array], Array]
 Range = tuple[float, float]
+Fix = Callable[[float, float, Array], Range]
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,13 @@ class Inputs:
     Attributes:
         fix: (least, greatest, sample of all values) -> the range that is fixed at export; None
             where the file finds the range of each map as it runs.
+        rows: whether it then finds one for each row: the values of the last axis.
+        results: whether what the layer gives is rounded like that, too.
     """
 
-    fix: Callable[[float, float, Array], Range] | None = None
+    fix: Fix | None = None
+    rows: bool = False
+    results: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,10 @@ from mobilesam_export.fitting.outcome import Trial
 from mobilesam_export.fitting.ranking import Candidate
 from mobilesam_export.graphs import Graph, as_session
 from mobilesam_export.predictor import Predictor
+from mobilesam_export.rounding import NOTHING_KNOWN
 from mobilesam_export.target import GRAPHS, Recipe
 from mobilesam_export.target.fitted import raised
+from mobilesam_export.target.recipe import PRECISIONS
 from mobilesam_export.verification.cases import ImageCase
 
 
@@ -28,7 +30,7 @@ class Problem:
         expected: images with prompts and PyTorch's answers: what files are verified with.
         ranked_on: the same that groups are ranked on.
         first: the files of the recipe.
-        fixed: what samples have fixed of the recipe's files, by graph.
+        known: of the numbers of the recipe's files, by graph.
     """
 
     recipe: Recipe
@@ -40,11 +42,19 @@ class Problem:
     expected: Sequence[ImageCase]
     ranked_on: Sequence[ImageCase]
     first: Trial
-    fixed: sensitivity.Fixed = field(default_factory=dict)
+    known: sensitivity.KnownNumbers = field(default_factory=dict)
 
     def recipe_of(self, chosen: Sequence[Candidate], stored: str) -> Recipe:
         """The recipe with these layers raised."""
         return raised(self.recipe, patterns_of(chosen), stored)
+
+    def changes(self, layer: Candidate, stored: str) -> bool:
+        """Whether it says something new of a layer to store it so.
+
+        In int8 it computes in float32, which layers that are only stored in int8 do anyway.
+        """
+        known = self.known.get(layer.graph, NOTHING_KNOWN)
+        return stored in PRECISIONS or known.rounds(f"{layer.pattern}.weight")
 
 
 def patterns_of(chosen: Sequence[Candidate]) -> dict[str, list[str]]:

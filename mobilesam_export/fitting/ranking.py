@@ -5,9 +5,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mobilesam_export import sensitivity
-from mobilesam_export.backends.compensation import NOT_FIXED
 from mobilesam_export.graphs import Graph
-from mobilesam_export.rounding import rounded
+from mobilesam_export.rounding import NOTHING_KNOWN, rounded
 from mobilesam_export.sensitivity import Damage, Groups
 from mobilesam_export.target import Recipe, patterns
 from mobilesam_export.target.recipe import PRECISIONS
@@ -94,7 +93,7 @@ def simulated(
     groups: Groups,
     chosen: Collection[Candidate],
     stored: str,
-    fixed: sensitivity.Fixed | None = None,
+    known: sensitivity.KnownNumbers | None = None,
 ) -> Iterator[None]:
     """While inside, all is rounded at once as the recipe with these groups raised rounds it.
 
@@ -104,12 +103,12 @@ def simulated(
         groups: blocks of the weights that it compresses.
         chosen: the groups that are raised.
         stored: in what; "int8" are weights in int8 that are computed with in float32.
-        fixed: what samples have fixed of each graph.
+        known: of the numbers of each graph's file.
     """
     weights_only = replace(recipe, activations="float32")
     with contextlib.ExitStack() as stack:
         for graph in graphs:
-            known = (fixed or {}).get(graph.spec.name, NOT_FIXED)
+            found = (known or {}).get(graph.spec.name, NOTHING_KNOWN)
             raised = [item.pattern for item in chosen if item.graph == graph.spec.name]
             for names in groups[graph.spec.name].values():
                 for name in names:
@@ -117,5 +116,5 @@ def simulated(
                     if kept and stored in PRECISIONS:
                         continue
                     used, layer = weights_only if kept else recipe, name.removesuffix(".weight")
-                    stack.enter_context(rounded(graph.module, layer, [name], used, known))
+                    stack.enter_context(rounded(graph.module, layer, [name], used, found))
         yield

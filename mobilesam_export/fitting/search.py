@@ -78,11 +78,16 @@ def _ranked(problem: Problem) -> list[Candidate]:
             problem.ranked_on,
             problem.contract,
             layers,
-            problem.fixed,
+            problem.known,
         ):
             damages.append(damage)
             advance()
     return rank(damages, for_speed=problem.recipe.activations not in PRECISIONS)
+
+
+def _near(count: int) -> int:
+    """So many layers fewer are not worth a conversion."""
+    return max(NEAR, count // 4)
 
 
 class _Search:
@@ -93,8 +98,12 @@ class _Search:
     ) -> None:
         self.simulation, self.problem = simulation, simulation.problem
         self.make, self.stored = make, stored
-        accepts, recipe_of = self.problem.accepts, self.problem.recipe_of
-        self.ranked = [item for item in ranked if accepts(recipe_of([item], stored))]
+        problem = self.problem
+        self.ranked = [
+            item
+            for item in ranked
+            if problem.changes(item, stored) and problem.accepts(problem.recipe_of([item], stored))
+        ]
         self.trials: dict[int, Trial] = {0: self.problem.first}
         self.made = 0
         self.last = NOTHING
@@ -164,14 +173,18 @@ class _Search:
         return self.best()
 
     def _down(self, count: int) -> int:
-        """From a number that holds to a smaller one that does, by halving what is between."""
+        """From a number that holds to a smaller one that does, by ever longer steps.
+
+        The first is short: simulations are good enough for much fewer to fail, mostly.
+        """
         fails = max(number for number, trial in self.trials.items() if not trial.holds)
-        while count - fails > max(NEAR, count // 4):
-            middle = self._try((fails + count) // 2)
-            if self.trials[middle].holds:
-                count = middle
+        longest = _near(count)
+        while count - fails > _near(count):
+            tried = self._try(max((fails + count) // 2, count - longest))
+            if self.trials[tried].holds:
+                count, longest = tried, 2 * longest
             else:
-                fails = middle
+                fails = tried
         return count
 
     def _try(self, count: int) -> int:

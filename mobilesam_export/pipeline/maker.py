@@ -15,7 +15,8 @@ from mobilesam_export.pipeline.jobs import Job, Plan, parsed_recipe, recipe_of_f
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import step
 from mobilesam_export.proof.files import Files, verify_files
-from mobilesam_export.target import GRAPHS, Recipe
+from mobilesam_export.target import Recipe
+from mobilesam_export.target.recipe import PRECISIONS
 from mobilesam_export.verification import cases
 from mobilesam_export.verification.report import Report, unverified
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # torch is imported in functions: hashes are checked without 
     from mobilesam_export.checkpoint.load import Checkpoint
     from mobilesam_export.fitting import Fit
     from mobilesam_export.graphs import Graph
+    from mobilesam_export.rounding import Known
 
 
 @dataclass
@@ -73,7 +75,6 @@ class Maker:
     def fit(self, report: Report, reference: Predictor) -> "Fit":
         """Raise layers until the files hold."""
         from mobilesam_export import fitting
-        from mobilesam_export.backends.compensation import from_samples
 
         def trial(report: Report) -> fitting.Trial:
             return fitting.Trial(sum(readme.artifact_sizes(self.stage).values()), report)
@@ -94,9 +95,24 @@ class Maker:
             expected=self.expected,
             ranked_on=fitting.ranking_cases(self.job.calibration, self.expected, reference),
             first=trial(report),
-            fixed={name: from_samples(self.kept, name) for name in GRAPHS},
+            known={graph.spec.name: self._known(graph) for graph in self.graphs},
         )
         return fitting.fit(problem, lambda recipe: trial(self.report(recipe)))
+
+    def _known(self, graph: "Graph") -> "Known":
+        """What is known of the numbers of the recipe's file, which has been written."""
+        from mobilesam_export.backends.compensation import choices
+        from mobilesam_export.fitting.known import known_numbers
+
+        backend, recipe, name = self.plan.backend, self.plan.recipe, graph.spec.name
+        inputs = None
+        if recipe.activations not in PRECISIONS:
+            parsed = parsed_recipe(backend, self.job.target, recipe)
+            inputs = backend.rounded_inputs(graph, recipe, parsed)
+        return known_numbers(graph, inputs, choices(self.kept, name), self._samples(name))
+
+    def _samples(self, graph: str) -> "calibration.Samples":
+        return self.calibrated.samples.get(graph, ()) if self.calibrated else ()
 
     def _accepts(self, recipe: Recipe) -> bool:
         try:
@@ -113,8 +129,9 @@ class Maker:
         with step(f"Converting the {name}"), target.locating("recipe", plan.recipe_name):
             settings = parsed_recipe(plan.backend, target, recipe)
             metadata = file_metadata(graph.spec, target, plan.recipe_name, self.checkpoint)
-            samples = self.calibrated.samples.get(name, ()) if self.calibrated else ()
             steps = self.steps[name] = {}
             contract, kept = plan.contract, self.kept
-            conversion = Conversion(settings, recipe, contract, metadata, samples, kept, steps)
+            conversion = Conversion(
+                settings, recipe, contract, metadata, self._samples(name), kept, steps
+            )
             plan.backend.convert(graph, conversion, path)

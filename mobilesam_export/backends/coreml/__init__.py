@@ -10,7 +10,7 @@ from mobilesam_export.backends.conversion import Conversion, Settings
 from mobilesam_export.backends.coreml import runtime, settings
 from mobilesam_export.backends.device import DeviceScript
 from mobilesam_export.backends.protocol import Around, Backend
-from mobilesam_export.backends.simulation import Simulation
+from mobilesam_export.backends.simulation import Inputs, Simulation
 from mobilesam_export.contract import Contract, GraphSpec
 from mobilesam_export.errors import BackendError
 from mobilesam_export.inspection.graph import GraphDescription
@@ -69,6 +69,14 @@ class CoremlBackend(Backend):
     def raised_types(self, recipe: Recipe) -> tuple[str, ...]:
         """An exception in int8 is stored so and computed in float."""
         return ("int8", "float16") if recipe.activations == "int8" else ("float16",)
+
+    def rounded_inputs(
+        self, graph: "Graph", recipe: Recipe, parsed: Settings
+    ) -> Mapping[str, Inputs] | None:
+        from mobilesam_export.backends.coreml.simulate import rounded_inputs
+
+        assert isinstance(parsed, settings.CoremlSettings)
+        return rounded_inputs(graph, recipe, parsed)
 
     def simulation(self, graph: "Graph", recipe: Recipe, parsed: Settings) -> Simulation | None:
         from mobilesam_export.backends.coreml.simulate import simulation

@@ -29,8 +29,13 @@ def simulation(graph: Graph, recipe: Recipe, settings: CoremlSettings) -> Simula
     axis = 0 if recipe.granularity == "per_channel" else None
     rounding: Rounding = partial(stored, axis=axis)
     weights = {key: rounding for key in found if kinds.get(key, "int8") == "int8"}
+    return Simulation(weights, rounded_inputs(graph, recipe, settings))
+
+
+def rounded_inputs(graph: Graph, recipe: Recipe, settings: CoremlSettings) -> dict[str, Inputs]:
+    """See `Backend.rounded_inputs`."""
     taken = _integer_inputs(graph, recipe, settings) if recipe.activations == "int8" else ()
-    return Simulation(weights, dict.fromkeys(taken, Inputs(activations.fixed_range)))
+    return dict.fromkeys(taken, Inputs(activations.fixed_range))
 
 
 def stored(weight: Array, axis: int | None) -> Array:

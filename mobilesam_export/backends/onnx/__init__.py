@@ -10,7 +10,7 @@ from mobilesam_export import packages
 from mobilesam_export.backends.conversion import Conversion, Settings
 from mobilesam_export.backends.onnx import settings
 from mobilesam_export.backends.protocol import Backend
-from mobilesam_export.backends.simulation import Simulation
+from mobilesam_export.backends.simulation import Inputs, Simulation
 from mobilesam_export.contract import Contract, GraphSpec
 from mobilesam_export.inspection.graph import GraphDescription
 from mobilesam_export.session import Session
@@ -72,6 +72,15 @@ class OnnxBackend(Backend):
 
     def uncompressed_types(self) -> tuple[str, str]:
         return "float32", "float32"  # what compressed recipes compute the decoder in
+
+    def rounded_inputs(
+        self, graph: "Graph", recipe: Recipe, parsed: Settings
+    ) -> Mapping[str, Inputs] | None:
+        from mobilesam_export.backends.onnx.simulate import rounded_inputs
+
+        assert isinstance(parsed, settings.OnnxSettings)
+        quantization = parsed.quantization
+        return None if quantization is None else rounded_inputs(graph, recipe, quantization)
 
     def simulation(self, graph: "Graph", recipe: Recipe, parsed: Settings) -> Simulation | None:
         from mobilesam_export.backends.onnx.simulate import simulation

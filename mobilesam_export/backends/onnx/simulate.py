@@ -23,9 +23,9 @@ OUTPUTS, HEADS = 0, 1  # axes with one scale for each index: of layers, and of a
 
 def simulation(graph: Graph, recipe: Recipe, settings: quantize.Settings) -> Simulation | None:
     """See `Backend.simulation`."""
-    if recipe.activations == "int8" and settings.ranges not in ("minmax", "mse"):
-        return None  # the others are ONNX Runtime's histograms
-    products = integer_weights(graph, recipe, settings)
+    inputs = rounded_inputs(graph, recipe, settings)
+    if inputs is None:
+        return None
     weights: dict[str, partial[Array]] = {}
     for name, bits in stored_bits(graph, recipe, settings).items():
         if bits == FOUR_BITS:
@@ -33,13 +33,24 @@ def simulation(graph: Graph, recipe: Recipe, settings: quantize.Settings) -> Sim
         else:
             axis = OUTPUTS if name.endswith(".weight") else HEADS
             weights[name] = partial(_by_channel, axis=axis, bits=bits)
-    fix = partial(ranges.fixed, settings.ranges) if recipe.activations == "int8" else None
     starts = {
         name: partial(_compensated, size=recipe.group_size)
         for name, rounding in weights.items()
         if recipe.calibrate_weights and rounding.func is _in_blocks
     }
-    return Simulation(weights, dict.fromkeys(products, Inputs(fix)), starts)
+    return Simulation(weights, inputs, starts)
+
+
+def rounded_inputs(
+    graph: Graph, recipe: Recipe, settings: quantize.Settings
+) -> dict[str, Inputs] | None:
+    """See `Backend.rounded_inputs`."""
+    fix = None
+    if recipe.activations == "int8":
+        if settings.ranges not in ("minmax", "mse"):
+            return None  # the others are ONNX Runtime's histograms
+        fix = partial(ranges.fixed, settings.ranges)
+    return dict.fromkeys(integer_weights(graph, recipe, settings), Inputs(fix))
 
 
 def stored_bits(graph: Graph, recipe: Recipe, settings: quantize.Settings) -> dict[str, int]:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobilesam_export import packages
-from mobilesam_export.backends.conversion import Conversion
+from mobilesam_export.backends.conversion import Conversion, Settings
 from mobilesam_export.backends.device import DeviceScript
 from mobilesam_export.backends.protocol import Backend
+from mobilesam_export.backends.simulation import Inputs
 from mobilesam_export.backends.tflite import settings
 from mobilesam_export.contract import Contract, GraphSpec
 from mobilesam_export.inspection.graph import GraphDescription, Partitions
@@ -73,6 +74,14 @@ class TfliteBackend(Backend):
         from mobilesam_export.backends.tflite import names, quantize
 
         return names.compresses(quantize.parse(recipe, graph.spec.name), graph.module, name)
+
+    def rounded_inputs(
+        self, graph: "Graph", recipe: Recipe, parsed: Settings
+    ) -> Mapping[str, Inputs] | None:
+        from mobilesam_export.backends.tflite.simulate import rounded_inputs
+
+        assert isinstance(parsed, settings.TfliteSettings)
+        return rounded_inputs(graph, parsed.quantization[graph.spec.name])
 
     def partitions(self, path: Path) -> Partitions | None:
         from mobilesam_export.backends.tflite.xnnpack import find_partitions

@@ -118,12 +118,18 @@ def compresses(quantization: Quantization, module: nn.Module, name: str) -> bool
 
     A 1x1 convolution is a CONV_2D or, in tiled forms, a linear layer.
     """
-    layer = module.get_submodule(name.rpartition(".")[0])
-    kinds = (*quantization.int8, *quantization.stored)
+    kind = kind_of(module.get_submodule(name.rpartition(".")[0]))
+    if not kind:  # a table that is added, such as the bias of attention
+        return quantization.sums
+    return kind in (*quantization.int8, *quantization.stored)
+
+
+def kind_of(layer: nn.Module) -> str:
+    """TFLite's name of the op that a layer becomes; "" if it is none with a weight."""
     if isinstance(layer, nn.Linear):
-        return "FULLY_CONNECTED" in kinds
+        return "FULLY_CONNECTED"
     if isinstance(layer, nn.ConvTranspose2d):
-        return "TRANSPOSE_CONV" in kinds
+        return "TRANSPOSE_CONV"
     if isinstance(layer, nn.Conv2d):
-        return ("CONV_2D" if layer.groups == 1 else "DEPTHWISE_CONV_2D") in kinds
-    return quantization.sums  # a table that is added, such as the bias of attention
+        return "CONV_2D" if layer.groups == 1 else "DEPTHWISE_CONV_2D"
+    return ""

@@ -1,0 +1,28 @@
+"""How ops in int8 round what they take and give."""
+
+from torch import nn
+
+from mobilesam_export.backends.simulation import Inputs, Range
+from mobilesam_export.backends.tflite.int8 import HEADROOM, Quantization
+from mobilesam_export.backends.tflite.names import kind_of
+from mobilesam_export.contract import Array
+from mobilesam_export.graphs import Graph, names
+from mobilesam_export.target import patterns
+
+
+def rounded_inputs(graph: Graph, quantization: Quantization) -> dict[str, Inputs]:
+    """See `Backend.rounded_inputs`; linear layers find the range of each row as they run."""
+
+    def fix(low: float, high: float, _: Array) -> Range:
+        factor = HEADROOM[quantization.activations]
+        return low * factor, high * factor
+
+    found = dict[str, Inputs]()
+    for name in names.weights(graph.module):
+        layer = graph.module.get_submodule(name.rpartition(".")[0])
+        kept = any(patterns.matches(name, item) for item in quantization.float32)
+        if kind_of(layer) not in quantization.int8 or kept:
+            continue
+        rows = isinstance(layer, nn.Linear)
+        found[name] = Inputs(fix, results=True) if quantization.static else Inputs(rows=rows)
+    return found
