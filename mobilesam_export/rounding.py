@@ -15,8 +15,10 @@ from torch.utils.hooks import RemovableHandle
 from mobilesam_export.backends.simulation import Inputs, Range
 from mobilesam_export.contract import Array
 from mobilesam_export.target import Recipe
+from mobilesam_export.target.recipe import PRECISIONS
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+BITS = 8
 LLOYD_STEPS = 12  # of k-means in one dimension; more changes the third digit of a PSNR
 
 
@@ -40,6 +42,10 @@ class Known:
     def rounds(self, weight: str) -> bool:
         """Whether what is multiplied with a weight is rounded, if the recipe rounds activations."""
         return self.inputs is None or weight in self.inputs
+
+    def bits(self, weight: str) -> int:
+        """Of a weight in whole numbers with one scale for each output."""
+        return (self.inputs or {}).get(weight, Inputs()).weight_bits
 
 
 NOTHING_KNOWN = Known()
@@ -67,7 +73,8 @@ def rounded(
     try:
         for name, value in kept.items():
             given = known.weights.get(name)
-            found = round_weight(value, recipe) if given is None else torch.from_numpy(given)
+            bits = known.bits(name) if recipe.activations not in PRECISIONS else BITS
+            found = round_weight(value, recipe, bits) if given is None else torch.from_numpy(given)
             tensor_of(module, name).data.copy_(found)
         for name, layer in module.named_modules():
             if isinstance(layer, LAYERS) and f"{name}.".startswith(f"{group}."):
@@ -80,8 +87,8 @@ def rounded(
             tensor_of(module, name).data.copy_(value)
 
 
-def round_weight(weight: Tensor, recipe: Recipe) -> Tensor:
-    """A weight as the recipe stores it, in float32 again."""
+def round_weight(weight: Tensor, recipe: Recipe, bits: int = BITS) -> Tensor:
+    """A weight as the recipe stores it, in float32 again; `bits` of one in int8 are used."""
     if recipe.weights == "float16":
         return weight.half().float()
     if recipe.weights.startswith("palette"):
@@ -90,7 +97,8 @@ def round_weight(weight: Tensor, recipe: Recipe) -> Tensor:
         return _blocks(weight, recipe.group_size)
     if recipe.weights == "int8":
         flat = weight.reshape(weight.shape[0], -1)
-        scale = flat.abs().amax(1, keepdim=True).clamp_min(1e-12) / 127
+        largest = float(2 ** (bits - 1) - 1)
+        scale = flat.abs().amax(1, keepdim=True).clamp_min(1e-12) / largest
         return ((flat / scale).round() * scale).reshape(weight.shape)
     return weight
 

@@ -74,8 +74,16 @@ def test_a_layer_that_computes_in_float32_takes_what_it_is_given() -> None:
     assert torch.allclose(given(Known(inputs={})), INTO, rtol=0.01)  # weights are rounded
 
 
+def test_weights_have_the_bits_that_products_use() -> None:
+    module = identity()
+    tensor_of(module, NAME).data.copy_(torch.linspace(-1, 1, 16).reshape(4, 4))
+    with rounded(module, "0", [NAME], W8A8, Known(inputs={NAME: Inputs(weight_bits=3)})):
+        whole = tensor_of(module, NAME) * 3 / tensor_of(module, NAME).abs().amax(1, keepdim=True)
+    assert torch.allclose(whole, whole.round(), atol=1e-5)
+
+
 @dataclass
-class Doubled:
+class OneLayer:
     """A graph of one layer; its samples are maps."""
 
     module: nn.Module
@@ -95,7 +103,7 @@ def test_ranges_are_those_of_all_samples() -> None:
         return low, high
 
     inputs = {NAME: Inputs(fix, results=True)}
-    known = known_numbers(Doubled(module), inputs, {}, samples)  # type: ignore[arg-type]
+    known = known_numbers(OneLayer(module), inputs, {}, samples)  # type: ignore[arg-type]
     assert known.ranges == {NAME: (-12.0, 12.0)}
     assert known.results == {NAME: (-24.0, 24.0)}
     assert [values.size for values in seen] == [INTO.numel() * 3] * 2
@@ -140,7 +148,8 @@ def stressed() -> Sam:
 def test_a_simulation_loses_what_the_file_loses(target_name: str, tmp_path: Path) -> None:
     target = load_target(target_name)
     recipe, backend = target.recipes["w8a8"], get_backend(target.backend)
-    contract = Contract(256, 6, target.graph)
+    few_tiles = min(2, target.graph.row_tiles)  # convert faster
+    contract = Contract(256, 6, replace(target.graph, row_tiles=few_tiles))
     predictor = reference.load(stressed(), contract)
     samples = [prompts.encoder_inputs(scene(seed, 192, 256), contract) for seed in range(2)]
     graphs = split_graphs(stressed(), contract)
@@ -162,4 +171,4 @@ def test_a_simulation_loses_what_the_file_loses(target_name: str, tmp_path: Path
     }
     with torch.no_grad(), simulated([encoder], recipe, groups, (), "", {"encoder": known}):
         (ours,) = encoder.module(*encoder.module_inputs(samples[0]))
-    assert psnr_db(ours.numpy(), expected) == pytest.approx(psnr_db(file, expected), abs=1)
+    assert psnr_db(ours.numpy(), expected) == pytest.approx(psnr_db(file, expected), abs=0.5)

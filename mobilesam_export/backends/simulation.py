@@ -13,18 +13,20 @@ Fix = Callable[[float, float, Array], Range]
 
 @dataclass(frozen=True)
 class Inputs:
-    """How a layer's input is rounded: 255 steps from the least to the greatest value, 0 exact.
+    """How a layer rounds its input: 255 steps from the least to the greatest value, 0 exact.
 
     Attributes:
         fix: (least, greatest, sample of all values) -> the range that is fixed at export; None
             where the file finds the range of each map as it runs.
         rows: whether it then finds one for each row: the values of the last axis.
         results: whether what the layer gives is rounded like that, too.
+        weight_bits: of the numbers that it multiplies its input with.
     """
 
     fix: Fix | None = None
     rows: bool = False
     results: bool = False
+    weight_bits: int = 8
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """A recipe that does not hold on some weights -> the same with some layers raised in precision."""
 
 from mobilesam_export.fitting.cases import ranking_cases
-from mobilesam_export.fitting.outcome import Fit, Trial
+from mobilesam_export.fitting.outcome import Fit, Trial, Trials
 from mobilesam_export.fitting.problem import Problem
 from mobilesam_export.fitting.ranking import compressed_groups
 from mobilesam_export.fitting.search import fit
 
-__all__ = ["Fit", "Problem", "Trial", "compressed_groups", "fit", "ranking_cases"]
+__all__ = ["Fit", "Problem", "Trial", "Trials", "compressed_groups", "fit", "ranking_cases"]

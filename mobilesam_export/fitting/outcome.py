@@ -1,7 +1,7 @@
 """What comes of a search: the fitted recipe, its files, and what they cost."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from mobilesam_export.target import Recipe
 from mobilesam_export.verification.report import Report
@@ -32,6 +32,22 @@ class Trial:
     def worst(self) -> float:
         """The least mask IoU of all prompts; 0 where none was asked."""
         return min((prompt.mask_iou for prompt in self.report.prompts), default=0.0)
+
+
+class Trials(Protocol):
+    """Makes files by one recipe after the other, all in the same place."""
+
+    def make(self, recipe: Recipe) -> Trial:
+        """Write the files of a recipe in place of those before, and verify them."""
+        ...
+
+    def keep(self) -> None:
+        """Set the last files aside, in place of those that were."""
+        ...
+
+    def restore(self) -> None:
+        """Put those that were set aside back."""
+        ...
 
 
 @dataclass(frozen=True)

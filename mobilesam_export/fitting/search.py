@@ -6,16 +6,15 @@ takes is first estimated in PyTorch as well, because a conversion takes longer. 
 verification of the files themselves.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from mobilesam_export import sensitivity
 from mobilesam_export.errors import TargetError
-from mobilesam_export.fitting.outcome import Fit, Trial
+from mobilesam_export.fitting.outcome import Fit, Trial, Trials
 from mobilesam_export.fitting.problem import Problem, patterns_of, predictor_of
 from mobilesam_export.fitting.ranking import Candidate, layers_of, rank
 from mobilesam_export.fitting.simulation import Simulation
 from mobilesam_export.progress import items_bar, step
-from mobilesam_export.target import Recipe
 from mobilesam_export.target.recipe import PRECISIONS
 from mobilesam_export.verification.verify import verify
 
@@ -23,26 +22,24 @@ NOTHING = -1  # of what no trial was made
 STEPS_TO_ALL = 8  # by one of which a number is raised that does not hold
 NEAR = 2  # layers, or a quarter of them: so near to a number that fails, fewer are not looked for
 
-Make = Callable[[Recipe], Trial]
 
-
-def fit(problem: Problem, make: Make) -> Fit:
+def fit(problem: Problem, trials: Trials) -> Fit:
     """Raise as few layers as it takes.
 
     Args:
         problem: what is to be fitted.
-        make: converts and verifies by a recipe; the files of the last call stay.
+        trials: converts and verifies by a recipe.
 
     Returns:
-        The fit. If nothing holds, neither does its `last`: the files of the best trial, by the
-        worst mask IoU. It ends early where no choice of layers can hold.
+        The fit, whose files are there. If nothing holds, neither does its `last`: the files of the
+        best trial, by the worst mask IoU. It ends early where no choice of layers can hold.
     """
     if reason := _missed_in_float32(problem):
         stored = problem.stored[-1]
         return Fit({}, stored, problem.recipe, problem.first, problem.first, 1, reason)
     ranked, simulation, conversions = _ranked(problem), Simulation(problem), 1
     for stored in problem.stored:
-        search = _Search(simulation, make, stored, ranked)
+        search = _Search(simulation, trials, stored, ranked)
         count = search.least(to_all=stored == problem.stored[-1])
         conversions += search.made
         if search.trials[count].holds:
@@ -94,10 +91,10 @@ class _Search:
     """Trials by how many layers of the ranking are raised, all in the same way."""
 
     def __init__(
-        self, simulation: Simulation, make: Make, stored: str, ranked: Sequence[Candidate]
+        self, simulation: Simulation, trials: Trials, stored: str, ranked: Sequence[Candidate]
     ) -> None:
         self.simulation, self.problem = simulation, simulation.problem
-        self.make, self.stored = make, stored
+        self.files, self.stored = trials, stored
         problem = self.problem
         self.ranked = [
             item
@@ -106,7 +103,7 @@ class _Search:
         ]
         self.trials: dict[int, Trial] = {0: self.problem.first}
         self.made = 0
-        self.last = NOTHING
+        self.last = self.kept = NOTHING
 
     def least(self, *, to_all: bool) -> int:
         """The least number that holds, as far as a few trials tell; else the best.
@@ -132,6 +129,9 @@ class _Search:
     def again(self, count: int) -> int:
         """Let the files be those of this number; how many conversions it takes."""
         if self.last == count:
+            return 0
+        if self.kept == count:
+            self.files.restore()
             return 0
         self._make(count)
         return 1
@@ -202,6 +202,9 @@ class _Search:
 
     def _make(self, count: int) -> Trial:
         with step(f"Trying the recipe with {count} of {len(self.ranked)} layers raised"):
-            trial = self.make(self.problem.recipe_of(self.ranked[:count], self.stored))
+            trial = self.files.make(self.problem.recipe_of(self.ranked[:count], self.stored))
         self.made, self.last = self.made + 1, count
+        if trial.holds:
+            self.files.keep()
+            self.kept = count
         return trial

@@ -1,30 +1,23 @@
 """Files of one recipe after the other, converted as far as they differ, and verified."""
 
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobilesam_export import calibration
 from mobilesam_export.backends import Conversion
-from mobilesam_export.bundle import readme
 from mobilesam_export.bundle.contents import file_metadata
-from mobilesam_export.errors import TargetError
 from mobilesam_export.files import remove
 from mobilesam_export.pipeline.jobs import Job, Plan, parsed_recipe, recipe_of_further
-from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import step
 from mobilesam_export.proof.files import Files, verify_files
 from mobilesam_export.target import Recipe
-from mobilesam_export.target.recipe import PRECISIONS
 from mobilesam_export.verification import cases
 from mobilesam_export.verification.report import Report, unverified
 
 if TYPE_CHECKING:  # torch is imported in functions: hashes are checked without it
     from mobilesam_export.checkpoint.load import Checkpoint
-    from mobilesam_export.fitting import Fit
     from mobilesam_export.graphs import Graph
-    from mobilesam_export.rounding import Known
 
 
 @dataclass
@@ -72,54 +65,9 @@ class Maker:
             del self.kept[key]
         return self.report(recipe)
 
-    def fit(self, report: Report, reference: Predictor) -> "Fit":
-        """Raise layers until the files hold."""
-        from mobilesam_export import fitting
-
-        def trial(report: Report) -> fitting.Trial:
-            return fitting.Trial(sum(readme.artifact_sizes(self.stage).values()), report)
-
-        plan = self.plan
-        problem = fitting.Problem(
-            recipe=plan.recipe,
-            stored=plan.backend.raised_types(plan.recipe),
-            accepts=self._accepts,
-            graphs=self.graphs,
-            groups={
-                graph.spec.name: fitting.compressed_groups(
-                    graph, plan.recipe, partial(plan.backend.compresses, plan.recipe, graph)
-                )
-                for graph in self.graphs
-            },
-            contract=plan.contract,
-            expected=self.expected,
-            ranked_on=fitting.ranking_cases(self.job.calibration, self.expected, reference),
-            first=trial(report),
-            known={graph.spec.name: self._known(graph) for graph in self.graphs},
-        )
-        return fitting.fit(problem, lambda recipe: trial(self.report(recipe)))
-
-    def _known(self, graph: "Graph") -> "Known":
-        """What is known of the numbers of the recipe's file, which has been written."""
-        from mobilesam_export.backends.compensation import choices
-        from mobilesam_export.fitting.known import known_numbers
-
-        backend, recipe, name = self.plan.backend, self.plan.recipe, graph.spec.name
-        inputs = None
-        if recipe.activations not in PRECISIONS:
-            parsed = parsed_recipe(backend, self.job.target, recipe)
-            inputs = backend.rounded_inputs(graph, recipe, parsed)
-        return known_numbers(graph, inputs, choices(self.kept, name), self._samples(name))
-
-    def _samples(self, graph: str) -> "calibration.Samples":
+    def samples(self, graph: str) -> "calibration.Samples":
+        """What a graph is calibrated on, if it is."""
         return self.calibrated.samples.get(graph, ()) if self.calibrated else ()
-
-    def _accepts(self, recipe: Recipe) -> bool:
-        try:
-            parsed_recipe(self.plan.backend, self.job.target, recipe)
-        except TargetError:
-            return False
-        return True
 
     def _convert(self, graph: "Graph", recipe: Recipe) -> None:
         """Write one file."""
@@ -132,6 +80,6 @@ class Maker:
             steps = self.steps[name] = {}
             contract, kept = plan.contract, self.kept
             conversion = Conversion(
-                settings, recipe, contract, metadata, self._samples(name), kept, steps
+                settings, recipe, contract, metadata, self.samples(name), kept, steps
             )
             plan.backend.convert(graph, conversion, path)

@@ -10,6 +10,7 @@ from mobilesam_export.bundle.contents import Contents
 from mobilesam_export.bundle.write import write_contents
 from mobilesam_export.pipeline.jobs import Job, Plan, check
 from mobilesam_export.pipeline.maker import Maker
+from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import note, step
 from mobilesam_export.proof.square import beside_square
 from mobilesam_export.target import Recipe, Target
@@ -84,7 +85,7 @@ def export(job: Job) -> Outcome:
         if recovery is not None:
             report = recovery.report
         if report.status is Status.FAILED and job.fit and _can_be_fitted(plan):
-            fit = maker.fit(report, asked)
+            fit = _fitted(maker, report, asked)
             report, recipe = fit.last.report, fit.recipe
         report = beside_square(report, sam, contract)
         contents = Contents(
@@ -116,6 +117,13 @@ def _recovered(maker: Maker, exponents: "Exponents", report: Report) -> "Recover
     from mobilesam_export.pipeline.recovery import recovered
 
     return recovered(maker, exponents, report)
+
+
+def _fitted(maker: Maker, report: Report, reference: Predictor) -> "Fit":
+    """Files of the recipe with some layers raised."""
+    from mobilesam_export.pipeline.fit import fitted
+
+    return fitted(maker, report, reference)
 
 
 def _write_toml(

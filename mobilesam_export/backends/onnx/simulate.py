@@ -50,7 +50,8 @@ def rounded_inputs(
         if settings.ranges not in ("minmax", "mse"):
             return None  # the others are ONNX Runtime's histograms
         fix = partial(ranges.fixed, settings.ranges)
-    return dict.fromkeys(integer_weights(graph, recipe, settings), Inputs(fix))
+    inputs = Inputs(fix, weight_bits=WEIGHT_BITS)
+    return dict.fromkeys(integer_weights(graph, recipe, settings), inputs)
 
 
 def stored_bits(graph: Graph, recipe: Recipe, settings: quantize.Settings) -> dict[str, int]:
