@@ -9,7 +9,8 @@ The first writes the checkpoints into the folder: the demo weights, three networ
 the rules of `tests.stress_weights` and one fine-tuned from them on scenes of its own. The second
 exports every recipe with each of them as a user would, without an option, and puts the outcome
 into `benchmarks/results/fitting.json`, row by row; rows that are there are not measured again but
-with `--again`. Wall time on a shared machine says little, so processor time stands beside it.
+with `--again`, nor those of targets whose extra is not installed. Wall time on a shared machine
+says little, so processor time stands beside it.
 
 With `--min-iou` the export is asked for a mean mask IoU, and the files that it ends with for every
 object of ten scenes that it has not seen, by click and box.
@@ -29,8 +30,10 @@ from benchmarks import recipes
 from benchmarks.arithmetic import Family, ask, demo_weights, write_checkpoint
 from benchmarks.tables import RESULTS, replace_row
 from benchmarks.train_demo import Stage, Trainer
+from mobilesam_export.backends import get_backend
 from mobilesam_export.checkpoint.load import load_checkpoint
 from mobilesam_export.model import build_sam
+from mobilesam_export.target import load_target
 from tests.stress_weights import Weights, raise_channel, scale_heads, scale_mlp
 
 RESULT = RESULTS / "fitting.json"
@@ -46,6 +49,8 @@ EXPORTS = (
     ("onnx", "float32"),
     ("onnx-sam", "float32"),
     ("tflite-gpu", "float16"),
+    ("coreai", "float16"),
+    ("executorch", "w8-dynamic"),
 )
 STEPS, SEEDS = 200, 7  # of the fine-tuning; which part of the training seeds it draws scenes from
 TUNING = Stage(side=256, images=STEPS, batch=1, learning_rate=3e-4)
@@ -104,12 +109,18 @@ def measure(
     again: bool,
 ) -> None:
     """Export by every recipe with the checkpoints of FOLDER."""
-    for target, recipe in EXPORTS:
+    for target, recipe in filter(can_be_exported, EXPORTS):
         for name in names or FAMILIES:
             if f"{target}:{recipe}:".startswith(only and f"{only}:"):
                 key = dict(zip(NAMES, (name, target, recipe, image_size, min_iou), strict=True))
                 if again or key not in [{n: row.get(n) for n in NAMES} for row in kept()]:
                     write(key | exported(key, folder / f"{name}.safetensors"))
+
+
+def can_be_exported(export: tuple[str, str]) -> bool:
+    """Whether what the target of an export needs is installed."""
+    target, _ = export
+    return not get_backend(load_target(target).backend).why_cannot_convert()
 
 
 def exported(key: dict[str, Any], checkpoint: Path) -> dict[str, Any]:

@@ -136,11 +136,12 @@ def _rounding(
     if activations == "float32" or not known.rounds(weight):
         return
     rows = known.inputs is not None and known.inputs[weight].rows
+    channels = (-1 if isinstance(layer, nn.Linear) else 1) if rows else None
 
     def take(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         ends = known.ranges.get(weight)
         return tuple(
-            _round_activation(item, activations, ends, rows=rows)
+            _round_activation(item, activations, ends, channels)
             if isinstance(item, Tensor)  # rows of a tile come with their place
             else item
             for item in inputs
@@ -155,15 +156,15 @@ def _rounding(
 
 
 def _round_activation(
-    value: Tensor, activations: str, ends: Range | None, *, rows: bool = False
+    value: Tensor, activations: str, ends: Range | None, axis: int | None = None
 ) -> Tensor:
-    """In a range that is fixed, or in that of the map or of each of its rows."""
+    """In a range that is fixed, or in that of the map or of each place along an axis."""
     if activations == "float16":
         return value.half().float()
     if ends is not None:
         low, high = torch.tensor(ends)
     else:
-        low, high = value.aminmax(dim=-1, keepdim=True) if rows else value.aminmax()
+        low, high = value.aminmax() if axis is None else value.aminmax(dim=axis, keepdim=True)
     if activations == "int16":
         scale = torch.maximum(-low, high).clamp_min(1e-12) / 32767
         return (value / scale).round().clamp(-32767, 32767) * scale

@@ -70,6 +70,17 @@ def test_rows_may_have_a_range_each() -> None:
     assert torch.allclose(found, INTO, rtol=0.03)
 
 
+def test_rows_of_a_convolution_are_the_channels_of_a_place() -> None:
+    module = nn.Sequential(nn.Conv2d(4, 4, 1, bias=False))
+    nn.init.dirac_(tensor_of(module, NAME))
+    known = Known(inputs={NAME: Inputs(rows=True)})
+    places = INTO.T[None, :, :, None]
+    recipe = replace(W8A8, activations="dynamic-int8")
+    with torch.no_grad(), rounded(module, "0", [NAME], recipe, known):
+        found = module(places)
+    assert torch.allclose(found, places, rtol=0.03)
+
+
 def test_a_layer_that_computes_in_float32_takes_what_it_is_given() -> None:
     assert torch.allclose(given(Known(inputs={})), INTO, rtol=0.01)  # weights are rounded
 
@@ -131,6 +142,13 @@ def test_layers_that_compute_in_whole_numbers_are_named(target: str, recipe: str
     assert all((item.fix is not None) == static for item in found.values())
     assert all(item.results == (static and target == "tflite") for item in found.values())
     assert all(item.rows == (not static and target == "tflite") for item in found.values())
+
+
+def test_executorch_s_products_find_a_range_at_each_place() -> None:
+    found = inputs_of("executorch", "w8-dynamic", 0)
+    assert {"stage3.blocks.0.fc1.weight", "neck.2.weight"} <= set(found)
+    assert all(item.rows and item.fix is None for item in found.values())
+    assert inputs_of("executorch", "w8-dynamic", 1) == {}
 
 
 def test_core_ml_s_convolutions_take_whole_numbers_only_where_a_recipe_says_so() -> None:

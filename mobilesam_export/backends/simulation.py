@@ -18,7 +18,7 @@ class Inputs:
     Attributes:
         fix: (least, greatest, sample of all values) -> the range that is fixed at export; None
             where the file finds the range of each map as it runs.
-        rows: whether it then finds one for each row: the values of the last axis.
+        rows: whether it then finds one for each place of a map: the values of all channels.
         results: whether what the layer gives is rounded like that, too.
         weight_bits: of the numbers that it multiplies its input with.
     """

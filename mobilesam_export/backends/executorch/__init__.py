@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mobilesam_export import packages
-from mobilesam_export.backends.conversion import Conversion
+from mobilesam_export.backends.conversion import Conversion, Settings
 from mobilesam_export.backends.device import DeviceScript
 from mobilesam_export.backends.executorch import delegates, settings
 from mobilesam_export.backends.protocol import Backend
+from mobilesam_export.backends.simulation import Inputs
 from mobilesam_export.contract import GraphSpec
 from mobilesam_export.errors import BackendError
 from mobilesam_export.inspection.graph import GraphDescription, Partitions
@@ -87,6 +88,14 @@ class ExecutorchBackend(Backend):
         from mobilesam_export.backends.executorch.quantize import product_weights
 
         return name in product_weights(graph.module)
+
+    def rounded_inputs(
+        self, graph: "Graph", recipe: Recipe, parsed: Settings
+    ) -> Mapping[str, Inputs] | None:
+        from mobilesam_export.backends.executorch.quantize import products_in_int8
+
+        names = products_in_int8(graph.module, recipe, graph.spec.name)
+        return dict.fromkeys(names, Inputs(rows=True))
 
     def device_script(self) -> DeviceScript:
         from mobilesam_export.backends.executorch import android

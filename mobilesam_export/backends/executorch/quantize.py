@@ -23,16 +23,26 @@ LEAST_WIDTH = 64  # input channels of a dense 3x3 convolution that is worth nine
 def quantized(module: nn.Module, recipe: Recipe, graph: str) -> nn.Module:
     """A copy of a module whose products are int8, and whose attention biases are float16."""
     result = copy.deepcopy(module)
-    found = product_weights(result)
-    excepted = patterns.stored_types({n: n for n in found}, recipe.exceptions.get(graph, {}))
-    for name, layer in found.items():
-        if name not in excepted and layer.weight.numel() > recipe.weight_threshold:
-            result.set_submodule(name.removesuffix(".weight"), _in_int8(layer))
+    for name, layer in products_in_int8(result, recipe, graph).items():
+        result.set_submodule(name.removesuffix(".weight"), _in_int8(layer))
     for part in result.modules():
         if isinstance(bias := dict(part.named_buffers(recurse=False)).get("bias"), Tensor):
             part.bias = bias.half()
             parametrize.register_parametrization(part, "bias", ToFloat32(), unsafe=True)
     return result
+
+
+def products_in_int8(
+    module: nn.Module, recipe: Recipe, graph: str
+) -> dict[str, nn.Linear | nn.Conv2d]:
+    """Those layers that a recipe computes in int8, by the names of their weights."""
+    found = product_weights(module)
+    excepted = patterns.stored_types({n: n for n in found}, recipe.exceptions.get(graph, {}))
+    return {
+        name: layer
+        for name, layer in found.items()
+        if name not in excepted and layer.weight.numel() > recipe.weight_threshold
+    }
 
 
 def product_weights(module: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:

@@ -11,7 +11,7 @@ from mobilesam_export.target import patterns
 
 
 def rounded_inputs(graph: Graph, quantization: Quantization) -> dict[str, Inputs]:
-    """See `Backend.rounded_inputs`; linear layers find the range of each row as they run."""
+    """See `Backend.rounded_inputs`; dynamic matrices find a range for each row."""
 
     def fix(low: float, high: float, _: Array) -> Range:
         factor = HEADROOM[quantization.activations]
