@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 
 from mobilesam_export.backends import get_backend
 from mobilesam_export.bundle.manifest import open_bundle
@@ -17,11 +16,8 @@ from mobilesam_export.errors import TargetError
 from mobilesam_export.fitting import search
 from mobilesam_export.fitting.outcome import Fit, Trial
 from mobilesam_export.fitting.problem import Problem
-from mobilesam_export.fitting.ranking import Candidate, compressed_groups, rank, simulated
+from mobilesam_export.fitting.ranking import Candidate, layer_of
 from mobilesam_export.fitting.simulation import Simulation
-from mobilesam_export.graphs import split_graphs
-from mobilesam_export.model import Sam
-from mobilesam_export.sensitivity import Damage
 from mobilesam_export.target import Recipe, builtin_targets, load_target, parse_target
 from mobilesam_export.target.fitted import fitted_toml, raised
 from mobilesam_export.verification.report import Report
@@ -30,7 +26,7 @@ from tests.cli_runner import FAILED, USAGE, warm
 from tests.conftest import ROOT, WEIGHTS
 from tests.fault_points import reuse_files
 
-BLOCKS = 16
+LAYERS = 16
 COMPRESSED = [
     (name, recipe)
     for name in builtin_targets()
@@ -72,15 +68,17 @@ def fitted(
     stored: Any = ("float16",),
     float32: str = "",
 ) -> Fit:
-    """Fit a recipe with BLOCKS blocks of one layer each, of which a simulation needs `estimate`.
+    """Fit a recipe with LAYERS layers, of which a simulation needs `estimate`.
 
     `float32` is what the graphs miss in float32.
     """
-    blocks = {"encoder": {f"b{number:02}": [f"b{number:02}.weight"] for number in range(BLOCKS)}}
+    compressed = {"encoder": [f"b{number:02}.weight" for number in range(LAYERS)]}
     monkeypatch.setattr(
         search,
         "_ranked",
-        lambda problem: [Candidate("encoder", name) for name in sorted(problem.groups["encoder"])],
+        lambda problem: [
+            Candidate("encoder", layer_of(name)) for name in problem.compressed["encoder"]
+        ],
     )
     monkeypatch.setattr(Simulation, "holds", lambda _, chosen, stored: len(chosen) >= estimate)
     monkeypatch.setattr(Simulation, "correct", lambda *_: None)
@@ -91,7 +89,7 @@ def fitted(
         stored=stored,
         accepts=lambda _: True,
         graphs=(SimpleNamespace(spec=SimpleNamespace(name="encoder")),),  # type: ignore[arg-type]
-        groups=blocks,
+        compressed=compressed,
         contract=Contract(256, 6, load_target("onnx").graph),
         expected=(),
         ranked_on=(),
@@ -100,8 +98,8 @@ def fitted(
     return search.fit(problem, world)
 
 
-@pytest.mark.parametrize("needed", [1, 5, BLOCKS])
-@pytest.mark.parametrize("estimate", [1, 6, BLOCKS])
+@pytest.mark.parametrize("needed", [1, 5, LAYERS])
+@pytest.mark.parametrize("estimate", [1, 6, LAYERS])
 def test_the_files_that_are_kept_hold(
     needed: int, estimate: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,7 +124,7 @@ def test_the_groups_that_harm_most_are_raised(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_where_nothing_holds_the_fit_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    fit = fitted(World(BLOCKS + 1), monkeypatch, estimate=BLOCKS + 1)
+    fit = fitted(World(LAYERS + 1), monkeypatch, estimate=LAYERS + 1)
     assert fit.last.report.status is Status.FAILED
 
 
@@ -140,10 +138,10 @@ def test_where_float32_misses_as_well_nothing_is_converted(
 
 
 def test_where_all_layers_raised_miss_the_search_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(BLOCKS + 1)
-    fit = fitted(world, monkeypatch, estimate=BLOCKS + 1, stored=("int8", "float16"))
+    world = World(LAYERS + 1)
+    fit = fitted(world, monkeypatch, estimate=LAYERS + 1, stored=("int8", "float16"))
     assert world.conversions <= 2
-    assert f"with all {BLOCKS} layers raised" in fit.reason
+    assert f"with all {LAYERS} layers raised" in fit.reason
 
 
 def test_what_the_backend_does_not_know_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,69 +153,8 @@ def test_what_the_backend_does_not_know_is_left_out(monkeypatch: pytest.MonkeyPa
 def test_the_cheaper_way_to_raise_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     fit = fitted(World(2), monkeypatch, estimate=2, stored=("int8", "float16"))
     assert fit.stored == "int8"
-    fit = fitted(World(BLOCKS + 1), monkeypatch, estimate=99, stored=("int8", "float16"))
+    fit = fitted(World(LAYERS + 1), monkeypatch, estimate=99, stored=("int8", "float16"))
     assert fit.stored == "float16"
-
-
-def test_small_groups_with_much_harm_come_first() -> None:
-    damages = [
-        Damage("encoder", "large", 1000, 10, 40, 0.90, 0.8),
-        Damage("encoder", "small", 100, 10, 40, 0.95, 0.9),
-        Damage("encoder", "quiet", 100, 10, 50, 1.0, 1.0),
-        Damage("encoder", "noisy", 100, 10, 30, 1.0, 1.0),
-    ]
-    ranked = rank(damages, for_speed=False)
-    assert [item.pattern for item in ranked] == ["small", "large", "noisy", "quiet"]
-
-
-def test_where_a_recipe_is_for_speed_products_cost_too() -> None:
-    damages = [
-        Damage("encoder", "early", 100, 900, 40, 0.90, 0.8),
-        Damage("encoder", "late", 200, 100, 40, 0.90, 0.8),
-    ]
-    assert [item.pattern for item in rank(damages, for_speed=False)] == ["early", "late"]
-    assert [item.pattern for item in rank(damages, for_speed=True)] == ["late", "early"]
-
-
-def test_weights_that_a_recipe_excepts_are_not_raised_again(sam: Sam) -> None:
-    target = load_target("onnx")
-    graphs = split_graphs(sam, Contract(256, 6, target.graph))
-    groups = compressed_groups(graphs[1], target.recipes["w8"], lambda _: True)
-    assert "transformer.upscaling" not in groups
-    assert groups["transformer.final"]
-
-
-def test_what_the_ops_of_a_recipe_do_not_hold_is_not_raised(sam: Sam) -> None:
-    """Depthwise convolutions and the decoder of a recipe that lists other ops."""
-    target = load_target("tflite")
-    recipe = target.recipes["w8-dynamic"]
-    found = {}
-    for graph in split_graphs(sam, Contract(256, 6, target.graph)):
-        compresses = partial(get_backend("tflite").compresses, recipe, graph)
-        found[graph.spec.name] = compressed_groups(graph, recipe, compresses)
-    assert found["decoder"] == {}
-    names = found["encoder"]["stage3.blocks.0"]
-    layers = sorted({name.split(".")[3] for name in names})
-    assert layers == ["bias", "fc1", "fc2", "k", "proj", "q", "v"]
-
-
-def test_a_simulation_rounds_all_but_what_is_raised_and_undoes_it(sam: Sam) -> None:
-    target = load_target("onnx")
-    encoder, decoder = split_graphs(sam, Contract(256, 6, target.graph))
-    before = {name: value.clone() for name, value in encoder.module.state_dict().items()}
-
-    def changed() -> set[str]:
-        now = encoder.module.state_dict()
-        return {name for name, value in before.items() if not torch.equal(value, now[name])}
-
-    chosen = [Candidate("encoder", "stage2"), Candidate("encoder", "neck")]
-    graphs, recipe = (encoder, decoder), target.recipes["w8"]
-    groups = {g.spec.name: compressed_groups(g, recipe, lambda _: True) for g in graphs}
-    with simulated(graphs, recipe, groups, chosen, "float16"):
-        rounded = changed()
-    assert any(name.startswith("stage3.") for name in rounded)
-    assert not any(name.startswith(("stage2.", "neck.")) for name in rounded)
-    assert not changed()
 
 
 @pytest.mark.parametrize(("target_name", "name"), COMPRESSED)

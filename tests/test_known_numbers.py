@@ -16,7 +16,7 @@ from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.backends.simulation import Inputs
 from mobilesam_export.contract import Array, Contract
 from mobilesam_export.fitting.known import known_numbers
-from mobilesam_export.fitting.ranking import compressed_groups, simulated
+from mobilesam_export.fitting.ranking import compressed_weights, simulated
 from mobilesam_export.graphs import Graph, split_graphs
 from mobilesam_export.metrics import psnr_db
 from mobilesam_export.model import Sam, build_sam
@@ -182,11 +182,11 @@ def test_a_simulation_loses_what_the_file_loses(target_name: str, tmp_path: Path
     )
     inputs = backend.rounded_inputs(encoder, recipe, parsed)
     known = known_numbers(encoder, inputs, choices(conversion.kept, "encoder"), samples)
-    groups = {
-        "encoder": compressed_groups(
+    compressed = {
+        "encoder": compressed_weights(
             encoder, recipe, lambda name: backend.compresses(recipe, encoder, name)
         )
     }
-    with torch.no_grad(), simulated([encoder], recipe, groups, (), "", {"encoder": known}):
+    with torch.no_grad(), simulated([encoder], recipe, compressed, (), "", {"encoder": known}):
         (ours,) = encoder.module(*encoder.module_inputs(samples[0]))
     assert psnr_db(ours.numpy(), expected) == pytest.approx(psnr_db(file, expected), abs=0.5)

@@ -3,7 +3,7 @@
 from mobilesam_export.fitting.cases import ranking_cases
 from mobilesam_export.fitting.outcome import Fit, Trial, Trials
 from mobilesam_export.fitting.problem import Problem
-from mobilesam_export.fitting.ranking import compressed_groups
+from mobilesam_export.fitting.ranking import compressed_weights
 from mobilesam_export.fitting.search import fit
 
-__all__ = ["Fit", "Problem", "Trial", "Trials", "compressed_groups", "fit", "ranking_cases"]
+__all__ = ["Fit", "Problem", "Trial", "Trials", "compressed_weights", "fit", "ranking_cases"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from mobilesam_export import sensitivity
 from mobilesam_export.contract import Contract
 from mobilesam_export.fitting.outcome import Trial
-from mobilesam_export.fitting.ranking import Candidate
+from mobilesam_export.fitting.ranking import Candidate, Compressed
 from mobilesam_export.graphs import Graph, as_session
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.rounding import NOTHING_KNOWN
@@ -25,10 +25,10 @@ class Problem:
         stored: words for exceptions, see `Backend.raised_types`.
         accepts: whether the backend takes a recipe; it may refuse to raise some layers.
         graphs: encoder and decoder in export form.
-        groups: blocks of their weights that the recipe compresses, by graph.
+        compressed: names of their weights that the recipe compresses, by graph.
         contract: of the graphs.
         expected: images with prompts and PyTorch's answers: what files are verified with.
-        ranked_on: the same that groups are ranked on.
+        ranked_on: the same that layers are ranked on.
         first: the files of the recipe.
         known: of the numbers of the recipe's files, by graph.
     """
@@ -37,7 +37,7 @@ class Problem:
     stored: tuple[str, ...]
     accepts: Callable[[Recipe], bool]
     graphs: tuple[Graph, Graph]
-    groups: sensitivity.Groups
+    compressed: Compressed
     contract: Contract
     expected: Sequence[ImageCase]
     ranked_on: Sequence[ImageCase]

@@ -12,7 +12,7 @@ from mobilesam_export import sensitivity
 from mobilesam_export.errors import TargetError
 from mobilesam_export.fitting.outcome import Fit, Trial, Trials
 from mobilesam_export.fitting.problem import Problem, patterns_of, predictor_of
-from mobilesam_export.fitting.ranking import Candidate, layers_of, rank
+from mobilesam_export.fitting.ranking import Candidate, layer_of, rank
 from mobilesam_export.fitting.simulation import Simulation
 from mobilesam_export.progress import items_bar, step
 from mobilesam_export.target.recipe import PRECISIONS
@@ -66,7 +66,10 @@ def _missed_in_float32(problem: Problem) -> str:
 
 def _ranked(problem: Problem) -> list[Candidate]:
     """All layers with weights that the recipe compresses, those first that are to be raised."""
-    layers = layers_of(problem.groups)
+    layers = {
+        graph: {layer_of(name): [name] for name in names}
+        for graph, names in problem.compressed.items()
+    }
     damages = []
     with items_bar("Ranking layers", sum(map(len, layers.values()))) as advance:
         for damage in sensitivity.measure(

@@ -47,7 +47,7 @@ class Simulation:
         """The graphs while all but these layers are rounded."""
         problem = self.problem
         raised = (chosen, stored)
-        with simulated(problem.graphs, problem.recipe, problem.groups, *raised, problem.known):
+        with simulated(problem.graphs, problem.recipe, problem.compressed, *raised, problem.known):
             yield predictor_of(problem)
 
 

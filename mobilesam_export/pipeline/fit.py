@@ -39,8 +39,8 @@ def fitted(maker: Maker, report: Report, reference: Predictor) -> fitting.Fit:
             stored=plan.backend.raised_types(plan.recipe),
             accepts=partial(_accepts, maker),
             graphs=maker.graphs,
-            groups={
-                graph.spec.name: fitting.compressed_groups(
+            compressed={
+                graph.spec.name: fitting.compressed_weights(
                     graph, plan.recipe, partial(plan.backend.compresses, plan.recipe, graph)
                 )
                 for graph in maker.graphs
