@@ -16,7 +16,7 @@ from mobilesam_export import prompts
 from mobilesam_export.backends import reference
 from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.backends.coreml import backend as coreml
-from mobilesam_export.backends.coreml.activations import Observed, quantize_activations, quantized
+from mobilesam_export.backends.coreml.activations import Observed, int8_inputs, quantized
 from mobilesam_export.backends.coreml.compensation import (
     Grid,
     Inputs,
@@ -125,7 +125,7 @@ def test_what_cannot_be_calibrated_so(
     model = opened(coreml_bundle / "encoder.mlpackage")
     inputs = [prompts.encoder_inputs(scene(0, 192, 256), CONTRACT)] * samples
     with pytest.raises(TargetError, match=message) as caught:
-        quantize_activations(model, floats, encoder, inputs)
+        int8_inputs(model, floats, encoder, inputs)
     assert "\n" not in str(caught.value)
 
 

@@ -78,15 +78,15 @@ def quantized(values: Tensor, affine: Affine) -> Tensor:
     return (steps.clamp(LOWEST, HIGHEST) - affine.zero_point) * affine.scale
 
 
-def quantize_activations(
+def int8_inputs(
     model: Any,
     floats: Sequence[str],
     graph: Graph,
     samples: Samples,
     excepted: Iterable[str] = (),
     known: dict[str, Affine] | None = None,
-) -> Any:
-    """Let convolutions take int8.
+) -> list[Any]:
+    """Passes that let convolutions take int8.
 
     Args:
         model: an MLModel in float16 for iOS 17 or newer; it is not changed.
@@ -97,6 +97,9 @@ def quantize_activations(
             they may match other weights.
         known: what the same samples have given for values of the same program; added to.
 
+    Returns:
+        For `passes.applied`; none if no convolution is to take int8.
+
     Raises:
         TargetError: a pattern matches no weight of a convolution, or there are no samples.
     """
@@ -106,7 +109,7 @@ def quantize_activations(
         interpreter = load_program(package)
         inputs = _quantizable(interpreter.program, floats, excepted, graph)
         if not inputs:
-            return model
+            return []
         if not samples:
             raise TargetError("int8 activations need calibration, but there are no samples")
         affines = {} if known is None else known
@@ -115,7 +118,7 @@ def quantize_activations(
     by_weight = {weight: affines[value] for weight, value in inputs.items()}
     from mobilesam_export.backends.coreml import passes
 
-    return passes.applied(model, passes.quantize_inputs(by_weight))
+    return [passes.quantize_inputs(by_weight)]
 
 
 def _observed(

@@ -10,6 +10,7 @@ from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.backends.coreml import activations, compensation, package, weights
 from mobilesam_export.backends.coreml.activations import Affine
 from mobilesam_export.backends.coreml.settings import CoremlSettings
+from mobilesam_export.backends.coreml.validation import seldom_validated
 from mobilesam_export.backends.mlpackage import make_reproducible
 from mobilesam_export.contract import Contract, GraphSpec
 from mobilesam_export.errors import ConversionError, first_line
@@ -26,20 +27,12 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
     settings, recipe = conversion.settings, conversion.recipe
     assert isinstance(settings, CoremlSettings)
     try:
-        with quiet(), torch.no_grad():
+        with quiet(), torch.no_grad(), seldom_validated():
             model = conversion.once(
                 graph.spec.name, lambda: _converted(graph, conversion, settings)
             )
-            if recipe.activations == "int8":
-                floats = settings.float_inputs.get(graph.spec.name, ())
-                samples, excepted = conversion.samples, recipe.exceptions.get(graph.spec.name, ())
-                known = conversion.once(f"{graph.spec.name} ranges", dict[str, Affine])
-                model = activations.quantize_activations(
-                    model, floats, graph, samples, excepted, known
-                )
-            if recipe.weights == "int8":
-                model = weights.replaced(model, recipe, graph, conversion)
-            elif recipe.calibrate_weights:
+            model = _in_int8(model, graph, conversion)
+            if recipe.calibrate_weights and recipe.weights != "int8":
                 grids = weights.grids(model, recipe, graph)
                 model = compensation.compensate(model, grids, conversion.samples)
             if recipe.compressed:
@@ -52,6 +45,24 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
             f"coremltools could not convert the {graph.spec.name}: {first_line(exc)}"
         ) from exc
     make_reproducible(path)
+
+
+def _in_int8(model: Any, graph: Graph, conversion: Conversion) -> Any:
+    """The program with convolutions that take int8 and weights chosen for it, as a recipe says."""
+    from mobilesam_export.backends.coreml import passes
+
+    settings, recipe, name = conversion.settings, conversion.recipe, graph.spec.name
+    assert isinstance(settings, CoremlSettings)
+    changes: list[Any] = []
+    if recipe.activations == "int8":
+        floats, excepted = settings.float_inputs.get(name, ()), recipe.exceptions.get(name, ())
+        known = conversion.once(f"{name} ranges", dict[str, Affine])
+        changes += activations.int8_inputs(
+            model, floats, graph, conversion.samples, excepted, known
+        )
+    if recipe.weights == "int8":
+        changes += weights.chosen_numbers(model, recipe, graph, conversion)
+    return passes.applied(model, *changes)
 
 
 def _converted(graph: Graph, conversion: Conversion, settings: CoremlSettings) -> Any:

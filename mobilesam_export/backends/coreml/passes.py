@@ -19,10 +19,15 @@ with quiet():
 NAMESPACE = "mobilesam_export"
 
 
-def applied(model: Any, graph_pass: Any) -> Any:
-    """An MLModel after one more pass, in the way of coremltools' own compression."""
+def applied(model: Any, *graph_passes: Any) -> Any:
+    """An MLModel after more passes, in the way of coremltools' own compression.
+
+    All at once, since a hundred of its own follow each time.
+    """
+    if not graph_passes:
+        return model
     version = model.get_spec().specificationVersion
-    return utils._apply_graph_pass(model, graph_pass, spec_version=version, skip_model_load=True)
+    return utils._apply_graph_pass(model, graph_passes, spec_version=version, skip_model_load=True)
 
 
 def pipeline() -> Any:

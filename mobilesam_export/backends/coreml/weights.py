@@ -52,14 +52,17 @@ def compress(model: Any, recipe: Recipe, graph: Graph) -> Any:
         return run(model, config)
 
 
-def replaced(model: Any, recipe: Recipe, graph: Graph, conversion: Conversion) -> Any:
-    """The program with weights that are chosen by their products, if the recipe says so.
+def chosen_numbers(model: Any, recipe: Recipe, graph: Graph, conversion: Conversion) -> list[Any]:
+    """Passes that put in weights chosen by their products, if the recipe says so.
 
     Args:
         model: an MLModel in float16; it is not changed.
         recipe: with int8 weights.
         graph: what the program was converted from, float32.
         conversion: with samples.
+
+    Returns:
+        For `passes.applied`.
     """
     from mobilesam_export.backends.coreml import passes
 
@@ -76,7 +79,7 @@ def replaced(model: Any, recipe: Recipe, graph: Graph, conversion: Conversion) -
         for constant, path in rounded.items()
         if path in chosen
     }
-    return passes.applied(model, passes.replace_constants(values)) if values else model
+    return [passes.replace_constants(values)] if values else []
 
 
 def grids(model: Any, recipe: Recipe, graph: Graph) -> dict[str, Grid]:
