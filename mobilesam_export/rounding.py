@@ -4,6 +4,7 @@ The same for every backend; nothing of a converter or a runtime is in it.
 """
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,13 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from mobilesam_export.backends.simulation import Inputs, Range
+from mobilesam_export.backends.simulation import Fix, Inputs, Range
 from mobilesam_export.contract import Array
 from mobilesam_export.target import Recipe
 from mobilesam_export.target.recipe import PRECISIONS
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 BITS = 8
+KEPT = 20_000  # values of a map that a range is chosen by, evenly spaced
 LLOYD_STEPS = 12  # of k-means in one dimension; more changes the third digit of a PSNR
 
 
@@ -49,6 +51,27 @@ class Known:
 
 
 NOTHING_KNOWN = Known()
+
+
+@dataclass
+class Seen:
+    """What samples show of one tensor, for the range that is fixed for it."""
+
+    low: float = math.inf
+    high: float = -math.inf
+    kept: list[Array] = field(default_factory=list)
+
+    def add(self, value: Tensor) -> None:
+        """One sample's values."""
+        low, high = value.aminmax()
+        self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
+        flat = value.float().flatten()
+        few = flat[:: len(flat) // KEPT | 1].clone()  # else all is kept
+        self.kept.append(few.cpu().numpy())
+
+    def fixed(self, fix: Fix) -> Range:
+        """The range."""
+        return fix(self.low, self.high, np.concatenate(self.kept))
 
 
 @contextlib.contextmanager

@@ -9,24 +9,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mobilesam_export import prompts
 from mobilesam_export.backends import get_backend, reference
 from mobilesam_export.backends.compensation import choices
-from mobilesam_export.backends.conversion import Conversion
 from mobilesam_export.backends.simulation import Inputs
 from mobilesam_export.contract import Array, Contract
 from mobilesam_export.fitting.known import known_numbers
 from mobilesam_export.fitting.ranking import compressed_weights, simulated
-from mobilesam_export.graphs import Graph, split_graphs
+from mobilesam_export.graphs import split_graphs
 from mobilesam_export.metrics import psnr_db
 from mobilesam_export.model import Sam, build_sam
 from mobilesam_export.rounding import NOTHING_KNOWN, Known, rounded, tensor_of
-from mobilesam_export.scenes import scene
 from mobilesam_export.target import load_target
 from tests.conftest import tiny_state_dict
 from tests.stress_weights import scale_mlp
+from tests.test_compensation import encoder_and_conversion
 
-METADATA = dict.fromkeys(("description", "author", "license", "version"), "")
 W8A8 = load_target("onnx").recipes["w8a8"]
 NAME = "0.weight"
 INTO = torch.tensor([[-8.0, 1.0, 0.5, 8.0], [0.011, 0.021, 0.031, 0.041]])
@@ -165,22 +162,17 @@ def stressed() -> Sam:
 @pytest.mark.parametrize("target_name", ["onnx", "tflite"])
 def test_a_simulation_loses_what_the_file_loses(target_name: str, tmp_path: Path) -> None:
     target = load_target(target_name)
-    recipe, backend = target.recipes["w8a8"], get_backend(target.backend)
     few_tiles = min(2, target.graph.row_tiles)  # convert faster
-    contract = Contract(256, 6, replace(target.graph, row_tiles=few_tiles))
-    predictor = reference.load(stressed(), contract)
-    samples = [prompts.encoder_inputs(scene(seed, 192, 256), contract) for seed in range(2)]
-    graphs = split_graphs(stressed(), contract)
-    encoder: Graph = graphs[0]
-    parsed = backend.parse_recipe(recipe, target.graph, target.options(recipe))
-    conversion = Conversion(parsed, recipe, contract, METADATA, samples)
-    path = tmp_path / f"encoder{backend.suffix}"
+    target = replace(target, graph=replace(target.graph, row_tiles=few_tiles))
+    recipe, backend = target.recipes["w8a8"], get_backend(target.backend)
+    encoder, conversion = encoder_and_conversion(stressed(), target, recipe)
+    samples, path = conversion.samples, tmp_path / f"encoder{backend.suffix}"
     backend.convert(encoder, conversion, path)
-    expected, file = (
-        run.run(samples[0])["image_embeddings"]
-        for run in (predictor.encoder, backend.load(path, encoder.spec))
+    model, file = reference.load(stressed(), conversion.contract), backend.load(path, encoder.spec)
+    expected, found = (
+        run.run(dict(samples[0]))["image_embeddings"] for run in (model.encoder, file)
     )
-    inputs = backend.rounded_inputs(encoder, recipe, parsed)
+    inputs = backend.rounded_inputs(encoder, recipe, conversion.settings)
     known = known_numbers(encoder, inputs, choices(conversion.kept, "encoder"), samples)
     compressed = {
         "encoder": compressed_weights(
@@ -189,4 +181,4 @@ def test_a_simulation_loses_what_the_file_loses(target_name: str, tmp_path: Path
     }
     with torch.no_grad(), simulated([encoder], recipe, compressed, (), "", {"encoder": known}):
         (ours,) = encoder.module(*encoder.module_inputs(samples[0]))
-    assert psnr_db(ours.numpy(), expected) == pytest.approx(psnr_db(file, expected), abs=0.5)
+    assert psnr_db(ours.numpy(), expected) == pytest.approx(psnr_db(found, expected), abs=0.5)

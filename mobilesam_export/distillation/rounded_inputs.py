@@ -19,10 +19,10 @@ from mobilesam_export.backends.simulation import Inputs, Range
 from mobilesam_export.contract import Array
 from mobilesam_export.distillation.layerwise import Moments
 from mobilesam_export.model import tiny_vit
+from mobilesam_export.rounding import Seen
 
 STEPS = 255  # of eight bits
 LEAST_SCALE = 1e-12
-KEPT = 20_000  # numbers of a map that ranges are chosen by, evenly spaced
 Change = Callable[[str, Tensor], Tensor]
 
 
@@ -53,21 +53,17 @@ class InputRounding:
             images: what it takes, one after the other.
         """
         fixed = {name: inputs.fix for name, inputs in self.layers.items() if inputs.fix}
-        seen: dict[str, list[Array]] = {name: [] for name in fixed}
-        ends = dict.fromkeys(fixed, (0.0, 0.0))
+        seen = {name: Seen() for name in fixed}
 
         def note(name: str, value: Tensor) -> Tensor:
-            low, high = ends[name]
-            ends[name] = min(low, float(value.min())), max(high, float(value.max()))
-            flat = value.float().flatten()
-            seen[name].append(flat[:: len(flat) // KEPT | 1].cpu().numpy())
+            seen[name].add(value)
             return value
 
         with _changed(encoder, fixed, note):
             for image in images if fixed else ():
                 encoder(image)
         for name, fix in fixed.items():
-            self.ranges[name] = fix(*ends[name], np.concatenate(seen[name]))
+            self.ranges[name] = seen[name].fixed(fix)
 
     def _rounded(self, name: str, value: Tensor) -> Tensor:
         """The gradient is that of what was not clipped, as if nothing had been rounded."""

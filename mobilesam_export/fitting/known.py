@@ -1,40 +1,15 @@
 """What is known of a file's numbers once it has been converted: weights, and ranges of samples."""
 
 import contextlib
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mobilesam_export.backends.simulation import Fix, Inputs, Range
+from mobilesam_export.backends.simulation import Inputs
 from mobilesam_export.contract import Array
 from mobilesam_export.graphs import Graph
-from mobilesam_export.rounding import Known
-
-KEPT = 20_000  # values of a map that a range is chosen by, evenly spaced
-
-
-@dataclass
-class Seen:
-    """What samples show of one tensor."""
-
-    low: float = math.inf
-    high: float = -math.inf
-    kept: list[Array] = field(default_factory=list)
-
-    def add(self, value: Tensor) -> None:
-        """One sample's values."""
-        low, high = value.aminmax()
-        self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
-        flat = value.flatten()
-        self.kept.append(flat[:: len(flat) // KEPT | 1].clone().numpy())  # else all is kept
-
-    def fixed(self, fix: Fix) -> Range:
-        """The range that is fixed for it."""
-        return fix(self.low, self.high, np.concatenate(self.kept))
+from mobilesam_export.rounding import Known, Seen
 
 
 def known_numbers(

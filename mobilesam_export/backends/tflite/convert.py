@@ -27,7 +27,6 @@ from mobilesam_export.backends.tflite.settings import TfliteSettings
 from mobilesam_export.errors import ConversionError, first_line
 from mobilesam_export.graphs import Graph
 from mobilesam_export.quiet import quiet_descriptors
-from mobilesam_export.target import patterns
 
 
 def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
@@ -46,8 +45,7 @@ def convert(graph: Graph, conversion: Conversion, path: Path) -> None:
     rounded = [
         name
         for name in dict.fromkeys(paths.values())
-        if names.compresses(quantization, graph.module, name)
-        and not any(patterns.matches(name, item) for item in quantization.float32)
+        if names.compresses(quantization, graph.module, name) and not quantization.excepts(name)
     ]
     chosen = chosen_weights(graph, conversion, rounded)
     content = names.with_weights(content, graph.module, chosen)

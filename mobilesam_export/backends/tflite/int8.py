@@ -61,6 +61,10 @@ class Quantization:
         """Whether samples fix the ranges of activations."""
         return self.activations in ACTIVATION_BITS
 
+    def excepts(self, weight: str) -> bool:
+        """Whether ops with a weight of this name stay as they are."""
+        return any(patterns.matches(weight, pattern) for pattern in self.float32)
+
 
 def quantize(
     content: bytes,

@@ -7,7 +7,6 @@ from mobilesam_export.backends.tflite.int8 import HEADROOM, Quantization
 from mobilesam_export.backends.tflite.names import kind_of
 from mobilesam_export.contract import Array
 from mobilesam_export.graphs import Graph, names
-from mobilesam_export.target import patterns
 
 
 def rounded_inputs(graph: Graph, quantization: Quantization) -> dict[str, Inputs]:
@@ -20,8 +19,7 @@ def rounded_inputs(graph: Graph, quantization: Quantization) -> dict[str, Inputs
     found = dict[str, Inputs]()
     for name in names.weights(graph.module):
         layer = graph.module.get_submodule(name.rpartition(".")[0])
-        kept = any(patterns.matches(name, item) for item in quantization.float32)
-        if kind_of(layer) not in quantization.int8 or kept:
+        if kind_of(layer) not in quantization.int8 or quantization.excepts(name):
             continue
         rows = isinstance(layer, nn.Linear)
         found[name] = Inputs(fix, results=True) if quantization.static else Inputs(rows=rows)
