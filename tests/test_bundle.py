@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from mobilesam_export.contract import Array
 from mobilesam_export.errors import BundleError, UsageError
 from mobilesam_export.metrics import mask_iou
 from mobilesam_export.model.architecture import load_architecture
+from tests.cli_runner import warm
 from tests.conftest import WEIGHTS
 
 
@@ -214,6 +216,17 @@ def test_the_same_export_gives_the_same_bytes(coreml_bundle: Path, tmp_path: Pat
     for name in ("README.md", "SHA256SUMS"):  # the README says whether the files are verified
         assert first.pop(name) != second.pop(name)
     assert first == second
+
+
+def test_files_do_not_depend_on_the_number_of_threads(tmp_path: Path) -> None:
+    """Weights are chosen by sums of what samples hold, which are of one order."""
+    files = []
+    for count in (1, 2):
+        options = ["-r", "w4", "-c", WEIGHTS, "--image-size", 256, "--no-verify", "-o", count]
+        done = warm(tmp_path, ["onnx", *options], before=[partial(torch.set_num_threads, count)])
+        assert done.code == 0, done.stderr
+        files.append(json.loads((tmp_path / str(count) / "manifest.json").read_text())["files"])
+    assert files[0] == files[1]
 
 
 def test_two_folders_are_exchanged(tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
+from mobilesam_export.backends.compensation import damped
 from mobilesam_export.backends.onnx.compensation import compensated
 from mobilesam_export.backends.onnx.graph import Array
 from mobilesam_export.backends.onnx.store import pack_four_bits
@@ -29,9 +32,14 @@ def layer() -> tuple[Array, Array]:
     return x.astype(np.float32), random.normal(size=(64, 24)).astype(np.float32)
 
 
+def moment(x: Array) -> Tensor:
+    """Of inputs (rows, K)."""
+    return damped(torch.from_numpy((x.T @ x / len(x)).astype(np.float64)))
+
+
 def test_what_is_chosen_is_what_four_bits_hold(layer: tuple[Array, Array]) -> None:
     x, matrix = layer
-    chosen, scales = compensated(matrix, x.T @ x / len(x) + 0.01 * np.eye(64), BLOCK)
+    chosen, scales = compensated(matrix, moment(x), BLOCK)
     assert restored(*pack_four_bits(chosen, BLOCK, scales)) == pytest.approx(chosen, abs=1e-6)
 
 
@@ -40,6 +48,6 @@ def test_the_product_loses_half_of_what_rounding_to_the_nearest_costs(
 ) -> None:
     x, matrix = layer
     nearest = restored(*pack_four_bits(matrix, BLOCK))
-    chosen, _ = compensated(matrix, x.T @ x / len(x) + 0.01 * np.eye(64), BLOCK)
+    chosen, _ = compensated(matrix, moment(x), BLOCK)
     losses = [np.square(x @ (found - matrix)).mean() for found in (chosen, nearest)]
     assert losses[0] < losses[1] / 2

@@ -78,22 +78,40 @@ def compensated(weight: Tensor, moment: Tensor, bits: int = 8) -> Tensor:
     largest = 2 ** (bits - 1) - 1
     order = moment.diagonal().argsort(descending=True, stable=True)
     left = weight.flatten(1).double()[:, order]
-    moment = moment[order][:, order]
-    size = float(moment.diagonal().mean()) or 1.0
-    moment = moment + DAMPING * size * torch.eye(len(moment), dtype=moment.dtype)
-    spread = torch.linalg.cholesky(torch.linalg.inv(moment)).T.contiguous()
+    spread = error_spread(damped(moment)[order][:, order])
     peak = left.abs().argmax(1)
     scale = left.abs().amax(1) / largest
     scale[scale == 0] = 1
     ends = left.gather(1, peak[:, None]).sign()[:, 0] * largest
     chosen = torch.empty_like(left)
-    for index in range(left.shape[1]):  # row i of `spread`: how the error of i goes to the rest
+    for index in range(left.shape[1]):
         whole = (left[:, index] / scale).round().clamp(-largest, largest)
         whole = torch.where(peak == index, ends, whole)
         chosen[:, index] = whole * scale
         error = (left[:, index] - chosen[:, index]) / spread[index, index]
         left[:, index + 1 :] -= error[:, None] * spread[index, index + 1 :]
     return chosen[:, order.argsort()].float().reshape(weight.shape)
+
+
+def damped(moment: Tensor) -> Tensor:
+    """Second moments (I, I) with a little of every direction, so that they can be inverted."""
+    size = float(moment.diagonal().mean()) or 1.0
+    return moment + DAMPING * size * torch.eye(len(moment), dtype=moment.dtype)
+
+
+def error_spread(moment: Tensor) -> Tensor:
+    """What rounding one input asks of those still to come, so that products lose least.
+
+    Args:
+        moment: (I, I) float64, damped, in the order in which inputs are rounded.
+
+    Returns:
+        (I, I) upper triangular. Row i over its own diagonal: the part of the error of input i that
+        each later one takes.
+    """
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(moment))
+    spread: Tensor = torch.linalg.cholesky(inverse).T.contiguous()
+    return spread
 
 
 def _dense(module: nn.Module, name: str) -> nn.Linear | nn.Conv2d | None:

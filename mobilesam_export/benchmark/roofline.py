@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mobilesam_export import packages
+from mobilesam_export.backends.threads import torch_threads
 from mobilesam_export.benchmark.budget import Budget
 from mobilesam_export.benchmark.machine import Machine
 from mobilesam_export.benchmark.row import Row
@@ -162,17 +163,13 @@ def measured_cpu_peak(threads: int) -> Peak | None:
         return None
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with torch_threads(threads):
         a, b = torch.ones(2, MATMUL_SIDE, MATMUL_SIDE)
         out = torch.empty(MATMUL_SIDE, MATMUL_SIDE)
         source = np.ones(COPY_BYTES, np.uint8)
         target = np.zeros_like(source)
         matmul_ms = min(time_call(lambda: torch.mm(a, b, out=out))[0] for _ in range(REPEATS))
         copy_ms = min(time_call(lambda: np.copyto(target, source))[0] for _ in range(REPEATS))
-    finally:
-        torch.set_num_threads(before)
     return Peak(
         gflops=2 * MATMUL_SIDE**3 / matmul_ms / 1e6,
         gb_per_s=2 * COPY_BYTES / copy_ms / 1e6,  # read and written

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mobilesam_export import calibration
 from mobilesam_export.backends import Conversion
+from mobilesam_export.backends.threads import torch_threads
 from mobilesam_export.bundle.contents import file_metadata
 from mobilesam_export.files import remove
 from mobilesam_export.pipeline.jobs import Job, Plan, parsed_recipe, recipe_of_further
@@ -82,4 +83,5 @@ class Maker:
             conversion = Conversion(
                 settings, recipe, contract, metadata, self.samples(name), kept, steps
             )
-            plan.backend.convert(graph, conversion, path)
+            with torch_threads(1):  # the same export gives the same bytes on any number of cores
+                plan.backend.convert(graph, conversion, path)

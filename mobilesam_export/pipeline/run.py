@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobilesam_export import __version__, calibration
+from mobilesam_export.backends.threads import torch_threads
 from mobilesam_export.bundle import readme, staging
 from mobilesam_export.bundle.contents import Contents
 from mobilesam_export.bundle.write import write_contents
@@ -70,7 +71,7 @@ def export(job: Job) -> Outcome:
     for text in (*checkpoint.notes, *other_weights(plan.recipe, label, checkpoint)):
         note(text)
     asked = reference.load(sam, contract)
-    with ranges.observed(sam) as peaks:
+    with ranges.observed(sam) as peaks, torch_threads(1):  # as conversions are
         with step("Asking PyTorch for the expected answers"):
             expected = cases.reference_cases(asked)
         calibrated = collect_samples(job, plan, sam)

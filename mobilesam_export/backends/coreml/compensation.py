@@ -17,12 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mobilesam_export.backends.compensation import damped, error_spread
 from mobilesam_export.contract import Array
 from mobilesam_export.errors import TargetError
 from mobilesam_export.mil import Operation, Program, Value, load_program
 
 COLUMNS = 16_384  # of inputs that are taken from each sample, evenly spaced
-DAMPING = 0.01  # of the mean square of the inputs, so that every direction counts a little
 ROUNDS = 30  # of Lloyd's algorithm; the palette hardly moves after
 
 
@@ -68,9 +68,7 @@ class Inputs:
     def moments(self) -> Tensor:
         """(inputs, inputs) float64, mean of x x^T, damped."""
         assert self.products is not None
-        mean = self.products.double() / self.count
-        size = float(mean.diagonal().mean()) or 1.0
-        return mean + DAMPING * size * torch.eye(len(mean), dtype=torch.float64)
+        return damped(self.products.double() / self.count)
 
 
 def compensate(
@@ -179,10 +177,8 @@ def _palettes(weights: Tensor, moments: Tensor, entries: int) -> Tensor:
 def _choose(weights: Tensor, palettes: Tensor, moments: Tensor) -> Tensor:
     """(O, inputs), palettes of groups of rows -> entries, the largest inputs first."""
     order = moments.diagonal().argsort(descending=True, stable=True)
-    moments = moments[order][:, order]
+    spread = error_spread(moments[order][:, order])
     left = weights[:, order].clone()
-    spread = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(moments)))
-    spread = spread.T.contiguous()  # upper; row i: how the error of i goes to those after it
     rows_of_palette = len(left) // len(palettes)
     middles = (palettes[:, 1:] + palettes[:, :-1]) / 2
     chosen = torch.empty_like(left)

@@ -9,14 +9,16 @@ turn comes, for the weights as they are by then.
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from mobilesam_export.backends.compensation import damped, error_spread
 from mobilesam_export.backends.onnx import ranges
 from mobilesam_export.backends.onnx.graph import Array, GraphEditor, Node
 from mobilesam_export.backends.onnx.store import LEVELS, block_scales, pack_four_bits
 from mobilesam_export.target import Recipe
 
 ROWS = 2_048  # of inputs that are taken from each sample, evenly spaced
-DAMPING = 0.01  # of the mean square of the inputs, so that every direction counts a little
 
 
 def four_bits(
@@ -40,7 +42,7 @@ def four_bits(
 
 def moments(
     model: Node, tensors: Collection[str], samples: Sequence[Mapping[str, Array]]
-) -> dict[str, Array]:
+) -> dict[str, Tensor]:
     """Second moments of what matrices are multiplied with.
 
     Args:
@@ -51,28 +53,29 @@ def moments(
     Returns:
         By tensor (K, K) float64, mean of x x^T, damped.
     """
-    sums: dict[str, Array] = {}
+    sums: dict[str, Tensor] = {}
     for outputs in ranges.observe(model, sorted(tensors), samples):
         for name, value in outputs.items():
-            rows = value.reshape(-1, value.shape[-1])
+            rows = torch.from_numpy(value).flatten(0, -2)
             rows = rows[:: len(rows) // ROWS | 1]
-            sums[name] = sums.get(name, 0.0) + (rows.T @ rows / len(rows)).astype(np.float64)
+            sums[name] = sums.get(name, 0.0) + (rows.T @ rows / len(rows)).double()
     return {name: damped(total / len(samples)) for name, total in sums.items()}
 
 
-def compensated(matrix: Array, moment: Array, block: int) -> tuple[Array, Array]:
+def compensated(matrix: Array, moment: Tensor, block: int) -> tuple[Array, Array]:
     """A matrix of numbers that four bits hold, with one scale for a block.
 
     Args:
         matrix: (K, N) float32.
-        moment: (K, K), of its inputs.
+        moment: (K, K) float64, of its inputs, damped.
         block: inputs of an output that share a scale; K is a multiple of it.
 
     Returns:
         For `pack_four_bits`: the matrix, (K, N) float32, and scales, (N, K / block) float32.
     """
     left = matrix.astype(np.float64)
-    upper = np.linalg.cholesky(np.linalg.inv(moment)).T  # row i: how the error of i is spread
+    spread = error_spread(moment)
+    upper = spread.numpy()
     chosen, scales = np.empty_like(left), []
     for start in range(0, len(left), block):
         end, errors = start + block, []
@@ -81,12 +84,7 @@ def compensated(matrix: Array, moment: Array, block: int) -> tuple[Array, Array]
             chosen[row] = np.clip(np.round(left[row] / scale), *LEVELS) * scale
             errors.append((left[row] - chosen[row]) / upper[row, row])
             left[row + 1 : end] -= np.outer(upper[row, row + 1 : end], errors[-1])
-        left[end:] -= upper[start:end, end:].T @ np.array(errors)
+        later = spread[start:end, end:].T @ torch.from_numpy(np.array(errors))
+        left[end:] -= later.numpy()
         scales.append(scale)
     return chosen.astype(np.float32), np.stack(scales, axis=1)
-
-
-def damped(moment: Array) -> Array:
-    """(K, K) with a little of every direction, so that it can be inverted."""
-    size = float(moment.diagonal().mean()) or 1.0
-    return moment + DAMPING * size * np.eye(len(moment))

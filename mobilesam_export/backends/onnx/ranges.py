@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mobilesam_export.backends.onnx.graph import Array, Node
 from mobilesam_export.quiet import quiet
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 METHODS = ("minmax", "percentile", "entropy", "mse")
 SUBSAMPLE = 250_000  # elements of a tensor and sample that histograms are made of
@@ -36,7 +40,7 @@ class Finder:
     percentile: float
     examples: Sequence[Mapping[str, Array]] = ()
     known: dict[str, Range] = field(default_factory=dict)
-    moments: dict[str, Array] = field(default_factory=dict)
+    moments: "dict[str, Tensor]" = field(default_factory=dict)
 
     def find(self, model: Node, tensors: Sequence[str]) -> Mapping[str, Range]:
         """The ranges of these tensors at least."""
