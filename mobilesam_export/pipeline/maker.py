@@ -38,7 +38,11 @@ class Maker:
     converted: dict[str, object] = field(default_factory=dict)  # by graph, the exceptions in it
 
     def report(self, recipe: Recipe) -> Report:
-        """Write the files of a recipe, as far as they are not there, and run them."""
+        """Write the files of a recipe, as far as they are not there, and run them.
+
+        Of files that fail it is not told all, see `explained`: most are a trial, and the next one
+        waits.
+        """
         from mobilesam_export.graphs import file_graphs
 
         for graph in file_graphs(self.graphs, self.plan.contract):
@@ -47,16 +51,24 @@ class Maker:
             if self.converted.get(name) != exceptions:
                 self._convert(graph, recipe)
                 self.converted[name] = exceptions
-        backend = self.plan.backend
         for graph in self.further:
             if graph.spec.name not in self.converted:
-                self._convert(graph, recipe_of_further(backend, recipe))
+                self._convert(graph, recipe_of_further(self.plan.backend, recipe))
                 self.converted[graph.spec.name] = {}
+        return self._verified(recipe, explained=False)
+
+    def explained(self, recipe: Recipe) -> Report:
+        """What there is to say about the files that there are, which have failed."""
+        return self._verified(recipe, explained=True)
+
+    def _verified(self, recipe: Recipe, *, explained: bool) -> Report:
+        backend = self.plan.backend
         options = self.job.target.options(self.plan.recipe)
         if reason := backend.why_not_run(options) if self.job.verify else "--no-verify was given":
             return unverified(reason)
         files = Files(self.stage, backend, recipe, self.plan.contract)
-        return verify_files(files, (*self.graphs, *self.further), self.expected)
+        graphs = (*self.graphs, *self.further)
+        return verify_files(files, graphs, self.expected, explained=explained)
 
     def with_encoder(self, encoder: "Graph", recipe: Recipe) -> Report:
         """Write the files again with another encoder of the same form, and run them."""

@@ -88,6 +88,8 @@ def export(job: Job) -> Outcome:
         if report.status is Status.FAILED and job.fit and _can_be_fitted(plan):
             fit = _fitted(maker, report, asked)
             report, recipe = fit.last.report, fit.recipe
+        if report.status is Status.FAILED:
+            report = maker.explained(recipe)
         report = beside_square(report, sam, contract)
         contents = Contents(
             target=replace(job.target, recipes={**job.target.recipes, plan.recipe_name: recipe}),

@@ -33,7 +33,11 @@ class Files:
 
 
 def verify_files(
-    files: Files, graphs: "tuple[Graph, ...]", expected: tuple[cases.ImageCase, ...]
+    files: Files,
+    graphs: "tuple[Graph, ...]",
+    expected: tuple[cases.ImageCase, ...],
+    *,
+    explained: bool = True,
 ) -> Report:
     """Run the files, and where chips compute them in float16 also in its pessimistic form.
 
@@ -41,19 +45,34 @@ def verify_files(
         files: the files.
         graphs: the export form of encoder, decoder and the further files.
         expected: PyTorch's answers.
+        explained: whether it is found out of files that fail what else they miss, and where it goes
+            wrong.
     """
-    recipe, float16 = files.recipe, None
-    if files.backend.computes_float16(recipe, files.contract.form) and not files.contract.dynamic:
-        float16 = _pessimistic(files, graphs, expected)
+    recipe = files.recipe
     with step("Verifying the files against PyTorch"):
-        predictor = load_predictor(files.folder, files.backend, files.contract, batch=True)
-        plain = replace(predictor, prepare=None, decoder_prepared=None)
-        report = verify.verify(plain, expected, recipe.tolerance, float16)
-        if predictor.decoder_batch is not None:
-            report = sets.judged(report, plain, predictor.decoder_batch, expected, recipe)
-        if predictor.decoder_prepared is not None:
-            report = prepared.judged(report, predictor, expected, recipe)
-        return report
+        report = _as_they_are(files, expected, explained=explained)
+    ended = bool(report.failures) and not explained
+    if (
+        files.backend.computes_float16(recipe, files.contract.form)
+        and not files.contract.dynamic
+        and not ended
+    ):
+        float16 = _pessimistic(files, graphs, expected)
+        failures = float16.broken_limits(recipe.tolerance)
+        report = replace(report.failing(failures), float16=float16)
+    return report
+
+
+def _as_they_are(files: Files, expected: tuple[cases.ImageCase, ...], *, explained: bool) -> Report:
+    recipe = files.recipe
+    predictor = load_predictor(files.folder, files.backend, files.contract, batch=True)
+    plain = replace(predictor, prepare=None, decoder_prepared=None)
+    report = verify.verify(plain, expected, recipe.tolerance, explained=explained)
+    if predictor.decoder_batch is not None:
+        report = sets.judged(report, plain, predictor.decoder_batch, expected, recipe)
+    if predictor.decoder_prepared is not None:
+        report = prepared.judged(report, predictor, expected, recipe)
+    return report
 
 
 def _pessimistic(

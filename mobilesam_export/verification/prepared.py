@@ -13,7 +13,6 @@ from mobilesam_export.target import Recipe
 from mobilesam_export.verification.cases import ImageCase, logits_spread
 from mobilesam_export.verification.report import Report
 from mobilesam_export.verification.sets import broken_limits, set_error
-from mobilesam_export.verification.status import Status
 
 
 def judged(
@@ -30,7 +29,7 @@ def judged(
     Raises:
         BackendError: a file cannot be run.
     """
-    failures, errors = [*report.failures], []
+    errors, failures = [], list[str]()
     spread = logits_spread(cases)
     with np.errstate(all="ignore"):  # NaN is a finding, not a warning
         for case in cases:
@@ -42,5 +41,4 @@ def judged(
                     failures += broken_limits(
                         errors[-1], "decoder_prepared", recipe.tolerance, spread
                     )
-    status = Status.FAILED if failures else report.status
-    return replace(report, status=status, failures=tuple(failures), prepared=tuple(errors))
+    return replace(report.failing(failures), prepared=tuple(errors))

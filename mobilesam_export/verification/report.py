@@ -1,6 +1,7 @@
 """What verification finds: how each answer differs from the reference, and the verdict."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,11 @@ class Report:
     float16: Float16 | None = None
     square: SquareAgreement | None = None
     first_wrong: str = ""
+
+    def failing(self, failures: Sequence[str]) -> "Report":
+        """The same, as failed where there are more broken limits, in words."""
+        status = Status.FAILED if failures else self.status
+        return replace(self, status=status, failures=(*self.failures, *failures))
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, which has no infinity (as PSNR without any difference) and no NaN: null."""

@@ -19,7 +19,6 @@ from mobilesam_export.verification import limits
 from mobilesam_export.verification.cases import ImageCase, PromptCase, logits_spread
 from mobilesam_export.verification.report import Report
 from mobilesam_export.verification.set_error import SetError
-from mobilesam_export.verification.status import Status
 
 
 def judged(
@@ -54,9 +53,7 @@ def judged(
                     single = {name: value[place : place + 1] for name, value in outputs.items()}
                     errors.append(set_error(predictor, case, item, single))
                     failures += broken_limits(errors[-1], "decoder_batch", recipe.tolerance, spread)
-    status = Status.FAILED if failures else report.status
-    failures = [*report.failures, *failures]
-    return replace(report, status=status, failures=tuple(failures), sets=tuple(errors))
+    return replace(report.failing(failures), sets=tuple(errors))
 
 
 def _calls(case: ImageCase, sets: int) -> list[Sequence[PromptCase]]:
