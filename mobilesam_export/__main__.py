@@ -15,6 +15,11 @@ from mobilesam_export.errors import MobileSamExportError
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+# What click raises where a group gets no command; before 8.2 it printed the help itself.
+NO_ARGUMENTS: tuple[type[click.UsageError], ...] = (
+    (click.exceptions.NoArgsIsHelpError,) if hasattr(click.exceptions, "NoArgsIsHelpError") else ()
+)
+
 
 def main() -> None:
     """Run the command line and turn every error into one line and an exit code."""
@@ -24,6 +29,9 @@ def main() -> None:
         sys.exit(cli.main(standalone_mode=False))
     except (click.Abort, KeyboardInterrupt):
         fail("interrupted; no half bundle is left", ERROR)
+    except NO_ARGUMENTS as exc:
+        exc.show()  # the help
+        sys.exit(USAGE)
     except Exception as exc:
         if "--debug" in sys.argv[1:]:
             raise

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mobilesam_export.scenes import scene
-from tests.cli_runner import TMP, snapshot, warm
+from tests.cli_runner import TMP, USAGE, snapshot, warm
 from tests.conftest import STUDENT
 from tests.fault_points import reuse_files
 
@@ -47,6 +47,15 @@ def test_only_core_ml_packages_need_coremltools_to_be_inspected() -> None:
     )
     out = subprocess.check_output([sys.executable, "-c", code], text=True)
     assert out.splitlines() == ["gone.onnx does not exist", "False"]
+
+
+@pytest.mark.parametrize("group", [(), ("checkpoint",)])
+def test_a_group_alone_shows_its_help_whose_lines_are_whole(group: tuple[str, ...]) -> None:
+    result = run(*group)
+    assert result.returncode == USAGE
+    assert result.stdout == ""
+    assert result.stderr.startswith("Usage: mobilesam-export")
+    assert "..." not in result.stderr.partition("Commands:")[2]
 
 
 def test_version_is_the_package_s() -> None:

@@ -9,9 +9,10 @@ from mobilesam_export.target import Target, builtin_targets, load_target
 @click.command("all")
 @export_options
 def all_command(options: ExportOptions) -> int:
-    """Export for every target with its default recipe; --out is then their common folder.
+    """Export for every target with its default recipe.
 
-    Targets of optional extras are left out, with a line on stderr, where these are not installed.
+    --out is their common folder. Targets of optional extras are left out, with a line on stderr,
+    where these are not installed.
 
     \b
     Example:

@@ -68,11 +68,11 @@ def benchmark_command(
     as_json: bool,
     **values: Any,
 ) -> int:
-    """Time BUNDLEs side by side: each file, pre- and post-processing, and click to mask.
+    """Time BUNDLEs side by side, each file and click to mask.
 
-    Runs take turns, and answers are checked against PyTorch's. Load time, cold start and warm-up
-    are kept apart. What cannot be run here is called unverified. Exit code 3: a budget is not
-    kept, or an answer is wrong.
+    Pre- and post-processing too. Runs take turns, and answers are checked against PyTorch's. Load
+    time, cold start and warm-up are kept apart. What cannot be run here is called unverified. Exit
+    code 3: a budget is not kept, or an answer is wrong.
 
     \b
     Example:

@@ -20,7 +20,10 @@ def checkpoint_group() -> None:
 
 @checkpoint_group.command("fetch")
 def fetch_command() -> int:
-    """Download the official checkpoint into the cache, once, and print its path."""
+    """Download the official checkpoint, and print its path.
+
+    It is kept in the cache.
+    """
     from mobilesam_export.checkpoint import download
 
     click.echo(download.fetch(download.OFFICIAL))

@@ -62,11 +62,11 @@ def compare_command(
     as_json: bool,
     **values: Any,
 ) -> int:
-    """Is CANDIDATE slower than BASE, or worse in any figure that has no noise?
+    """Say whether CANDIDATE is slower or worse than BASE.
 
     BASE is a bundle, or a file of `benchmark --save`; times of a file are never compared. The
     times of two bundles are: in pairs, interleaved, until a bootstrap interval settles it. Exit
-    code 3: slower beyond doubt, or a figure over its limit.
+    code 3: slower beyond doubt, or a figure without noise, such as size, over its limit.
 
     \b
     Example:

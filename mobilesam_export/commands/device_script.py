@@ -16,8 +16,9 @@ from mobilesam_export.commands.common import BUNDLE, OK
     help="The new folder. [default: BUNDLE-device beside it]",
 )
 def device_script_command(bundle: Path, out: Path | None) -> int:
-    """Write what times BUNDLE on a phone: adb and benchmark_model, or a Swift package.
+    """Write a script that times BUNDLE on a phone or Mac.
 
+    For Android it is a shell script with adb and benchmark_model, for Apple a Swift package.
     `benchmark --import` reads the results back.
 
     \b

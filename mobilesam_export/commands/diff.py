@@ -14,7 +14,7 @@ from mobilesam_export.files import write_text
 @click.option("--markdown", type=click.Path(path_type=Path), help="Write a .md.")
 @JSON
 def diff_command(old: Path, new: Path, markdown: Path | None, as_json: bool) -> int:
-    """Say what changes for an app from bundle OLD to bundle NEW, and whether it breaks.
+    """Say what NEW changes for an app made for the bundle OLD.
 
     Compares contract, least runtimes and systems, sizes, ops, recipe, weights, figures and golden
     masks; no file is run. Exit code 3: a change breaks an app that worked with OLD.

@@ -73,9 +73,9 @@ PATH = click.Path(path_type=Path)
 @click.option("--plot", type=PATH, help="Draw the curves, a .png.")
 @JSON
 def distill_command(as_json: bool, ray: str | None, workers: int, **values: Any) -> int:
-    """Train a light encoder to give a heavy one's embeddings, on unlabelled IMAGES.
+    """Train an encoder on IMAGES, without labels.
 
-    IMAGES is a folder, or scenes:COUNT for generated ones. The mask decoder stays the teacher's,
+    It learns to give the embeddings of a heavier one. IMAGES is a folder, or scenes:COUNT for generated ones. The mask decoder stays the teacher's,
     byte for byte, so that FILE is a checkpoint for `-c`. Called again with the same options, it
     goes on where it was. On several GPUs: torchrun --nproc-per-node N -m mobilesam_export distill.
     On a cluster: --ray.

@@ -36,9 +36,9 @@ WIDTH = 160  # characters of the table where there is no terminal
 @WORKERS
 @JSON
 def evaluate_command(report: Path | None, as_json: bool, **values: Any) -> int:
-    """Mean IoU of each BUNDLE's masks by kind of prompt: clicks and boxes.
+    """Measure the IoU of BUNDLEs' masks by kind of prompt.
 
-    Against annotated masks, or on images without any against the float32 PyTorch model; without
+    The mean, against annotated masks, or on images without any against the float32 PyTorch model; without
     images, on generated scenes that the demo weights were never trained on.
 
     \b

@@ -31,9 +31,9 @@ BAR_WIDTH = 24  # characters
 def inspect_command(
     path: Path, sensitive: bool, plot: Path | None, checkpoint: str | None, as_json: bool
 ) -> int:
-    """Say what is in BUNDLE's files or in one FILE: ops, sizes, MACs, memory, placement.
+    """Say what is in BUNDLE's files or in one FILE.
 
-    Nothing is run but for --sensitivity. Where ops are placed on Apple's Neural Engine or by
+    Ops, sizes, MACs, memory, placement. Nothing is run but for --sensitivity. Where ops are placed on Apple's Neural Engine or by
     TFLite's GPU delegates is told by rules from documents and issues; XNNPACK is asked how it cuts
     a file.
 

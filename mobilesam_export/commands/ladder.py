@@ -29,9 +29,9 @@ PATH = click.Path(path_type=Path)
 @click.option("--max-mb", type=float, help="Budget for the encoder's weights and activations.")
 @JSON
 def ladder_command(as_json: bool, sizes: str, **values: Any) -> int:
-    """Compare image sizes and shapes: masks, time, memory, file size, and which to take.
+    """Compare image sizes and shapes, and say which to take.
 
-    Masks are held to those of PyTorch on the square of 1024. Called again, it goes on where it
+    By masks, time, memory and file size. Masks are held to those of PyTorch on the square of 1024. Called again, it goes on where it
     was, and times what is there anew. The folder then has ladder.json and ladder.png as well.
 
     \b

@@ -17,9 +17,9 @@ EXTRA = "preview"
     "--port", type=click.IntRange(0, 65535), default=0, help="Port to listen on. [default: any]"
 )
 def preview_command(bundle: Path, image: Path | None, checkpoint: str | None, port: int) -> int:
-    """Click on IMAGE in the browser: the masks of BUNDLE beside PyTorch's, and their IoU.
+    """Click on IMAGE in the browser, with BUNDLE and PyTorch.
 
-    Without IMAGE the page begins with a golden image of the bundle. The address that is printed
+    Their masks stand side by side, with the IoU. Without IMAGE the page begins with a golden image of the bundle. The address that is printed
     works on this machine only.
 
     \b

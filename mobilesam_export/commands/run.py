@@ -10,7 +10,7 @@ from mobilesam_export.target import load_target
 @click.argument("target")
 @export_options
 def run_command(target: str, options: ExportOptions) -> int:
-    """Export for TARGET: a name, or the path of your own .toml.
+    """Export for TARGET, a name or the path of your own TOML.
 
     \b
     Example:

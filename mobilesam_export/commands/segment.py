@@ -120,7 +120,7 @@ class NumbersType(NumbersBase):
 @everything.everything_options
 @JSON
 def segment_command(**values: Any) -> int:
-    """Segment what you point at in IMAGE with the files of BUNDLE, or everything in it.
+    """Segment IMAGE with BUNDLE: what you point at, or all.
 
     \b
     Examples:

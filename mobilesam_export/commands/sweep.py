@@ -46,9 +46,9 @@ PATH = click.Path(path_type=Path)
 @WORKERS
 @JSON
 def sweep_command(as_json: bool, no_fit: bool, **values: Any) -> int:
-    """Export and evaluate every combination of recipes, image sizes and weights.
+    """Export and evaluate recipes, sizes and weights.
 
-    TARGET stands for all its recipes. Called again, it does what is not there yet. Files that fail
+    Every combination of them. TARGET stands for all its recipes. Called again, it does what is not there yet. Files that fail
     verification are evaluated as well, and the exit code is then 3. Times are those of the
     evaluation, of one run after another: `benchmark` measures latency.
 

@@ -11,7 +11,7 @@ from mobilesam_export.target import builtin_targets, load_target
 @click.command("targets")
 @JSON
 def targets_command(as_json: bool) -> int:
-    """List targets, their recipes, and whether their files can be run here."""
+    """List targets, their recipes, and which can be run here."""
     rows = [_row(name) for name in builtin_targets()]
     if as_json:
         print_json({"targets": rows})

@@ -45,7 +45,7 @@ COMPARED = {  # by key of the JSON, for people
 def verify_command(
     bundle: Path, checkpoint: str | None, interpreter: bool, arm: bool, coreai: bool, as_json: bool
 ) -> int:
-    """Check a bundle's hashes, run its files, and compare them with PyTorch.
+    """Check BUNDLE's hashes, and its files against PyTorch.
 
     \b
     Example:
