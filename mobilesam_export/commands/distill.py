@@ -75,10 +75,10 @@ PATH = click.Path(path_type=Path)
 def distill_command(as_json: bool, ray: str | None, workers: int, **values: Any) -> int:
     """Train an encoder on IMAGES, without labels.
 
-    It learns to give the embeddings of a heavier one. IMAGES is a folder, or scenes:COUNT for generated ones. The mask decoder stays the teacher's,
-    byte for byte, so that FILE is a checkpoint for `-c`. Called again with the same options, it
-    goes on where it was. On several GPUs: torchrun --nproc-per-node N -m mobilesam_export distill.
-    On a cluster: --ray.
+    It learns to give the embeddings of a heavier one. IMAGES is a folder, or scenes:COUNT for
+    generated ones. The mask decoder stays the teacher's, byte for byte, so that FILE is a
+    checkpoint for `-c`. Called again with the same options, it goes on where it was. On several
+    GPUs: torchrun --nproc-per-node N -m mobilesam_export distill. On a cluster: --ray.
 
     With --student TARGET:RECIPE the encoder learns to bear what the recipe's numbers do to it, and
     FILE is for exports by that recipe.

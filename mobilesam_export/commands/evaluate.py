@@ -38,8 +38,8 @@ WIDTH = 160  # characters of the table where there is no terminal
 def evaluate_command(report: Path | None, as_json: bool, **values: Any) -> int:
     """Measure the IoU of BUNDLEs' masks by kind of prompt.
 
-    The mean, against annotated masks, or on images without any against the float32 PyTorch model; without
-    images, on generated scenes that the demo weights were never trained on.
+    The mean, against annotated masks, or on images without any against the float32 PyTorch model;
+    without images, on generated scenes that the demo weights were never trained on.
 
     \b
     Example:

@@ -33,9 +33,9 @@ def inspect_command(
 ) -> int:
     """Say what is in BUNDLE's files or in one FILE.
 
-    Ops, sizes, MACs, memory, placement. Nothing is run but for --sensitivity. Where ops are placed on Apple's Neural Engine or by
-    TFLite's GPU delegates is told by rules from documents and issues; XNNPACK is asked how it cuts
-    a file.
+    Ops, sizes, MACs, memory, placement. Nothing is run but for --sensitivity. Where ops are placed
+    on Apple's Neural Engine or by TFLite's GPU delegates is told by rules from documents and
+    issues; XNNPACK is asked how it cuts a file.
 
     \b
     Example:

@@ -31,8 +31,9 @@ PATH = click.Path(path_type=Path)
 def ladder_command(as_json: bool, sizes: str, **values: Any) -> int:
     """Compare image sizes and shapes, and say which to take.
 
-    By masks, time, memory and file size. Masks are held to those of PyTorch on the square of 1024. Called again, it goes on where it
-    was, and times what is there anew. The folder then has ladder.json and ladder.png as well.
+    By masks, time, memory and file size. Masks are held to those of PyTorch on the square of 1024.
+    Called again, it goes on where it was, and times what is there anew. The folder then has
+    ladder.json and ladder.png as well.
 
     \b
     Example:

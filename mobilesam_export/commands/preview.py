@@ -19,8 +19,8 @@ EXTRA = "preview"
 def preview_command(bundle: Path, image: Path | None, checkpoint: str | None, port: int) -> int:
     """Click on IMAGE in the browser, with BUNDLE and PyTorch.
 
-    Their masks stand side by side, with the IoU. Without IMAGE the page begins with a golden image of the bundle. The address that is printed
-    works on this machine only.
+    Their masks stand side by side, with the IoU. Without IMAGE the page begins with a golden image
+    of the bundle. The address that is printed works on this machine only.
 
     \b
     Example:

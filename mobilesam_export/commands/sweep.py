@@ -48,9 +48,9 @@ PATH = click.Path(path_type=Path)
 def sweep_command(as_json: bool, no_fit: bool, **values: Any) -> int:
     """Export and evaluate recipes, sizes and weights.
 
-    Every combination of them. TARGET stands for all its recipes. Called again, it does what is not there yet. Files that fail
-    verification are evaluated as well, and the exit code is then 3. Times are those of the
-    evaluation, of one run after another: `benchmark` measures latency.
+    Every combination of them. TARGET stands for all its recipes. Called again, it does what is not
+    there yet. Files that fail verification are evaluated as well, and the exit code is then 3.
+    Times are those of the evaluation, of one run after another: `benchmark` measures latency.
 
     \b
     Example:
