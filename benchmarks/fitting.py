@@ -50,6 +50,7 @@ EXPORTS = (
     ("onnx-sam", "float32"),
     ("tflite-gpu", "float16"),
     ("coreai", "float16"),
+    ("coreai-segmenter", "float16"),
     ("executorch", "w8-dynamic"),
 )
 STEPS, SEEDS = 200, 7  # of the fine-tuning; which part of the training seeds it draws scenes from
