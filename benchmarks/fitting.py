@@ -138,10 +138,11 @@ def exported(key: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
         judged = asked and bundle.exists()
         scenes = {"scenes": on_scenes(checkpoint, key["size"], bundle)} if judged else {}
     report, fit = found["verification"], found["fit"]
+    embeddings = [item["psnr_db"] for item in report["embeddings"]]  # none where a file is fused
     return {
         "status": report["status"],
         "failures": report["failures"],
-        "embedding_psnr_db": min(item["psnr_db"] for item in report["embeddings"]),
+        "embedding_psnr_db": min(embeddings, default=None),
         "mask_iou": min(item["mask_iou"] for item in report["prompts"]),
         "fit": fit,
         "size_ratio": _size_ratio(fit),

@@ -45,7 +45,7 @@ def _cells(row: Row) -> list[str]:
         f"`{row['target']}:{row['recipe']}`",
         str(row["size"]),
         {"passed": "verified", "failed": "**failed**"}[row["status"]],
-        f"{row['embedding_psnr_db']:.1f} dB",
+        "–" if row["embedding_psnr_db"] is None else f"{row['embedding_psnr_db']:.1f} dB",
         f"{row['mask_iou']:.4f}",
         _raised(fit),
         f"{row['size_ratio']:.2f}",
