@@ -57,7 +57,9 @@ class Backend(Protocol):
 
     @abstractmethod
     def convert(self, graph: "Graph", conversion: Conversion, path: Path) -> None:
-        """Write one graph as one file; the same input gives the same bytes.
+        """Write one graph as one file.
+
+        The same input gives the same bytes, where PyTorch has as many threads (see `threads`).
 
         Raises:
             ConversionError: the converter refused the graph.
