@@ -40,8 +40,8 @@ class Maker:
     def report(self, recipe: Recipe) -> Report:
         """Write the files of a recipe, as far as they are not there, and run them.
 
-        Of files that fail it is not told all, see `explained`: most are a trial, and the next one
-        waits.
+        Nothing beyond that is looked for in files that fail (see `explained`): they are mostly a
+        trial of a fit, and the next one follows.
         """
         from mobilesam_export.graphs import file_graphs
 
@@ -58,7 +58,7 @@ class Maker:
         return self._verified(recipe, explained=False)
 
     def explained(self, recipe: Recipe) -> Report:
-        """What there is to say about the files that there are, which have failed."""
+        """Run the files again, which have failed, and look for all that they miss and where."""
         return self._verified(recipe, explained=True)
 
     def _verified(self, recipe: Recipe, *, explained: bool) -> Report:
