@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from mobilesam_export import metrics
-from mobilesam_export.backends.onnx import compensation, integer, ranges, rewrite, store
+from mobilesam_export.backends.onnx import integer, ranges, rewrite, store
 from mobilesam_export.backends.onnx.graph import Array, GraphEditor, Node
 from mobilesam_export.errors import ConversionError, TargetError, first_line
 from mobilesam_export.target import GELUS, GRAPHS, Recipe, patterns
@@ -293,6 +293,8 @@ def _store_weights(
         patterns.check(found, f"weight of the {name}", "exceptions", name, pattern)
     kinds = stored_types(found, recipe, name)
     if recipe.weights == "int4":
+        from mobilesam_export.backends.onnx import compensation  # with torch; files run without
+
         layers = [
             layer
             for layer in integer.linear_layers(graph)
