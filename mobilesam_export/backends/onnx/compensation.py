@@ -51,7 +51,7 @@ def moments(
         samples: inputs of the model, one or more.
 
     Returns:
-        By tensor (K, K) float64, mean of x x^T, damped.
+        By tensor (K, K) float64, mean of x x^T.
     """
     sums: dict[str, Tensor] = {}
     for outputs in ranges.observe(model, sorted(tensors), samples):
@@ -59,7 +59,7 @@ def moments(
             rows = torch.from_numpy(value).flatten(0, -2)
             rows = rows[:: len(rows) // ROWS | 1]
             sums[name] = sums.get(name, 0.0) + (rows.T @ rows / len(rows)).double()
-    return {name: damped(total / len(samples)) for name, total in sums.items()}
+    return {name: total / len(samples) for name, total in sums.items()}
 
 
 def compensated(matrix: Array, moment: Tensor, block: int) -> tuple[Array, Array]:
@@ -67,14 +67,14 @@ def compensated(matrix: Array, moment: Tensor, block: int) -> tuple[Array, Array
 
     Args:
         matrix: (K, N) float32.
-        moment: (K, K) float64, of its inputs, damped.
+        moment: (K, K) float64, of its inputs.
         block: inputs of an output that share a scale; K is a multiple of it.
 
     Returns:
         For `pack_four_bits`: the matrix, (K, N) float32, and scales, (N, K / block) float32.
     """
     left = matrix.astype(np.float64)
-    spread = error_spread(moment)
+    spread = error_spread(damped(moment))
     upper = spread.numpy()
     chosen, scales = np.empty_like(left), []
     for start in range(0, len(left), block):

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from mobilesam_export.backends.compensation import damped
 from mobilesam_export.backends.onnx import compensation, quantize, ranges, store
 from mobilesam_export.backends.onnx.integer import WEIGHT_BITS, symmetric
 from mobilesam_export.backends.simulation import Inputs, Simulation
@@ -99,5 +98,4 @@ def _in_blocks(weight: Array, size: int) -> Array:
 
 def _compensated(weight: Array, moment: Array, size: int) -> Array:
     """(outputs, inputs) as `compensation` chooses four bits for what goes in."""
-    total = damped(torch.from_numpy(moment))
-    return compensation.compensated(weight.T, total, size)[0].T
+    return compensation.compensated(weight.T, torch.from_numpy(moment), size)[0].T
