@@ -68,7 +68,7 @@ def evaluated(data: dataset.Dataset) -> Evaluation:
     """Evaluate with the stub, records by way of JSON as `--save` keeps them."""
     candidate = stub_candidate()
     evaluation = Evaluation({candidate.name: Score()}, problems=list(data.problems))
-    for record in evaluate_images([candidate], None, data, data.names):
+    for record in evaluate_images([candidate], {}, data, data.names):
         evaluation.add(json.loads(json.dumps({**record, "ms": None})))
     return evaluation
 

@@ -56,7 +56,7 @@ def scores(side: int, scenes: int) -> dict[str, float]:
     one = Candidate("demo", "", reference.load(sam, contract), 0)
     dataset = held_out_scenes(scenes, square(side))
     evaluation = Evaluation({"demo": Score()})
-    for record in evaluate_images([one], None, dataset, dataset.names):
+    for record in evaluate_images([one], {}, dataset, dataset.names):
         evaluation.add(record)
     return evaluation.scores["demo"].means()
 

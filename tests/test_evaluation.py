@@ -77,7 +77,7 @@ def _middle(mask: np.ndarray[Any, Any], x: float, y: float) -> tuple[float, floa
 def figures(sign: float) -> dict[str, float]:
     one = candidate(SCENES, sign)
     evaluation = Evaluation({one.name: Score()})
-    for record in evaluate_images([one], None, SCENES, SCENES.names):
+    for record in evaluate_images([one], {}, SCENES, SCENES.names):
         evaluation.add(json.loads(json.dumps(record)))
     return evaluation.scores[one.name].means()
 
@@ -192,6 +192,20 @@ def test_without_annotations_pytorch_is_the_truth(onnx_bundle: Path, tmp_path: P
     (candidate_found,) = found["candidates"].values()
     assert candidate_found["mean"]["click"] > 0.99
     assert candidate_found["mean"]["box"] > 0.99
+
+
+def test_a_box_is_held_to_the_mask_that_each_interface_chooses(
+    onnx_bundle: Path, onnx_sam_bundle: Path, tmp_path: Path
+) -> None:
+    Image.fromarray(scene(3, 60, 90)).save(tmp_path / "a.png")
+    report = tmp_path / "report.html"
+    asked = (onnx_bundle, onnx_sam_bundle, "--images", tmp_path, "--report", report)
+    found = evaluate(tmp_path, *asked)
+    boxes = [item["mean"]["box"] for item in found["candidates"].values()]
+    assert min(boxes) > 0.99
+    (note,) = found["notes"]
+    assert "onnx-sam" in note
+    assert set(re.findall(r"IoU ([\d.]+)", report.read_text())) == {"1.00"}
 
 
 def test_missing_and_broken_images_are_named_and_the_run_goes_on(

@@ -12,7 +12,7 @@ def test_a_fused_file_has_one_time_and_no_encoders() -> None:
     one = candidate(SCENES, 1)
     fused = replace(one, predictor=replace(one.predictor, segmenter=one.predictor.decoder))
     evaluation = Evaluation({one.name: Score()})
-    for record in evaluate_images([fused], None, SCENES, SCENES.names[:1]):
+    for record in evaluate_images([fused], {}, SCENES, SCENES.names[:1]):
         evaluation.add(record)
     assert list(evaluation.scores[one.name].latency()) == ["decoder"]
     *_, encoder, decoder = figures_table(evaluation, {one.name: 1})[1]

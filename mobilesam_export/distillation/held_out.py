@@ -121,7 +121,8 @@ class Judge:
         for image, embedding in self._embedded(encoder, most):
             sample = Sample(image.image, None)
             dataset = Dataset(image.name, (image.name,), lambda _, sample=sample: sample)  # type: ignore[misc]
-            found += overlays(self._candidates(image, embedding), dataset, dataset.names)
+            candidates = self._candidates(image, embedding)
+            found += overlays(candidates, {False: candidates[0]}, dataset, dataset.names)
         return found
 
     def _embedded(

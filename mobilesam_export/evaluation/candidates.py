@@ -43,8 +43,11 @@ def bundle_candidate(name: str, bundle: Bundle) -> Candidate:
     return Candidate(name, identity, predictor, sum(file.bytes for file in files))
 
 
-def pytorch_candidate(bundles: Sequence[Bundle], checkpoint: str | None) -> Candidate:
-    """The float32 model that these bundles were exported from.
+def pytorch_candidates(bundles: Sequence[Bundle], checkpoint: str | None) -> dict[bool, Candidate]:
+    """The float32 model that these bundles were exported from, by `Contract.dynamic`.
+
+    False is SAM's predictor, and always there; True is SAM's own ONNX interface, there if a bundle
+    has it. They choose another mask for a box alone.
 
     Args:
         bundles: at least one bundle.
@@ -56,6 +59,10 @@ def pytorch_candidate(bundles: Sequence[Bundle], checkpoint: str | None) -> Cand
     if len({item.provenance.weights_sha256 for item in bundles}) > 1:
         raise UsageError("bundles of different weights have no PyTorch model in common")
     provenance, side = bundles[0].provenance, bundles[0].contract.image_size
-    contract = plain_contract(side, bundles[0].contract.max_points)
-    predictor = reference.load(load_matching_model(provenance, checkpoint, side), contract)
-    return Candidate(PYTORCH, provenance.weights_sha256, predictor, 0)
+    sam = load_matching_model(provenance, checkpoint, side)
+    contracts = {False: plain_contract(side, bundles[0].contract.max_points)}
+    contracts |= {item.contract.dynamic: item.contract for item in bundles if item.contract.dynamic}
+    return {
+        dynamic: Candidate(PYTORCH, provenance.weights_sha256, reference.load(sam, contract), 0)
+        for dynamic, contract in contracts.items()
+    }

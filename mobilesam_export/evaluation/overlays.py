@@ -1,21 +1,26 @@
 """Images with masks on them, for the report of an evaluation."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mobilesam_export.errors import ImageError
 from mobilesam_export.evaluation.dataset import Dataset
 from mobilesam_export.evaluation.report import Overlay
-from mobilesam_export.evaluation.scores import Candidate, questions_about
+from mobilesam_export.evaluation.scores import Candidate, asked_of
 from mobilesam_export.metrics import mask_iou
 from mobilesam_export.segment import overlay
 
 
 def overlays(
-    candidates: Sequence[Candidate], dataset: Dataset, names: Sequence[str]
+    candidates: Sequence[Candidate],
+    references: Mapping[bool, Candidate],
+    dataset: Dataset,
+    names: Sequence[str],
 ) -> list[Overlay]:
     """For each image, each candidate's answer to a box and to a click on one object.
 
-    Images that cannot be read or have no objects are left out; the evaluation reports them.
+    The IoU in a caption is with the image's own mask, or where it has none with the mask of the
+    candidate's reference, see `evaluate_images`. Images that cannot be read or have no objects are
+    left out; the evaluation reports them.
     """
     results = []
     for name in names:
@@ -23,11 +28,8 @@ def overlays(
             sample = dataset.read(name)
         except ImageError:
             continue
-        questions = questions_about(sample, candidates[0] if sample.masks is None else None)
-        if not questions:
-            continue
-        largest = max(questions, key=lambda q: int(q[0].truth.sum()))
-        for candidate in candidates:
+        for candidate, questions in asked_of(candidates, references, sample):
+            largest = max(questions, key=lambda q: int(q[0].truth.sum()))
             image = candidate.predictor.embed(sample.image)
             for question in (q for q in largest if q.kind in ("click", "box")):
                 mask = candidate.predictor.predict(question.prompt, image).mask

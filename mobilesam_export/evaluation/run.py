@@ -1,6 +1,6 @@
 """`evaluate` from options to figures: open, choose images, evaluate those not in the log."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
@@ -14,7 +14,7 @@ from mobilesam_export.evaluation import dataset
 from mobilesam_export.evaluation.candidates import (
     bundle_candidate,
     open_bundles,
-    pytorch_candidate,
+    pytorch_candidates,
 )
 from mobilesam_export.evaluation.dataset import Dataset
 from mobilesam_export.evaluation.log import EvaluationLog
@@ -74,13 +74,14 @@ class EvaluationResult:
     Attributes:
         candidates: in the order of tables.
         dataset: the images.
-        reference: whose answers are taken for true; None where the images have masks.
+        references: whose answers are taken for true, by `Contract.dynamic` of those that they are
+            true for; none where the images have masks.
         evaluation: figures by candidate; at least one object was evaluated.
     """
 
     candidates: tuple[Candidate, ...]
     dataset: Dataset
-    reference: Candidate | None
+    references: Mapping[bool, Candidate]
     evaluation: Evaluation
 
     @property
@@ -131,17 +132,29 @@ def _open(options: EvaluateOptions) -> EvaluationResult:
     images = _dataset(options, bundles[0])
     pairs = zip(folder_names(options.bundles), bundles, strict=True)
     candidates = [bundle_candidate(name, item) for name, item in pairs]
-    reference = None
+    references = {}
     if options.pytorch or (options.images and not options.annotations):
-        reference = pytorch_candidate(bundles, options.checkpoint)
-    if options.pytorch and reference is not None:
-        candidates.insert(0, reference)
+        references = pytorch_candidates(bundles, options.checkpoint)
+    if options.pytorch:
+        candidates.insert(0, references[False])
     evaluation = Evaluation(
         {candidate.name: Score() for candidate in candidates},
         problems=list(images.problems),
-        notes=list(images.notes),
+        notes=[*images.notes, *_notes_on_choice(candidates, references)],
     )
-    return EvaluationResult(tuple(candidates), images, reference, evaluation)
+    return EvaluationResult(tuple(candidates), images, references, evaluation)
+
+
+def _notes_on_choice(
+    candidates: Sequence[Candidate], references: Mapping[bool, Candidate]
+) -> Iterator[str]:
+    """Names what is held to other masks of PyTorch than SAM's predictor shows."""
+    for candidate in candidates:
+        if references and candidate.predictor.contract.dynamic:
+            yield (
+                f"{candidate.name} is held to the masks that SAM's own ONNX graph chooses: for a "
+                "box alone the best of three, where SAM's predictor takes the first"
+            )
 
 
 def _dataset(options: EvaluateOptions, bundle: Bundle) -> Dataset:
@@ -154,11 +167,11 @@ def _dataset(options: EvaluateOptions, bundle: Bundle) -> Dataset:
 
 def _evaluate(result: EvaluationResult, options: EvaluateOptions) -> None:
     """Fill the evaluation from the log, then evaluate the other images, with a progress bar."""
-    images, evaluation, reference = result.dataset, result.evaluation, result.reference
+    images, evaluation = result.dataset, result.evaluation
     names = images.names[: options.limit]
     identity = {
         "candidates": {candidate.name: candidate.identity for candidate in result.candidates},
-        "reference": None if reference is None else reference.identity,
+        "reference": {str(key): item.identity for key, item in result.references.items()},
         **(images.identity() if options.save else {}),
     }
     with closing(EvaluationLog(options.save, identity)) as log:
@@ -179,7 +192,7 @@ def _records(
 ) -> Iterator[dict[str, Any]]:
     """See `evaluate_images`."""
     if not options.ray:
-        yield from evaluate_images(result.candidates, result.reference, result.dataset, names)
+        yield from evaluate_images(result.candidates, result.references, result.dataset, names)
         return
     items = [(cluster.absolute(options), name) for name in names]
     yield from cluster.divided(_record, items, options.ray, options.workers)
@@ -194,7 +207,7 @@ def _opened(options: EvaluateOptions) -> EvaluationResult:
 def _record(item: tuple[EvaluateOptions, str]) -> dict[str, Any]:
     options, name = item
     result = _opened(options)
-    (record,) = evaluate_images(result.candidates, result.reference, result.dataset, [name])
+    (record,) = evaluate_images(result.candidates, result.references, result.dataset, [name])
     return record
 
 
@@ -205,6 +218,6 @@ def write_report(path: Path, result: EvaluationResult) -> None:
         OutputError: it cannot be written.
     """
     images = result.dataset
-    examples = overlays(result.candidates, images, images.names[:REPORT_IMAGES])
+    examples = overlays(result.candidates, result.references, images, images.names[:REPORT_IMAGES])
     title = f"Masks on {images.description}"
     write_text(path, render(title, result.evaluation, result.sizes, examples))

@@ -1,8 +1,10 @@
 """Quality of masks: bundles side by side on images with known masks.
 
 Every object is prompted by one click, three clicks and a box. Without annotations, the
-float32 PyTorch model's answers to the same prompts replace them. Only an image's
-figures are kept, so memory does not grow with the number of images.
+float32 PyTorch model's answers to the same prompts replace them, chosen among its masks as the
+bundle's interface chooses: of SAM's own ONNX graph a box alone gets the best of three, of SAM's
+predictor the first mask. Only an image's figures are kept, so memory does not grow with the number
+of images.
 """
 
 import time
@@ -116,7 +118,7 @@ class Evaluation:
 
 def evaluate_images(
     candidates: Sequence[Candidate],
-    reference: Candidate | None,
+    references: Mapping[bool, Candidate],
     dataset: Dataset,
     names: Sequence[str],
 ) -> Iterator[dict[str, Any]]:
@@ -124,7 +126,8 @@ def evaluate_images(
 
     Args:
         candidates: at least one.
-        reference: the float32 model, for images without masks; None if all have masks.
+        references: the float32 model for images without masks, by `Contract.dynamic` of those that
+            it is the truth for; none if all images have masks.
         dataset: of the images.
         names: of the images to evaluate.
 
@@ -142,15 +145,33 @@ def evaluate_images(
             continue
         record["problems"] += sample.skipped
         record["notes"] = list(sample.notes)
-        questions = questions_about(sample, reference)
-        if not questions:
+        asked = list(asked_of(candidates, references, sample))
+        if not asked:
             record["problems"].append(f"{name} has no objects")
-        else:
-            record["candidates"] = {
-                candidate.name: answer(candidate, sample.image, questions)
-                for candidate in candidates
-            }
+        record["candidates"] = {
+            candidate.name: answer(candidate, sample.image, questions)
+            for candidate, questions in asked
+        }
         yield record
+
+
+def asked_of(
+    candidates: Sequence[Candidate], references: Mapping[bool, Candidate], sample: Sample
+) -> Iterator[tuple[Candidate, list[list[Question]]]]:
+    """Each candidate with its questions about an image; nothing if there are no objects.
+
+    Args:
+        candidates: in this order.
+        references: see `evaluate_images`.
+        sample: the image, with masks or without.
+    """
+    questions: dict[bool, list[list[Question]]] = {}
+    for candidate in candidates:
+        dynamic = candidate.predictor.contract.dynamic
+        if dynamic not in questions:
+            questions[dynamic] = questions_about(sample, references.get(dynamic))
+        if questions[dynamic]:
+            yield candidate, questions[dynamic]
 
 
 def questions_about(

@@ -16,7 +16,7 @@ from mobilesam_export.benchmark.run import BenchmarkOptions
 from mobilesam_export.benchmark.run import run as benchmark
 from mobilesam_export.bundle.manifest import Bundle, open_bundle
 from mobilesam_export.checkpoint.load import load_checkpoint
-from mobilesam_export.contract import DEFAULT_POINTS, plain_contract
+from mobilesam_export.contract import DEFAULT_POINTS, Contract, plain_contract
 from mobilesam_export.contract.frame import Frame
 from mobilesam_export.errors import MeasurementError, UsageError
 from mobilesam_export.evaluation import dataset
@@ -77,11 +77,10 @@ def _images(options: LadderOptions) -> dataset.Dataset:
 
 
 @cache
-def _square(source: str) -> Candidate:
+def _square(source: str, contract: Contract) -> Candidate:
     """PyTorch on the square, loaded when it is first needed."""
     checkpoint = load_checkpoint(source)
-    sam = build_sam(checkpoint.state_dict, TRAINED)
-    predictor = reference.load(sam, plain_contract(TRAINED, DEFAULT_POINTS))
+    predictor = reference.load(build_sam(checkpoint.state_dict, TRAINED), contract)
     return Candidate(PYTORCH, checkpoint.provenance.weights_sha256, predictor, 0)
 
 
@@ -97,7 +96,10 @@ def _masks(options: LadderOptions, point: Point, images: dataset.Dataset) -> Map
     bundle = bundle_candidate(point.name, open_bundle(options.out / point.name))
     names = images.names[: options.limit]
     means = []
-    for record in evaluate_images([bundle], _square(options.checkpoint), images, names):
+    contract, plain = bundle.predictor.contract, plain_contract(TRAINED, DEFAULT_POINTS)
+    truth = replace(contract, image_size=TRAINED) if contract.dynamic else plain
+    references = {contract.dynamic: _square(options.checkpoint, truth)}
+    for record in evaluate_images([bundle], references, images, names):
         for answers in record["candidates"].values():
             means += [
                 {
