@@ -21,7 +21,7 @@ from mobilesam_export.images import SUFFIXES, LoadedImage, read_image
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.progress import note
 from mobilesam_export.prompts import ImageArray, Prompt
-from mobilesam_export.scenes import scene
+from mobilesam_export.scenes import scene, shape
 
 MIN_IMAGES = 4  # below that a range is that of a few objects, not of what a camera sees
 MAX_IMAGES = 32  # of a larger folder so many are chosen, by the seed
@@ -119,11 +119,8 @@ def collect(folder: Path | None, predictor: Predictor) -> Calibration:
 
 
 def _generated(size: Frame) -> Iterator[ImageArray]:
-    """Wider, higher and exactly as the input: images are padded on the way in in each way."""
-    height, width = size.shape
-    shapes = [(height * 3 // 4, width), (height, width * 2 // 3), (height, width)]
     for number in range(GENERATED):
-        yield scene(SEED + number, *shapes[number % len(shapes)])
+        yield scene(SEED + number, *shape(number, *size.shape))
 
 
 def _read(folder: Path) -> Iterator[ImageArray]:

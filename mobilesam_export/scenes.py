@@ -40,6 +40,21 @@ class Scene:
     masks: Mask
 
 
+def shape(number: int, height: int, width: int) -> tuple[int, int]:
+    """(height, width) of one of several scenes for an input: 4:3, 2:3, all of it, and so on.
+
+    Images are padded in each of these ways, and a square photograph is rare: what has seen full
+    inputs only does worse on the others (benchmarks/README.md, Recovery).
+
+    Args:
+        number: of the scene, from 0.
+        height: of the input, in pixels.
+        width: of the input.
+    """
+    shapes = [(height * 3 // 4, width), (height, width * 2 // 3), (height, width)]
+    return shapes[number % len(shapes)]
+
+
 def scene(seed: int, height: int, width: int) -> ImageArray:
     """The image alone; see `masked_scene`."""
     return masked_scene(seed, height, width).image

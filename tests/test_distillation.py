@@ -155,6 +155,13 @@ def test_only_changed_files_are_read_again(
     assert first.sha256 != second.sha256
 
 
+def test_scenes_are_wide_high_and_square_as_what_a_model_will_see(tmp_path: Path) -> None:
+    found = open_images("scenes:4", SIZE, 3, tmp_path / "images.json")
+    for images in (found.training, found.held_out):
+        shapes = [image.read().shape[:2] for image in images]
+        assert shapes[:3] == [(SIZE * 3 // 4, SIZE), (SIZE, SIZE * 2 // 3), (SIZE, SIZE)]
+
+
 @pytest.mark.parametrize("source", ["scenes:", "scenes:0", "scenes:x", "scenes:-1"])
 def test_scenes_without_a_count_are_refused(source: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected scenes:COUNT"):

@@ -16,7 +16,7 @@ from mobilesam_export.evaluation.dataset import image_folder
 from mobilesam_export.files import file_sha256, make_folder, read_json, write_json
 from mobilesam_export.images import ImageArray, load_image
 from mobilesam_export.progress import items_bar
-from mobilesam_export.scenes import TRAINING_SEEDS, scene
+from mobilesam_export.scenes import TRAINING_SEEDS, scene, shape
 
 SCENES = "scenes:"
 # Of generated scenes: far above those that the demo weights were trained on; held-out ones are
@@ -78,7 +78,7 @@ def open_images(source: str, side: int, held_out: int, listing: Path) -> ImageSe
 
     Args:
         source: a folder, or "scenes:COUNT".
-        side: of generated scenes, in pixels.
+        side: S, the longer side of generated scenes, see `scenes.shape`.
         held_out: how many to hold out; fewer where that would be over a fifth.
         listing: a JSON file of what an earlier run found, if there is one.
 
@@ -119,15 +119,16 @@ def _scenes(source: str, side: int, held_out: int) -> ImageSet:
     if not (count.isascii() and count.isdigit() and 0 < int(count) < TRAINING_SEEDS):
         raise UsageError(f"{source} names no scenes; expected {SCENES}COUNT, such as {SCENES}2000")
     return ImageSet(
-        tuple(_scene(FIRST_SEED + number, side) for number in range(int(count))),
-        tuple(_scene(number, side) for number in range(held_out)),
+        tuple(_scene(FIRST_SEED, number, side) for number in range(int(count))),
+        tuple(_scene(0, number, side) for number in range(held_out)),
     )
 
 
-def _scene(seed: int, side: int) -> UnlabelledImage:
+def _scene(first: int, number: int, side: int) -> UnlabelledImage:
+    seed, size = first + number, shape(number, side, side)
     name = f"scene-{seed}"
-    content = hashlib.sha256(f"{name} {side}".encode()).hexdigest()
-    return UnlabelledImage(name, content, lambda: scene(seed, side, side))
+    content = hashlib.sha256(f"{name} {size}".encode()).hexdigest()
+    return UnlabelledImage(name, content, lambda: scene(seed, *size))
 
 
 def _checked(folder: Path, listing: Path) -> dict[str, dict[str, Any]]:
