@@ -101,6 +101,19 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return cells
 
 
+def noise() -> str:
+    """One line for each recipe: what both roundings leave, and each by itself."""
+    rows = []
+    for row in read("recovery_noise")["rows"]:
+        found = row["embedding_psnr_db"]
+        cells = [f"`{row['recipe']}`"]
+        for part in ("both", "weights", "activations"):
+            cells.append("exact" if found[part] is None else f"{found[part]:.1f} dB")
+        rows.append([*cells, f"{10 ** ((found['both'] - found['weights']) / 10):.0%}"])
+    head = ["recipe", "weights and activations", "weights alone", "activations alone"]
+    return markdown(([*head, "noise from weights"], rows))
+
+
 def rates() -> str:
     """One line for each learning rate: encoders in simulation, before and after training."""
     head = ["recipe", "weights", "size", "learning rate", "steps", "embedding, dB", "mask IoU"]

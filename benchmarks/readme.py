@@ -55,6 +55,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "recovery": distillation_tables.recovery,
     "rectangle-encoders": speed_tables.rectangle_encoders,
     "rectangles": speed_tables.rectangles,
+    "recovery-noise": distillation_tables.noise,
     "recovery-rates": distillation_tables.rates,
     "runtimes": tables.runtimes,
     "samexporter": tables.samexporter,

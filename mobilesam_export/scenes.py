@@ -43,8 +43,8 @@ class Scene:
 def shape(number: int, height: int, width: int) -> tuple[int, int]:
     """(height, width) of one of several scenes for an input: 4:3, 2:3, all of it, and so on.
 
-    Images are padded in each of these ways, and a square photograph is rare: what has seen full
-    inputs only does worse on the others (benchmarks/README.md, Recovery).
+    Photographs are seldom square, so they are padded, and what was trained or calibrated on full
+    inputs alone does worse on them (benchmarks/README.md, Recovery).
 
     Args:
         number: of the scene, from 0.

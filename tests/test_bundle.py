@@ -150,6 +150,7 @@ def test_the_readme_is_filled_in(name: str, request: pytest.FixtureRequest) -> N
     assert "not trained" in text
     for item in ("image_embeddings", "point_coords", "low_res_masks"):
         assert f"`{item}`" in text
+    assert "\n\n\n" not in re.sub(r"^```.*?^```", "code", text, flags=re.M | re.S)
 
 
 @pytest.mark.parametrize("name", ["onnx_bundle", "onnx_sam_bundle", "coreml_bundle"])

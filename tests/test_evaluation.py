@@ -16,9 +16,7 @@ from PIL import Image
 from mobilesam_export.cluster import LOCAL
 from mobilesam_export.contract import Array, Contract
 from mobilesam_export.contract.frame import square
-from mobilesam_export.errors import UsageError
 from mobilesam_export.evaluation.dataset import Dataset, held_out_scenes
-from mobilesam_export.evaluation.log import EvaluationLog
 from mobilesam_export.evaluation.naming import folder_names
 from mobilesam_export.evaluation.run import EvaluateOptions, run
 from mobilesam_export.evaluation.scores import (
@@ -38,7 +36,6 @@ from tests.cli_runner import ERROR, USAGE, refused, warm
 
 CONTRACT = Contract(256, 6, load_target("onnx").graph)
 SCENES = held_out_scenes(3, square(256))
-RECORD = {"image": "one", "problems": [], "candidates": {}}
 
 
 def candidate(dataset: Dataset, sign: float) -> Candidate:
@@ -123,32 +120,6 @@ def test_the_histogram_counts_every_object() -> None:
     score.add({"objects": [{"click": v} for v in values], "ms": {}})
     assert score.histogram.sum() == len(values)
     assert score.histogram[BINS - 1] == 2
-
-
-def test_a_log_goes_on_without_a_line_that_broke_off(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
-    first = EvaluationLog(path, {"candidates": "a"})
-    first.append(RECORD)
-    first.close()
-    with path.open("a") as file:
-        file.write('{"image": "tw')
-    again = EvaluationLog(path, {"candidates": "a"})
-    assert again.records == [RECORD]
-    again.append({**RECORD, "image": "two"})
-    again.close()
-    assert json.loads(path.read_text().splitlines()[-1]) == {**RECORD, "image": "two"}
-
-
-def test_a_log_of_something_else_is_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
-    EvaluationLog(path, {"candidates": "a"}).close()
-    before = path.read_bytes()
-    with pytest.raises(UsageError, match="holds another evaluation"):
-        EvaluationLog(path, {"candidates": "b"})
-    path.write_text("not\njson\n")
-    with pytest.raises(UsageError, match="is not an evaluation's file"):
-        EvaluationLog(path, {"candidates": "a"})
-    assert before != path.read_bytes() == b"not\njson\n"
 
 
 def evaluate(folder: Path, *arguments: object) -> Any:
@@ -316,10 +287,3 @@ def test_a_smaller_limit_takes_no_more_of_the_saved_figures(
     asked = (onnx_bundle, "--scenes", 2, "--save", tmp_path / "log.jsonl")
     assert evaluate(tmp_path, *asked)["images"] == 2
     assert evaluate(tmp_path, *asked, "--limit", 1)["images"] == 1
-
-
-def test_a_log_with_foreign_lines_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
-    path.write_text('{"candidates": "a"}\n{"image": "one"}\n')
-    with pytest.raises(UsageError, match="is not an evaluation's file"):
-        EvaluationLog(path, {"candidates": "a"})

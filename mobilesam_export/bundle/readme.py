@@ -215,7 +215,7 @@ def _samples(names: Sequence[str]) -> str:
     if not names:
         return ""
     texts = [template(f"sample-{name}.md") for name in names]
-    return "\n".join(["\n## First mask\n", *texts, ""])
+    return "\n".join(["\n## First mask\n", *texts])
 
 
 def _limits(found: Mapping[str, Mapping[str, float]]) -> str:
