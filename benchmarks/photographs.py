@@ -1,10 +1,10 @@
 """Masks of recipes on 20 photographs, PyTorch's own as the truth.
 
-    python -m benchmarks.photographs [--recipe TARGET:RECIPE]
+    python -m benchmarks.photographs [--recipe TARGET:RECIPE] [--image-size 256] [--clicks 1]
 
 The photographs come with dependencies of the tests: scikit-image (17), scikit-learn (2),
-Matplotlib (1). `evaluate` clicks on a grid of nine places and boxes what PyTorch finds there. Demo
-weights, 1024. Rows of `benchmarks/results/photographs.json` are replaced one by one.
+Matplotlib (1). `evaluate` clicks on a grid of places, three a side, and boxes what PyTorch finds
+there. Demo weights. Rows of `benchmarks/results/photographs.json` are replaced one by one.
 """
 
 import json
@@ -46,7 +46,8 @@ def write_photographs(folder: Path) -> int:
     "--recipe", "recipes", multiple=True, help="TARGET:RECIPE. [default: every default here]"
 )
 @click.option("--image-size", default=1024, show_default=True)
-def main(recipes: tuple[str, ...], image_size: int) -> None:
+@click.option("--clicks", default=3, show_default=True, help="A side.")
+def main(recipes: tuple[str, ...], image_size: int, clicks: int) -> None:
     """Export each recipe, and evaluate it."""
     targets = [load_target(name) for name in builtin_targets()]
     defaults = [
@@ -63,7 +64,8 @@ def main(recipes: tuple[str, ...], image_size: int) -> None:
             bundle = Path(scratch) / f"{target}-{recipe}"
             options = ["-r", recipe, "--image-size", image_size, "-o", bundle, "--no-verify"]
             ask(target, "-c", "demo", *options)
-            found = ask("evaluate", bundle, "--images", images, "-c", "demo")
+            asked = ["--images", images, "--clicks", clicks]
+            found = ask("evaluate", bundle, *asked, "-c", "demo")
             write({"recipe": label, "size": image_size, "photographs": count, **found})
 
 

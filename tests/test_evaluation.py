@@ -24,10 +24,11 @@ from mobilesam_export.evaluation.scores import (
     Candidate,
     Evaluation,
     Score,
+    asked_of,
     evaluate_images,
     stability,
 )
-from mobilesam_export.metrics import boundary_iou
+from mobilesam_export.metrics import boundary_iou, mask_iou
 from mobilesam_export.predictor import Predictor
 from mobilesam_export.scenes import masked_scene, scene
 from mobilesam_export.session import Session
@@ -159,8 +160,9 @@ def test_two_workers_of_ray_find_what_one_process_finds(onnx_bundle: Path) -> No
 
 def test_without_annotations_pytorch_is_the_truth(onnx_bundle: Path, tmp_path: Path) -> None:
     Image.fromarray(scene(3, 60, 90)).save(tmp_path / "a.png")
-    found = evaluate(tmp_path, onnx_bundle, "--images", tmp_path)
+    found = evaluate(tmp_path, onnx_bundle, "--images", tmp_path, "--clicks", 2)
     (candidate_found,) = found["candidates"].values()
+    assert candidate_found["objects"] <= 4
     assert candidate_found["mean"]["click"] > 0.99
     assert candidate_found["mean"]["box"] > 0.99
 
@@ -177,6 +179,16 @@ def test_a_box_is_held_to_the_mask_that_each_interface_chooses(
     (note,) = found["notes"]
     assert "onnx-sam" in note
     assert set(re.findall(r"IoU ([\d.]+)", report.read_text())) == {"1.00"}
+
+
+def test_each_interface_has_a_truth_of_its_own() -> None:
+    right, inverted = candidate(SCENES, 1), candidate(SCENES, -1)
+    contract = replace(CONTRACT, form=load_target("coreai-segmenter").graph)
+    segmenter = replace(right, predictor=replace(right.predictor, contract=contract))
+    sample = replace(SCENES.read(SCENES.names[0]), masks=None)
+    references = {"slots": right, "segmenter": inverted}
+    (_, slots), (_, stretched) = asked_of([right, segmenter], references, sample)
+    assert mask_iou(slots[0][0].truth, stretched[0][0].truth) < 0.1
 
 
 def test_missing_and_broken_images_are_named_and_the_run_goes_on(
@@ -211,6 +223,7 @@ def test_missing_and_broken_images_are_named_and_the_run_goes_on(
         (("--images", "nowhere"), "nowhere is not a folder"),
         (("--report", "report.txt"), "report.txt is not a .html file"),
         (("--scenes", "0"), "expected 1 to"),
+        (("--clicks", "0"), "--clicks is 0; expected 1 to 32 a side"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -27,6 +27,12 @@ WIDTH = 160  # characters of the table where there is no terminal
 @click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path))
 @image_options
 @click.option("-c", "--checkpoint", help="What the bundles were made of. [default: what they name]")
+@click.option(
+    "--clicks",
+    default=3,
+    show_default=True,
+    help="A side, on images without annotations, to find objects.",
+)
 @click.option("--pytorch", is_flag=True, help="Evaluate the float32 PyTorch model beside them.")
 @click.option(
     "--save", type=click.Path(path_type=Path), help="Keep figures here; go on if it is there."

@@ -17,6 +17,7 @@ from mobilesam_export.distillation.batches import key_of, square
 from mobilesam_export.distillation.dataset import UnlabelledImage
 from mobilesam_export.distillation.embedder import Embedder
 from mobilesam_export.distillation.views import WHOLE
+from mobilesam_export.evaluation.candidates import SLOTS
 from mobilesam_export.evaluation.dataset import Dataset, Sample
 from mobilesam_export.evaluation.overlays import overlays
 from mobilesam_export.evaluation.report import Overlay
@@ -122,7 +123,7 @@ class Judge:
             sample = Sample(image.image, None)
             dataset = Dataset(image.name, (image.name,), lambda _, sample=sample: sample)  # type: ignore[misc]
             candidates = self._candidates(image, embedding)
-            found += overlays(candidates, {False: candidates[0]}, dataset, dataset.names)
+            found += overlays(candidates, {SLOTS: candidates[0]}, dataset, dataset.names)
         return found
 
     def _embedded(

@@ -6,12 +6,13 @@ from pathlib import Path
 from mobilesam_export.backends import reference
 from mobilesam_export.bundle.manifest import Bundle, open_bundle
 from mobilesam_export.checkpoint.load import load_matching_model
-from mobilesam_export.contract import plain_contract
+from mobilesam_export.contract import PLAIN_FORM, plain_contract
 from mobilesam_export.errors import UsageError
 from mobilesam_export.evaluation.scores import Candidate
 from mobilesam_export.progress import step
 
 PYTORCH = "PyTorch float32"
+SLOTS = PLAIN_FORM.prompt
 
 
 def open_bundles(paths: Sequence[Path]) -> list[Bundle]:
@@ -43,11 +44,11 @@ def bundle_candidate(name: str, bundle: Bundle) -> Candidate:
     return Candidate(name, identity, predictor, sum(file.bytes for file in files))
 
 
-def pytorch_candidates(bundles: Sequence[Bundle], checkpoint: str | None) -> dict[bool, Candidate]:
-    """The float32 model that these bundles were exported from, by `Contract.dynamic`.
+def pytorch_candidates(bundles: Sequence[Bundle], checkpoint: str | None) -> dict[str, Candidate]:
+    """The float32 model that these bundles were exported from, by `GraphForm.prompt`.
 
-    False is SAM's predictor, and always there; True is SAM's own ONNX interface, there if a bundle
-    has it. They choose another mask for a box alone.
+    "slots" is SAM's predictor, and always there. Those of other people's interfaces are there if a
+    bundle has them: "sam" chooses another mask for a box alone, "segmenter" stretches images.
 
     Args:
         bundles: at least one bundle.
@@ -60,9 +61,9 @@ def pytorch_candidates(bundles: Sequence[Bundle], checkpoint: str | None) -> dic
         raise UsageError("bundles of different weights have no PyTorch model in common")
     provenance, side = bundles[0].provenance, bundles[0].contract.image_size
     sam = load_matching_model(provenance, checkpoint, side)
-    contracts = {False: plain_contract(side, bundles[0].contract.max_points)}
-    contracts |= {item.contract.dynamic: item.contract for item in bundles if item.contract.dynamic}
+    contracts = {item.contract.form.prompt: item.contract for item in bundles}
+    contracts[SLOTS] = plain_contract(side, bundles[0].contract.max_points)
     return {
-        dynamic: Candidate(PYTORCH, provenance.weights_sha256, reference.load(sam, contract), 0)
-        for dynamic, contract in contracts.items()
+        prompt: Candidate(PYTORCH, provenance.weights_sha256, reference.load(sam, contract), 0)
+        for prompt, contract in contracts.items()
     }

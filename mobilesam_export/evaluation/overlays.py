@@ -12,7 +12,7 @@ from mobilesam_export.segment import overlay
 
 def overlays(
     candidates: Sequence[Candidate],
-    references: Mapping[bool, Candidate],
+    references: Mapping[str, Candidate],
     dataset: Dataset,
     names: Sequence[str],
 ) -> list[Overlay]:

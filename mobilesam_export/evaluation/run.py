@@ -12,6 +12,7 @@ from mobilesam_export.bundle.manifest import Bundle
 from mobilesam_export.errors import MeasurementError, UsageError
 from mobilesam_export.evaluation import dataset
 from mobilesam_export.evaluation.candidates import (
+    SLOTS,
     bundle_candidate,
     open_bundles,
     pytorch_candidates,
@@ -21,11 +22,18 @@ from mobilesam_export.evaluation.log import EvaluationLog
 from mobilesam_export.evaluation.naming import folder_names
 from mobilesam_export.evaluation.overlays import overlays
 from mobilesam_export.evaluation.report import render
-from mobilesam_export.evaluation.scores import Candidate, Evaluation, Score, evaluate_images
+from mobilesam_export.evaluation.scores import (
+    Candidate,
+    Evaluation,
+    Score,
+    clicked_shares,
+    evaluate_images,
+)
 from mobilesam_export.files import write_text
 from mobilesam_export.progress import items_bar
 
 REPORT_IMAGES = 6  # images of the report
+MOST_CLICKS = 32  # a side, as SAM's automatic mask generator
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,7 @@ class EvaluateOptions:
         annotations: a COCO file of instances for them; None to take PyTorch's own masks.
         scenes: number of held-out scenes, without images.
         limit: largest number of images; None for all.
+        clicks: a side, on images without masks: that many times as many prompts of each kind.
         checkpoint: of the bundles; None for the one that they name.
         pytorch: whether to evaluate the float32 PyTorch model beside them.
         save: a file of figures to write or to resume; None for none.
@@ -54,6 +63,7 @@ class EvaluateOptions:
     annotations: Path | None = None
     scenes: int = 20
     limit: int | None = None
+    clicks: int = 3
     checkpoint: str | None = None
     pytorch: bool = False
     save: Path | None = None
@@ -65,6 +75,8 @@ class EvaluateOptions:
             raise UsageError("the same bundle is given twice; name each once")
         if self.annotations and not self.images:
             raise UsageError("--annotations needs --images, the folder of their images")
+        if not 1 <= self.clicks <= MOST_CLICKS:
+            raise UsageError(f"--clicks is {self.clicks}; expected 1 to {MOST_CLICKS} a side")
 
 
 @dataclass(frozen=True)
@@ -74,14 +86,14 @@ class EvaluationResult:
     Attributes:
         candidates: in the order of tables.
         dataset: the images.
-        references: whose answers are taken for true, by `Contract.dynamic` of those that they are
+        references: whose answers are taken for true, by `GraphForm.prompt` of those that they are
             true for; none where the images have masks.
         evaluation: figures by candidate; at least one object was evaluated.
     """
 
     candidates: tuple[Candidate, ...]
     dataset: Dataset
-    references: Mapping[bool, Candidate]
+    references: Mapping[str, Candidate]
     evaluation: Evaluation
 
     @property
@@ -136,7 +148,7 @@ def _open(options: EvaluateOptions) -> EvaluationResult:
     if options.pytorch or (options.images and not options.annotations):
         references = pytorch_candidates(bundles, options.checkpoint)
     if options.pytorch:
-        candidates.insert(0, references[False])
+        candidates.insert(0, references[SLOTS])
     evaluation = Evaluation(
         {candidate.name: Score() for candidate in candidates},
         problems=list(images.problems),
@@ -146,14 +158,20 @@ def _open(options: EvaluateOptions) -> EvaluationResult:
 
 
 def _notes_on_choice(
-    candidates: Sequence[Candidate], references: Mapping[bool, Candidate]
+    candidates: Sequence[Candidate], references: Mapping[str, Candidate]
 ) -> Iterator[str]:
     """Names what is held to other masks of PyTorch than SAM's predictor shows."""
     for candidate in candidates:
-        if references and candidate.predictor.contract.dynamic:
+        contract = candidate.predictor.contract
+        if references and contract.dynamic:
             yield (
                 f"{candidate.name} is held to the masks that SAM's own ONNX graph chooses: for a "
                 "box alone the best of three, where SAM's predictor takes the first"
+            )
+        if references and contract.fused:
+            yield (
+                f"{candidate.name} is held to PyTorch's masks of images stretched to a square, "
+                "which is how it takes them"
             )
 
 
@@ -171,7 +189,8 @@ def _evaluate(result: EvaluationResult, options: EvaluateOptions) -> None:
     names = images.names[: options.limit]
     identity = {
         "candidates": {candidate.name: candidate.identity for candidate in result.candidates},
-        "reference": {str(key): item.identity for key, item in result.references.items()},
+        "reference": {key: item.identity for key, item in result.references.items()},
+        "clicks a side": options.clicks if result.references else None,
         **(images.identity() if options.save else {}),
     }
     with closing(EvaluationLog(options.save, identity)) as log:
@@ -192,7 +211,10 @@ def _records(
 ) -> Iterator[dict[str, Any]]:
     """See `evaluate_images`."""
     if not options.ray:
-        yield from evaluate_images(result.candidates, result.references, result.dataset, names)
+        grid = clicked_shares(options.clicks)
+        yield from evaluate_images(
+            result.candidates, result.references, result.dataset, names, grid
+        )
         return
     items = [(cluster.absolute(options), name) for name in names]
     yield from cluster.divided(_record, items, options.ray, options.workers)
@@ -207,7 +229,8 @@ def _opened(options: EvaluateOptions) -> EvaluationResult:
 def _record(item: tuple[EvaluateOptions, str]) -> dict[str, Any]:
     options, name = item
     result = _opened(options)
-    (record,) = evaluate_images(result.candidates, result.references, result.dataset, [name])
+    grid = clicked_shares(options.clicks)
+    (record,) = evaluate_images(result.candidates, result.references, result.dataset, [name], grid)
     return record
 
 

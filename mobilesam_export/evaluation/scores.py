@@ -1,10 +1,10 @@
 """Quality of masks: bundles side by side on images with known masks.
 
 Every object is prompted by one click, three clicks and a box. Without annotations, the
-float32 PyTorch model's answers to the same prompts replace them, chosen among its masks as the
-bundle's interface chooses: of SAM's own ONNX graph a box alone gets the best of three, of SAM's
-predictor the first mask. Only an image's figures are kept, so memory does not grow with the number
-of images.
+float32 PyTorch model's answers to the same prompts replace them, as it answers through the bundle's
+interface: with SAM's own ONNX graph a box alone gets the best of three masks, with SAM's predictor
+the first, and Apple's segmenter stretches images. Only an image's figures are kept, so memory does
+not grow with the number of images.
 """
 
 import time
@@ -30,7 +30,18 @@ from mobilesam_export.verification.cases import object_prompts
 KINDS = ("click_best", "click", "clicks", "box")
 STABILITY_OFFSET = 1.0  # of the logits, as in SAM's automatic mask generator
 BINS = 20  # of the histogram of IoUs
-GRID = (0.25, 0.5, 0.75)  # clicks on images without masks, as shares of width and height
+
+
+def clicked_shares(count: int) -> tuple[float, ...]:
+    """Places of clicks on images without masks, as shares of width and of height, evenly spaced.
+
+    Args:
+        count: a side.
+    """
+    return tuple((place + 1) / (count + 1) for place in range(count))
+
+
+GRID = clicked_shares(3)
 
 
 @dataclass(frozen=True)
@@ -118,18 +129,20 @@ class Evaluation:
 
 def evaluate_images(
     candidates: Sequence[Candidate],
-    references: Mapping[bool, Candidate],
+    references: Mapping[str, Candidate],
     dataset: Dataset,
     names: Sequence[str],
+    grid: Sequence[float] = GRID,
 ) -> Iterator[dict[str, Any]]:
     """Evaluate image by image.
 
     Args:
         candidates: at least one.
-        references: the float32 model for images without masks, by `Contract.dynamic` of those that
+        references: the float32 model for images without masks, by `GraphForm.prompt` of those that
             it is the truth for; none if all images have masks.
         dataset: of the images.
         names: of the images to evaluate.
+        grid: see `questions_about`.
 
     Yields:
         A record for each image, ready for JSON: its name, problems, and for each candidate
@@ -145,7 +158,7 @@ def evaluate_images(
             continue
         record["problems"] += sample.skipped
         record["notes"] = list(sample.notes)
-        asked = list(asked_of(candidates, references, sample))
+        asked = list(asked_of(candidates, references, sample, grid))
         if not asked:
             record["problems"].append(f"{name} has no objects")
         record["candidates"] = {
@@ -156,7 +169,10 @@ def evaluate_images(
 
 
 def asked_of(
-    candidates: Sequence[Candidate], references: Mapping[bool, Candidate], sample: Sample
+    candidates: Sequence[Candidate],
+    references: Mapping[str, Candidate],
+    sample: Sample,
+    grid: Sequence[float] = GRID,
 ) -> Iterator[tuple[Candidate, list[list[Question]]]]:
     """Each candidate with its questions about an image; nothing if there are no objects.
 
@@ -164,14 +180,15 @@ def asked_of(
         candidates: in this order.
         references: see `evaluate_images`.
         sample: the image, with masks or without.
+        grid: see `questions_about`.
     """
-    questions: dict[bool, list[list[Question]]] = {}
+    questions: dict[str, list[list[Question]]] = {}
     for candidate in candidates:
-        dynamic = candidate.predictor.contract.dynamic
-        if dynamic not in questions:
-            questions[dynamic] = questions_about(sample, references.get(dynamic))
-        if questions[dynamic]:
-            yield candidate, questions[dynamic]
+        prompt = candidate.predictor.contract.form.prompt
+        if prompt not in questions:
+            questions[prompt] = questions_about(sample, references.get(prompt), grid)
+        if questions[prompt]:
+            yield candidate, questions[prompt]
 
 
 def questions_about(

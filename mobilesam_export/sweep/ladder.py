@@ -98,7 +98,7 @@ def _masks(options: LadderOptions, point: Point, images: dataset.Dataset) -> Map
     means = []
     contract, plain = bundle.predictor.contract, plain_contract(TRAINED, DEFAULT_POINTS)
     truth = replace(contract, image_size=TRAINED) if contract.dynamic else plain
-    references = {contract.dynamic: _square(options.checkpoint, truth)}
+    references = {contract.form.prompt: _square(options.checkpoint, truth)}
     for record in evaluate_images([bundle], references, images, names):
         for answers in record["candidates"].values():
             means += [
