@@ -21,11 +21,13 @@ from mobilesam_export.evaluation.naming import folder_names
 from mobilesam_export.evaluation.run import EvaluateOptions, run
 from mobilesam_export.evaluation.scores import (
     BINS,
+    SLOTS,
     Candidate,
     Evaluation,
     Score,
     asked_of,
     evaluate_images,
+    interface,
     stability,
 )
 from mobilesam_export.metrics import boundary_iou, mask_iou
@@ -186,7 +188,7 @@ def test_each_interface_has_a_truth_of_its_own() -> None:
     contract = replace(CONTRACT, form=load_target("coreai-segmenter").graph)
     segmenter = replace(right, predictor=replace(right.predictor, contract=contract))
     sample = replace(SCENES.read(SCENES.names[0]), masks=None)
-    references = {"slots": right, "segmenter": inverted}
+    references = {SLOTS: right, interface(contract): inverted}
     (_, slots), (_, stretched) = asked_of([right, segmenter], references, sample)
     assert mask_iou(slots[0][0].truth, stretched[0][0].truth) < 0.1
 

@@ -17,11 +17,17 @@ from mobilesam_export.distillation.batches import key_of, square
 from mobilesam_export.distillation.dataset import UnlabelledImage
 from mobilesam_export.distillation.embedder import Embedder
 from mobilesam_export.distillation.views import WHOLE
-from mobilesam_export.evaluation.candidates import SLOTS
 from mobilesam_export.evaluation.dataset import Dataset, Sample
 from mobilesam_export.evaluation.overlays import overlays
 from mobilesam_export.evaluation.report import Overlay
-from mobilesam_export.evaluation.scores import KINDS, Candidate, Score, answer, questions_about
+from mobilesam_export.evaluation.scores import (
+    KINDS,
+    SLOTS,
+    Candidate,
+    Score,
+    answer,
+    questions_about,
+)
 from mobilesam_export.images import ImageArray
 from mobilesam_export.metrics import psnr_db
 from mobilesam_export.model import Sam

@@ -6,13 +6,12 @@ from pathlib import Path
 from mobilesam_export.backends import reference
 from mobilesam_export.bundle.manifest import Bundle, open_bundle
 from mobilesam_export.checkpoint.load import load_matching_model
-from mobilesam_export.contract import PLAIN_FORM, plain_contract
+from mobilesam_export.contract import plain_contract
 from mobilesam_export.errors import UsageError
-from mobilesam_export.evaluation.scores import Candidate
+from mobilesam_export.evaluation.scores import SLOTS, Candidate, Interface, interface
 from mobilesam_export.progress import step
 
 PYTORCH = "PyTorch float32"
-SLOTS = PLAIN_FORM.prompt
 
 
 def open_bundles(paths: Sequence[Path]) -> list[Bundle]:
@@ -44,11 +43,13 @@ def bundle_candidate(name: str, bundle: Bundle) -> Candidate:
     return Candidate(name, identity, predictor, sum(file.bytes for file in files))
 
 
-def pytorch_candidates(bundles: Sequence[Bundle], checkpoint: str | None) -> dict[str, Candidate]:
-    """The float32 model that these bundles were exported from, by `GraphForm.prompt`.
+def pytorch_candidates(
+    bundles: Sequence[Bundle], checkpoint: str | None
+) -> dict[Interface, Candidate]:
+    """The float32 model that these bundles were exported from, by interface.
 
-    "slots" is SAM's predictor, and always there. Those of other people's interfaces are there if a
-    bundle has them: "sam" chooses another mask for a box alone, "segmenter" stretches images.
+    SAM's predictor is always there, those of other people are if a bundle has them: SAM's own ONNX
+    graph chooses another mask for a box alone, Apple's segmenter stretches images.
 
     Args:
         bundles: at least one bundle.
@@ -60,10 +61,11 @@ def pytorch_candidates(bundles: Sequence[Bundle], checkpoint: str | None) -> dic
     if len({item.provenance.weights_sha256 for item in bundles}) > 1:
         raise UsageError("bundles of different weights have no PyTorch model in common")
     provenance, side = bundles[0].provenance, bundles[0].contract.image_size
-    sam = load_matching_model(provenance, checkpoint, side)
-    contracts = {item.contract.form.prompt: item.contract for item in bundles}
+    contracts = {interface(item.contract): item.contract for item in bundles}
     contracts[SLOTS] = plain_contract(side, bundles[0].contract.max_points)
-    return {
-        prompt: Candidate(PYTORCH, provenance.weights_sha256, reference.load(sam, contract), 0)
-        for prompt, contract in contracts.items()
-    }
+    found = {}
+    for key, contract in contracts.items():
+        sam = load_matching_model(provenance, checkpoint, contract.size)
+        predictor = reference.load(sam, contract)
+        found[key] = Candidate(PYTORCH, provenance.weights_sha256, predictor, 0)
+    return found

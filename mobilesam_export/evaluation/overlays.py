@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from mobilesam_export.errors import ImageError
 from mobilesam_export.evaluation.dataset import Dataset
 from mobilesam_export.evaluation.report import Overlay
-from mobilesam_export.evaluation.scores import Candidate, asked_of
+from mobilesam_export.evaluation.scores import Candidate, Interface, asked_of
 from mobilesam_export.metrics import mask_iou
 from mobilesam_export.segment import overlay
 
 
 def overlays(
     candidates: Sequence[Candidate],
-    references: Mapping[str, Candidate],
+    references: Mapping[Interface, Candidate],
     dataset: Dataset,
     names: Sequence[str],
 ) -> list[Overlay]:

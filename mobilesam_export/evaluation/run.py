@@ -12,7 +12,6 @@ from mobilesam_export.bundle.manifest import Bundle
 from mobilesam_export.errors import MeasurementError, UsageError
 from mobilesam_export.evaluation import dataset
 from mobilesam_export.evaluation.candidates import (
-    SLOTS,
     bundle_candidate,
     open_bundles,
     pytorch_candidates,
@@ -23,8 +22,10 @@ from mobilesam_export.evaluation.naming import folder_names
 from mobilesam_export.evaluation.overlays import overlays
 from mobilesam_export.evaluation.report import render
 from mobilesam_export.evaluation.scores import (
+    SLOTS,
     Candidate,
     Evaluation,
+    Interface,
     Score,
     clicked_shares,
     evaluate_images,
@@ -86,14 +87,14 @@ class EvaluationResult:
     Attributes:
         candidates: in the order of tables.
         dataset: the images.
-        references: whose answers are taken for true, by `GraphForm.prompt` of those that they are
-            true for; none where the images have masks.
+        references: whose answers are taken for true, by the interface of those that they are true
+            for; none where the images have masks.
         evaluation: figures by candidate; at least one object was evaluated.
     """
 
     candidates: tuple[Candidate, ...]
     dataset: Dataset
-    references: Mapping[str, Candidate]
+    references: Mapping[Interface, Candidate]
     evaluation: Evaluation
 
     @property
@@ -158,7 +159,7 @@ def _open(options: EvaluateOptions) -> EvaluationResult:
 
 
 def _notes_on_choice(
-    candidates: Sequence[Candidate], references: Mapping[str, Candidate]
+    candidates: Sequence[Candidate], references: Mapping[Interface, Candidate]
 ) -> Iterator[str]:
     """Names what is held to other masks of PyTorch than SAM's predictor shows."""
     for candidate in candidates:
@@ -170,8 +171,8 @@ def _notes_on_choice(
             )
         if references and contract.fused:
             yield (
-                f"{candidate.name} is held to PyTorch's masks of images stretched to a square, "
-                "which is how it takes them"
+                f"{candidate.name} is held to PyTorch's masks of images stretched to "
+                f"{contract.size}, which is how it takes them"
             )
 
 
@@ -189,7 +190,7 @@ def _evaluate(result: EvaluationResult, options: EvaluateOptions) -> None:
     names = images.names[: options.limit]
     identity = {
         "candidates": {candidate.name: candidate.identity for candidate in result.candidates},
-        "reference": {key: item.identity for key, item in result.references.items()},
+        "reference": {str(key): item.identity for key, item in result.references.items()},
         "clicks a side": options.clicks if result.references else None,
         **(images.identity() if options.save else {}),
     }

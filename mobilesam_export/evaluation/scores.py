@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mobilesam_export import prompts
-from mobilesam_export.contract import Array, Contract
+from mobilesam_export.contract import DEFAULT_POINTS, Array, Contract, plain_contract
+from mobilesam_export.contract.frame import Frame
 from mobilesam_export.errors import ImageError
 from mobilesam_export.evaluation.dataset import Dataset, Sample
 from mobilesam_export.metrics import Mask, boundary_iou, mask_iou
@@ -42,6 +43,16 @@ def clicked_shares(count: int) -> tuple[float, ...]:
 
 
 GRID = clicked_shares(3)
+# `GraphForm.prompt`; and of fused files, which stretch images, what they stretch them to.
+Interface = tuple[str, Frame | None]
+
+
+def interface(contract: Contract) -> Interface:
+    """What decides how PyTorch has to answer to be the truth for a bundle."""
+    return contract.form.prompt, contract.size if contract.fused else None
+
+
+SLOTS = interface(plain_contract(1024, DEFAULT_POINTS))  # SAM's predictor, on the square
 
 
 @dataclass(frozen=True)
@@ -129,7 +140,7 @@ class Evaluation:
 
 def evaluate_images(
     candidates: Sequence[Candidate],
-    references: Mapping[str, Candidate],
+    references: Mapping[Interface, Candidate],
     dataset: Dataset,
     names: Sequence[str],
     grid: Sequence[float] = GRID,
@@ -138,8 +149,8 @@ def evaluate_images(
 
     Args:
         candidates: at least one.
-        references: the float32 model for images without masks, by `GraphForm.prompt` of those that
-            it is the truth for; none if all images have masks.
+        references: the float32 model for images without masks, by the interface of those that it
+            is the truth for; none if all images have masks.
         dataset: of the images.
         names: of the images to evaluate.
         grid: see `questions_about`.
@@ -170,7 +181,7 @@ def evaluate_images(
 
 def asked_of(
     candidates: Sequence[Candidate],
-    references: Mapping[str, Candidate],
+    references: Mapping[Interface, Candidate],
     sample: Sample,
     grid: Sequence[float] = GRID,
 ) -> Iterator[tuple[Candidate, list[list[Question]]]]:
@@ -182,13 +193,13 @@ def asked_of(
         sample: the image, with masks or without.
         grid: see `questions_about`.
     """
-    questions: dict[str, list[list[Question]]] = {}
+    questions: dict[Interface, list[list[Question]]] = {}
     for candidate in candidates:
-        prompt = candidate.predictor.contract.form.prompt
-        if prompt not in questions:
-            questions[prompt] = questions_about(sample, references.get(prompt), grid)
-        if questions[prompt]:
-            yield candidate, questions[prompt]
+        key = interface(candidate.predictor.contract)
+        if key not in questions:
+            questions[key] = questions_about(sample, references.get(key), grid)
+        if questions[key]:
+            yield candidate, questions[key]
 
 
 def questions_about(

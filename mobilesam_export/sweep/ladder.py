@@ -21,7 +21,7 @@ from mobilesam_export.contract.frame import Frame
 from mobilesam_export.errors import MeasurementError, UsageError
 from mobilesam_export.evaluation import dataset
 from mobilesam_export.evaluation.candidates import PYTORCH, bundle_candidate
-from mobilesam_export.evaluation.scores import Candidate, evaluate_images
+from mobilesam_export.evaluation.scores import Candidate, evaluate_images, interface
 from mobilesam_export.files import make_folder, read_json, write_json, write_whole
 from mobilesam_export.model import build_sam
 from mobilesam_export.pipeline import check, export
@@ -98,7 +98,7 @@ def _masks(options: LadderOptions, point: Point, images: dataset.Dataset) -> Map
     means = []
     contract, plain = bundle.predictor.contract, plain_contract(TRAINED, DEFAULT_POINTS)
     truth = replace(contract, image_size=TRAINED) if contract.dynamic else plain
-    references = {contract.form.prompt: _square(options.checkpoint, truth)}
+    references = {interface(contract): _square(options.checkpoint, truth)}
     for record in evaluate_images([bundle], references, images, names):
         for answers in record["candidates"].values():
             means += [
